@@ -1,0 +1,172 @@
+"""What a person sees in the terminal: progress while a search runs, then tables."""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from dnc_jax.search.run import Callback
+from dnc_jax.search.space import Candidate
+from dnc_jax.search.strategies import Evaluation
+from dnc_jax.search.trials import Trial, front, ranking
+
+WIDTH_WITHOUT_TERMINAL = 110
+
+
+def console() -> Console:
+    """A console for standard output: live on a terminal, plain lines in a file."""
+    terminal = sys.stdout.isatty()
+    return Console(width=None if terminal else WIDTH_WITHOUT_TERMINAL, highlight=False)
+
+
+class ProgressReport(Callback):
+    """Progress of a search: a live bar on a terminal, a line a rung elsewhere.
+
+    Use as a context manager around the search.
+    """
+
+    def __init__(self, out: Console, candidate_epochs: int) -> None:
+        self._out = out
+        self._begin = time.perf_counter()
+        self._lock = threading.Lock()
+        self._best: float | None = None
+        self._rung = ""
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=out,
+            disable=not out.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("search", total=candidate_epochs)
+
+    def __enter__(self) -> "ProgressReport":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
+        """Names the rung."""
+        first = evaluations[0]
+        self._rung = (
+            f"rung {first.rung}: {len(evaluations)} alive, to epoch {first.stop}"
+        )
+        self._describe()
+
+    def on_epoch(self, candidates: int) -> None:
+        """Moves the bar."""
+        with self._lock:
+            self._bar.advance(self._task, candidates)
+
+    def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
+        """Notes the best score; prints a line where there is no bar."""
+        scores = [t.score for t in trials if t.status == "done"]
+        if scores:
+            self._best = min(scores if self._best is None else [*scores, self._best])
+        if resumed:
+            self._bar.advance(self._task, sum(len(t.val_loss) for t in trials))
+        self._describe()
+        diverged = sum(t.status == "diverged" for t in trials)
+        accuracy = max((t.best_val_accuracy for t in trials), default=0.0)
+        line = (
+            f"[{time.perf_counter() - self._begin:6.1f} s] {self._rung}, best score "
+            f"{_score(self._best)}, best validation accuracy {accuracy:.2%}"
+            + (f", {diverged} diverged" if diverged else "")
+            + (", from the store" if resumed else "")
+        )
+        self._out.print(line, markup=False)
+
+    def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
+        """Shows the winner's training."""
+        if epoch == 1:
+            self._bar.reset(self._task, total=epochs)
+        self._bar.update(
+            self._task,
+            completed=epoch,
+            description=f"winner: epoch {epoch}, validation {val_accuracy:.2%}",
+        )
+
+    def _describe(self) -> None:
+        text = f"{self._rung}, best score {_score(self._best)}"
+        self._bar.update(self._task, description=text)
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+def best_table(trials: Sequence[Trial], count: int = 5) -> Table:
+    """The best candidates of a search, one a row."""
+    ranked = ranking(trials)
+    best = ranked[:count]
+    table = Table(title=f"Best {len(best)} of {len(ranked)} candidates")
+    for name in ("network", "lr", "decay", "batch"):
+        table.add_column(name)
+    for name in ("epochs", "val. acc.", "parameters", "FLOPs/ex.", "score"):
+        table.add_column(name, justify="right")
+    for trial in best:
+        training = trial.candidate.hyperparameters
+        table.add_row(
+            str(trial.candidate.architecture),
+            f"{training.learning_rate:g}",
+            f"{training.weight_decay:g}",
+            str(training.batch_size),
+            str(trial.epochs),
+            f"{trial.best_val_accuracy:.2%}",
+            f"{trial.complexity.parameters:,}",
+            f"{trial.complexity.flops_per_example:,}",
+            f"{trial.score:.3f}",
+        )
+    return table
+
+
+def front_table(trials: Sequence[Trial]) -> Table:
+    """The Pareto front of validation error against parameters, one network a row."""
+    table = Table(title="Pareto front: validation error against parameters")
+    table.add_column("parameters", justify="right")
+    table.add_column("val. error", justify="right")
+    table.add_column("epochs", justify="right")
+    table.add_column("network")
+    for trial in front(trials):
+        table.add_row(
+            f"{trial.complexity.parameters:,}",
+            f"{1 - trial.best_val_accuracy:.2%}",
+            str(trial.epochs),
+            str(trial.candidate.architecture),
+        )
+    return table
+
+
+def summary_lines(summary: dict[str, Any]) -> list[str]:
+    """What was found and what it took, from the contents of summary.json."""
+    return [
+        f"Winner, trained for {summary['train_epochs']} epochs: "
+        f"{Candidate.from_json(summary['best'])}",
+        f"  validation accuracy {summary['best_val_accuracy']:.2%}, "
+        f"test accuracy {summary['test_accuracy']:.2%}, "
+        f"score {summary['score']:.3f}",
+        f"  {summary['parameters']:,} parameters, "
+        f"{summary['flops_per_example']:,} FLOPs per example",
+        f"  {summary['candidates']} candidates, "
+        f"{summary['candidate_epochs']} candidate-epochs in "
+        f"{summary['search_seconds']:.1f} s of search, of which "
+        f"{summary['compile_seconds']:.1f} s compiling; "
+        f"{summary['total_seconds']:.1f} s in all"
+        + ("" if summary["complete"] else "; the budget ended the search"),
+    ]

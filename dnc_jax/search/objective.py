@@ -1,0 +1,74 @@
+"""The one number a search minimises: performance plus weighted complexity."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import Complexity
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """`log10(f_p + w_c * f_c)`, lower is better.
+
+    `f_p` is the least validation error (1 - accuracy) or the least validation loss
+    over the epochs; `f_c` the weighted sum of parameters and FLOPs, each over those
+    of the space's largest network.
+
+    Attributes:
+      performance: `error` or `loss`.
+      w_c: weight of complexity, 0 (performance alone) to 10 (small above all).
+      parameters, flops: weights of the terms within `f_c`.
+
+    Raises:
+      InputError: an unknown performance or a negative weight.
+
+    Reference: S. Dey et al., "Deep-n-Cheap" (2020), equation 1.
+    """
+
+    performance: str = "error"
+    w_c: float = 0.0
+    parameters: float = 1.0
+    flops: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.performance not in ("error", "loss"):
+            raise InputError(
+                f"objective.performance must be 'error' or 'loss', "
+                f"got {self.performance!r}"
+            )
+        for name in ("w_c", "parameters", "flops"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise InputError(
+                    f"objective.{name} must be a finite number >= 0, got {value}"
+                )
+
+    def score(
+        self,
+        val_loss: Sequence[float],
+        val_accuracy: Sequence[float],
+        cost: Complexity,
+        largest: Complexity,
+        rows: int,
+    ) -> float:
+        """Score of a network from its curves, one entry an epoch, and its cost.
+
+        Args:
+          val_loss, val_accuracy: by epoch; both empty for a network that never had
+            a finite loss, whose score is infinite.
+          cost: of the network.
+          largest: of the largest network of the space.
+          rows: of the validation split. `f_p` is at least half an error in them: a
+            perfect score would be minus infinity, and is not known any better.
+        """
+        if not val_loss:
+            return math.inf
+        by_error = self.performance == "error"
+        f_p = 1 - max(val_accuracy) if by_error else min(val_loss)
+        f_c = (
+            self.parameters * cost.parameters / largest.parameters
+            + self.flops * cost.flops_per_example / largest.flops_per_example
+        )
+        return math.log10(max(f_p, 0.5 / rows) + self.w_c * f_c)

@@ -1,0 +1,42 @@
+"""What every search strategy is: three pure functions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from dnc_jax.search.space import Candidate
+from dnc_jax.typing import Key
+
+
+class Evaluation(NamedTuple):
+    """A request: train this candidate from epoch `start` to epoch `stop`.
+
+    Attributes:
+      candidate_id: counts candidates of the search from 0; a promoted candidate
+        keeps its own.
+      rung: from 0; rung 0 starts from scratch.
+    """
+
+    candidate_id: int
+    candidate: Candidate
+    rung: int
+    start: int
+    stop: int
+
+
+class Strategy(NamedTuple):
+    """A search algorithm without side effects.
+
+    Attributes:
+      init: `init(key) -> state`; consumes the key.
+      ask: `ask(state) -> evaluations`, all of one rung; none when the search is over.
+      tell: `tell(state, scores) -> state` with a score for each evaluation asked
+        for, lower is better, infinite for a candidate that diverged.
+      epochs: of the last rung: what the learning-rate schedule is spread over.
+      candidate_epochs: that the whole search will train if nothing diverges.
+    """
+
+    init: Callable[[Key], Any]
+    ask: Callable[[Any], list[Evaluation]]
+    tell: Callable[[Any, Sequence[float]], Any]
+    epochs: int
+    candidate_epochs: int

@@ -1,0 +1,196 @@
+"""The store of trials: one SQLite file, and the only writer of it."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import pathlib
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import Complexity
+from dnc_jax.search.space import Candidate
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS search (config TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS trials (
+  candidate_id INTEGER NOT NULL,
+  rung INTEGER NOT NULL,
+  candidate TEXT NOT NULL,
+  epochs INTEGER NOT NULL,
+  val_loss TEXT NOT NULL,
+  val_accuracy TEXT NOT NULL,
+  parameters INTEGER NOT NULL,
+  flops_per_example INTEGER NOT NULL,
+  score REAL,
+  seconds REAL NOT NULL,
+  status TEXT NOT NULL,
+  PRIMARY KEY (candidate_id, rung)
+);
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One evaluation of a candidate: what it reached at the end of a rung.
+
+    Attributes:
+      candidate_id, candidate, rung: which.
+      epochs: trained from scratch until the end of this rung.
+      val_loss, val_accuracy: by epoch, from the first one on; shorter than `epochs`
+        for a candidate that diverged.
+      complexity: of the true network.
+      score: lower is better; infinite if the network never had a finite loss.
+      seconds: this candidate's share of the rung's training time.
+      status: `done` or `diverged`.
+    """
+
+    candidate_id: int
+    candidate: Candidate
+    rung: int
+    epochs: int
+    val_loss: tuple[float, ...]
+    val_accuracy: tuple[float, ...]
+    complexity: Complexity
+    score: float
+    seconds: float
+    status: str
+
+    @property
+    def best_val_accuracy(self) -> float:
+        """The best over the epochs; 0 if there is none."""
+        return max(self.val_accuracy, default=0.0)
+
+
+def ranking(trials: Iterable[Trial]) -> list[Trial]:
+    """The best trial of each candidate, best first; diverged ones are left out."""
+    best: dict[int, Trial] = {}
+    for trial in trials:
+        if trial.status == "done":
+            other = best.get(trial.candidate_id, trial)
+            best[trial.candidate_id] = min(trial, other, key=_order)
+    return sorted(best.values(), key=_order)
+
+
+def _order(trial: Trial) -> tuple[float, int, int]:
+    return (trial.score, trial.complexity.parameters, trial.candidate_id)
+
+
+def front(trials: Iterable[Trial]) -> list[Trial]:
+    """The Pareto front of validation error against parameters, small networks first."""
+    by_size = sorted(
+        ranking(trials),
+        key=lambda t: (t.complexity.parameters, -t.best_val_accuracy, t.candidate_id),
+    )
+    best: list[Trial] = []
+    for trial in by_size:
+        if not best or trial.best_val_accuracy > best[-1].best_val_accuracy:
+            best.append(trial)
+    return best
+
+
+class Store:
+    """Trials of one search in `path`, a new file or one of the same config.
+
+    Raises:
+      InputError: the file belongs to a search with another config, is not a store,
+        or cannot be written.
+    """
+
+    def __init__(self, path: pathlib.Path, config: dict[str, Any]) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path)
+            with self._db:
+                self._db.executescript(_SCHEMA)
+                row = self._db.execute("SELECT config FROM search").fetchone()
+                if row is None:
+                    self._db.execute(
+                        "INSERT INTO search VALUES (?)", [json.dumps(config)]
+                    )
+        except sqlite3.Error as error:
+            raise InputError(
+                f"{path} is not a writable trial store ({error}); "
+                "name another folder with --workdir=DIR"
+            ) from error
+        if row is not None:
+            _refuse_other(path, json.loads(row[0]), json.loads(json.dumps(config)))
+
+    def add(self, trials: Iterable[Trial]) -> None:
+        """Writes trials in one transaction, all or none; known ones are replaced."""
+        rows = [
+            (
+                t.candidate_id,
+                t.rung,
+                json.dumps(t.candidate.to_json()),
+                t.epochs,
+                json.dumps(t.val_loss),
+                json.dumps(t.val_accuracy),
+                *t.complexity,
+                t.score if math.isfinite(t.score) else None,
+                t.seconds,
+                t.status,
+            )
+            for t in trials
+        ]
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 11)})"
+        with self._db:
+            self._db.executemany(insert, rows)
+
+    def trials(self) -> list[Trial]:
+        """All trials, by rung of each candidate."""
+        rows = self._db.execute("SELECT * FROM trials ORDER BY candidate_id, rung")
+        return [
+            Trial(
+                candidate_id=row[0],
+                rung=row[1],
+                candidate=Candidate.from_json(json.loads(row[2])),
+                epochs=row[3],
+                val_loss=tuple(json.loads(row[4])),
+                val_accuracy=tuple(json.loads(row[5])),
+                complexity=Complexity(row[6], row[7]),
+                score=math.inf if row[8] is None else row[8],
+                seconds=row[9],
+                status=row[10],
+            )
+            for row in rows
+        ]
+
+    def close(self) -> None:
+        """Closes the file; what was added stays."""
+        self._db.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self.close()
+
+
+def _refuse_other(
+    path: pathlib.Path, stored: dict[str, Any], config: dict[str, Any]
+) -> None:
+    old, new = _flat(stored), _flat(config)
+    changed = [
+        f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if changed:
+        raise InputError(
+            f"{path.parent} holds a search with another config "
+            f"({'; '.join(changed)}); name another folder with --workdir=DIR"
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,182 @@
+"""Networks and searches under way, on disk; data only, never code."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from dnc_jax.errors import InputError
+from dnc_jax.networks import Architecture, from_json, mlp, to_json
+from dnc_jax.training.data import normalise
+from dnc_jax.training.hyperparameters import Hyperparameters
+from dnc_jax.training.population import Snapshot
+from dnc_jax.typing import Array, Params
+
+_DESCRIPTION, _PARAMS = "architecture.json", "params"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A trained network: call it on examples as they are stored.
+
+    Attributes:
+      architecture, hyperparameters: what it is and how it was trained.
+      params: its weights; `mlp.apply(params, architecture, x)` takes them.
+      mean, scale: of the data it was trained on, applied by calling.
+      example_shape: shape of one example.
+    """
+
+    architecture: Architecture
+    hyperparameters: Hyperparameters
+    params: Params
+    mean: np.ndarray
+    scale: np.ndarray
+    example_shape: tuple[int, ...]
+
+    def __call__(self, x: Array) -> jax.Array:
+        """Logits [B, C] of raw examples [B, *example_shape], e.g. uint8 images.
+
+        Raises:
+          ValueError: the examples have another shape.
+        """
+        if tuple(x.shape[1:]) != self.example_shape:
+            raise ValueError(
+                f"examples have shape {tuple(x.shape[1:])}, this network takes "
+                f"[B, {', '.join(map(str, self.example_shape))}]"
+            )
+        x = normalise(x, self.mean, self.scale)
+        return mlp.apply(self.params, self.architecture, x)
+
+
+def save(path: str | os.PathLike[str], network: Network) -> None:
+    """Writes a network to the folder `path`, replacing what was saved there before.
+
+    The folder holds `architecture.json` and an Orbax checkpoint of the parameters.
+    It appears whole or not at all.
+    """
+    path = pathlib.Path(path).absolute()
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    description = {
+        "architecture": to_json(network.architecture),
+        "hyperparameters": dataclasses.asdict(network.hyperparameters),
+        "preprocessing": {
+            "mean": network.mean.tolist(),
+            "scale": network.scale.tolist(),
+            "example_shape": list(network.example_shape),
+        },
+    }
+    (partial / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(partial / _PARAMS, _named(network.params))
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """The network that `save` wrote, ready to be called.
+
+    Raises:
+      InputError: there is none, or it is damaged.
+    """
+    path = pathlib.Path(path).absolute()
+    try:
+        description = json.loads((path / _DESCRIPTION).read_text())
+        architecture = from_json(description["architecture"])
+        hyperparameters = Hyperparameters(**description["hyperparameters"])
+        preprocessing = description["preprocessing"]
+        template = jax.eval_shape(lambda key: mlp.init(key, architecture), _key())
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.restore(path / _PARAMS, _named(template))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"no readable network in {path}: {error}") from error
+    return Network(
+        architecture,
+        hyperparameters,
+        tuple(stored[name] for name in sorted(stored)),
+        np.asarray(preprocessing["mean"], np.float32),
+        np.asarray(preprocessing["scale"], np.float32),
+        tuple(preprocessing["example_shape"]),
+    )
+
+
+def _key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _named(params: Params) -> dict[str, Any]:
+    """Junctions by name, so that a checkpoint reads well in any tool."""
+    return {f"junction_{i:02d}": dict(junction) for i, junction in enumerate(params)}
+
+
+def save_snapshots(
+    folder: pathlib.Path, finished: int, snapshots: dict[int, Snapshot]
+) -> None:
+    """Writes the networks that were promoted by the rung number `finished`.
+
+    The file of the rung before is kept: a run killed before the trials of this rung
+    are stored still needs it. Older ones are removed.
+
+    Args:
+      folder: the work folder.
+      finished: rungs finished so far in this search, over all brackets.
+      snapshots: by candidate id.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for candidate_id, snapshot in snapshots.items():
+        arrays[f"{candidate_id}/step"] = np.int64(snapshot.step)
+        for tree in ("params", "mean", "variance"):
+            for layer, junction in enumerate(getattr(snapshot, tree)):
+                for name, value in junction.items():
+                    arrays[f"{candidate_id}/{tree}/{layer}/{name}"] = value
+    path = _snapshot_path(folder, finished)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)
+    partial.rename(path)
+    for old in folder.glob("rung-*.npz"):
+        number = re.fullmatch(r"rung-(\d+)\.npz", old.name)
+        if number and int(number[1]) < finished - 1:
+            old.unlink()
+
+
+def load_snapshots(folder: pathlib.Path, finished: int) -> dict[int, Snapshot]:
+    """What `save_snapshots` wrote; nothing where the file is missing or damaged."""
+    try:
+        with np.load(_snapshot_path(folder, finished), allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
+    trees: dict[int, dict[str, list[dict[str, np.ndarray]]]] = {}
+    for name, value in arrays.items():
+        parts = name.split("/")
+        if len(parts) == 4:
+            layers = trees.setdefault(int(parts[0]), {}).setdefault(parts[1], [])
+            if int(parts[2]) == len(layers):
+                layers.append({})
+            layers[int(parts[2])][parts[3]] = value
+    return {
+        candidate_id: Snapshot(
+            *(tuple(tree[field]) for field in ("params", "mean", "variance")),
+            int(arrays[f"{candidate_id}/step"]),
+        )
+        for candidate_id, tree in trees.items()
+    }
+
+
+def remove_snapshots(folder: pathlib.Path) -> None:
+    """Deletes all rung files; a finished search needs none."""
+    for path in folder.glob("rung-*.npz"):
+        path.unlink()
+
+
+def _snapshot_path(folder: pathlib.Path, finished: int) -> pathlib.Path:
+    return folder / f"rung-{finished}.npz"

@@ -1,0 +1,41 @@
+"""How a network is trained: the part of a candidate that is not its architecture."""
+
+import dataclasses
+
+from dnc_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters:
+    """Training hyperparameters of Adam with an L2 penalty.
+
+    Attributes:
+      learning_rate: before the two drops of `rate_factor`.
+      weight_decay: added to the gradient as `weight_decay * parameter`.
+      batch_size: examples a step.
+
+    Raises:
+      InputError: a rate that is not positive, a negative decay, a batch below 1.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise InputError(f"learning_rate must be > 0, got {self.learning_rate}")
+        if self.weight_decay < 0:
+            raise InputError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be >= 1, got {self.batch_size}")
+
+
+def rate_factor(epoch: int, epochs: int) -> float:
+    """What multiplies the learning rate in `epoch` (from 0) of a run of `epochs`.
+
+    1, then 0.2 from half of the epochs on, then 0.04 from three quarters on.
+
+    Reference: S. Dey et al., "Deep-n-Cheap" (2020), training schedule.
+    """
+    return 0.2 ** ((2 * epoch >= epochs) + (4 * epoch >= 3 * epochs))

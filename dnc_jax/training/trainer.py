@@ -1,0 +1,218 @@
+"""Training one network by itself: the plain path, and the population's reference."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dnc_jax.networks import MLP, mlp
+from dnc_jax.networks.dropout import fold_in
+from dnc_jax.training.data import Dataset, Split, normalise
+from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
+from dnc_jax.typing import Array, Key, Params
+
+EVALUATION_BATCH = 1000
+ADAM = optax.scale_by_adam()
+
+
+class TrainState(NamedTuple):
+    """All that a training run carries from step to step."""
+
+    params: Params
+    adam: optax.OptState
+    step: Array  # [] int32, steps taken
+
+
+class Evaluation(NamedTuple):
+    """Means over the rows of a split."""
+
+    loss: Array  # [] float32, cross-entropy in nats
+    accuracy: Array  # [] float32, fraction of rows
+
+
+class History(NamedTuple):
+    """One entry an epoch."""
+
+    train_loss: tuple[float, ...]
+    val_loss: tuple[float, ...]
+    val_accuracy: tuple[float, ...]
+
+
+def init(key: Key, architecture: MLP) -> TrainState:
+    """A fresh network and optimiser state. Consumes `key`."""
+    params = mlp.init(key, architecture)
+    return TrainState(params, ADAM.init(params), jnp.zeros((), jnp.int32))
+
+
+def seed_of(key: Key) -> np.uint32:
+    """The dropout seed that belongs to `key`: [] uint32. Consumes `key`."""
+    return np.uint32(jax.random.bits(key))
+
+
+def epoch_order(key: Key, epoch: int, rows: int) -> jax.Array:
+    """The order in which `epoch` visits the training rows: [N] int32, on device."""
+    return _permutation(jax.random.fold_in(key, epoch), rows)
+
+
+@partial(jax.jit, static_argnums=1)
+def _permutation(key: Key, rows: int) -> jax.Array:
+    return jax.random.permutation(key, rows).astype(jnp.int32)
+
+
+def cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
+    """Negative log-likelihood of each row: [..., B, C] and [B] to [..., B]."""
+    log_probabilities = jax.nn.log_softmax(logits)
+    hits = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    hits = jnp.expand_dims(hits, tuple(range(logits.ndim - 2)))
+    return -jnp.sum(log_probabilities * hits, axis=-1)
+
+
+@partial(jax.jit, static_argnums=(1, 2), donate_argnums=0)
+def train_epoch(
+    state: TrainState,
+    architecture: MLP,
+    batch_size: int,
+    learning_rate: Array,
+    weight_decay: Array,
+    dropout_seed: Array,
+    order: Array,
+    data: Split,
+    mean: Array,
+    scale: Array,
+) -> tuple[TrainState, jax.Array]:
+    """One pass over the rows in `order`, in steps of `batch_size`, by `lax.scan`.
+
+    Rows beyond the last full batch are left out; another order next time brings
+    them back.
+
+    Args:
+      state: donated.
+      architecture, batch_size: static.
+      learning_rate, weight_decay: [] float32.
+      dropout_seed: [] uint32 of this network, for its whole life.
+      order: [N] int32.
+      data: the training rows.
+      mean, scale: as in `Dataset`.
+
+    Returns:
+      The new state and the mean training loss of the epoch, [] float32.
+    """
+
+    def loss(params: Params, x: Array, y: Array, seed: Array) -> jax.Array:
+        logits = mlp.apply(params, architecture, x, dropout_seed=seed)
+        return cross_entropy(logits, y).mean()
+
+    def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
+        x = normalise(data.x[rows], mean, scale)
+        seed = fold_in(dropout_seed, state.step)
+        value, gradient = jax.value_and_grad(loss)(state.params, x, data.y[rows], seed)
+        gradient = jax.tree.map(
+            lambda g, p: g + weight_decay * p, gradient, state.params
+        )
+        update, adam = ADAM.update(gradient, state.adam)
+        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, update)
+        return TrainState(params, adam, state.step + 1), value
+
+    steps = order.shape[0] // batch_size
+    batches = order[: steps * batch_size].reshape(steps, batch_size)
+    state, losses = jax.lax.scan(step, state, batches)
+    return state, losses.mean()
+
+
+@partial(jax.jit, static_argnums=1)
+def evaluate(
+    params: Params, architecture: MLP, data: Split, mean: Array, scale: Array
+) -> Evaluation:
+    """Mean loss and accuracy over a split, in chunks of at most 1,000 rows."""
+
+    def chunk(
+        totals: tuple[jax.Array, jax.Array], rows: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        real = rows < len(data.y)
+        rows = jnp.minimum(rows, len(data.y) - 1)
+        x = normalise(data.x[rows], mean, scale)
+        logits = mlp.apply(params, architecture, x)
+        loss = jnp.where(real, cross_entropy(logits, data.y[rows]), 0)
+        hits = real & (logits.argmax(-1) == data.y[rows])
+        return (totals[0] + loss.sum(), totals[1] + hits.sum()), None
+
+    count = len(data.y)
+    zeros = (jnp.float32(0), jnp.int32(0))
+    (loss, hits), _ = jax.lax.scan(chunk, zeros, evaluation_rows(count))
+    return Evaluation(loss / count, hits / count)
+
+
+def evaluation_rows(count: int) -> np.ndarray:
+    """Row numbers in equal chunks [chunks, rows] int32; those >= count are padding."""
+    chunks = -(-count // EVALUATION_BATCH)
+    size = -(-count // chunks)
+    return np.arange(chunks * size, dtype=np.int32).reshape(chunks, size)
+
+
+def train(
+    key: Key,
+    architecture: MLP,
+    hyperparameters: Hyperparameters,
+    data: Dataset,
+    *,
+    order_key: Key,
+    epochs: int,
+    on_epoch: Callable[[int, float], None] = lambda epoch, accuracy: None,
+) -> tuple[Params, History]:
+    """Trains one network from scratch and keeps its best epoch.
+
+    Args:
+      key: of this network: its weights and its dropout. Consumed.
+      architecture: what to train.
+      hyperparameters: how; the batch is cut to the number of training rows.
+      data: on the host; copied to the device once.
+      order_key: of the order of the rows, epoch by epoch.
+      epochs: at least 1.
+      on_epoch: called after each with its number (from 1) and validation accuracy.
+
+    Returns:
+      The parameters of the epoch with the best validation accuracy (the first of
+      equals), and the whole history.
+
+    Raises:
+      FloatingPointError: the loss is no longer finite.
+    """
+    train_split, validation = jax.device_put((data.train, data.validation))
+    rows = len(data.train.y)
+    init_key, dropout_key = jax.random.split(key)
+    seed = seed_of(dropout_key)
+    state = init(init_key, architecture)
+    history: list[tuple[float, float, float]] = []
+    best_accuracy, best = -1.0, state.params
+    for epoch in range(epochs):
+        rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
+        state, loss = train_epoch(
+            state,
+            architecture,
+            min(hyperparameters.batch_size, rows),
+            np.float32(rate),
+            np.float32(hyperparameters.weight_decay),
+            seed,
+            epoch_order(order_key, epoch, rows),
+            train_split,
+            data.mean,
+            data.scale,
+        )
+        result = evaluate(state.params, architecture, validation, data.mean, data.scale)
+        history.append((float(loss), float(result.loss), float(result.accuracy)))
+        if not np.isfinite(history[-1][:2]).all():
+            raise FloatingPointError(
+                f"the loss of {architecture} became {history[-1][0]} in epoch "
+                f"{epoch + 1}; a smaller learning rate than "
+                f"{hyperparameters.learning_rate:g} may help"
+            )
+        if history[-1][2] > best_accuracy:
+            best_accuracy = history[-1][2]
+            # A copy: the next epoch donates the state's buffers.
+            best = jax.tree.map(np.array, state.params)
+        on_epoch(epoch + 1, history[-1][2])
+    return best, History(*zip(*history, strict=True))

@@ -1,0 +1,32 @@
+"""Array aliases, and the one legend of the letters used in shape comments.
+
+| letter | meaning                                   |
+| ------ | ----------------------------------------- |
+| B      | examples in a batch                       |
+| N      | rows of a data set                        |
+| D      | input features of a network               |
+| H      | nodes of a hidden layer (padded in lanes) |
+| I, O   | nodes before and after a junction         |
+| C      | classes                                   |
+| G      | lanes: networks trained side by side      |
+| L      | hidden layers                             |
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+Key = jax.Array  # [] key<fry>, made by jax.random.key
+
+
+class Junction(TypedDict):
+    """Trainable parameters of one fully connected junction."""
+
+    weight: Any  # [I, O] float32
+    bias: Any  # [O] float32
+
+
+Params = Sequence[Junction]

@@ -1,0 +1,1 @@
+"""Launch files: searches and what they reproduce."""

@@ -1,0 +1,1 @@
+"""Speed and quality against peers, measured; figures in README.md here."""

@@ -1,0 +1,46 @@
+"""The default: scikit-learn's digits, embedded, nothing to download.
+
+Command: python -m experiments.search
+Result:  see README.md
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Every field of a search; other configs change some of them."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = "digits"  # or an .npz file, or a TFDS set in data.dir
+    config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
+    config.data.validation_fraction = 0.2
+
+    config.space = ml_collections.ConfigDict()
+    config.space.depth = (0, 3)
+    config.space.width = (20, 400)
+    config.space.activations = ("relu", "tanh", "sigmoid")
+    config.space.dropout = (0.0, 0.5)
+    config.space.learning_rate = (1e-5, 1e-1)
+    config.space.weight_decay = (1e-6, 1e-3)
+    config.space.batch_sizes = (32, 64, 128, 256, 512)
+
+    config.objective = ml_collections.ConfigDict()
+    config.objective.performance = "error"  # or "loss"
+    config.objective.w_c = 0.0  # 0: performance alone ... 10: small above all
+    config.objective.parameters = 1.0  # weights of the terms of complexity
+    config.objective.flops = 0.0
+
+    config.search = ml_collections.ConfigDict()
+    config.search.candidates = 64
+    config.search.rungs = (3, 9, 27, 81)  # epochs at which the weakest stop
+    config.search.reduction = 3
+    config.search.brackets = 1
+
+    config.budget = ml_collections.ConfigDict()
+    config.budget.seconds = 0.0  # 0: no limit
+
+    config.train = ml_collections.ConfigDict()
+    config.train.epochs = 100  # of the winner
+    return config

@@ -1,0 +1,19 @@
+"""MLPs on MNIST, read by TFDS from a data directory.
+
+Command: python -m experiments.search --config=experiments/configs/mnist_mlp.py \
+             --config.data.dir=DIR
+Result:  see experiments/benchmarks/README.md
+"""
+
+import ml_collections
+
+from experiments.configs import digits
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The default search with MNIST's data and lengths."""
+    config = digits.get_config()
+    config.data.name = "mnist"
+    config.search.rungs = (1, 3, 9, 27)
+    config.train.epochs = 50
+    return config

@@ -1,0 +1,88 @@
+"""What every launch file shares: flags, and errors in one line."""
+
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import ml_collections
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from dnc_jax.errors import InputError
+
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+
+Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
+
+
+def run(main: Main, default_config: str) -> None:
+    """Parses --config and --workdir, runs `main(config, workdir)` and exits.
+
+    Unusable input (a bad flag, an unknown config field, an `InputError`, a file
+    system that refuses) ends with one line on standard error and exit code 2;
+    Ctrl-C with a line that says how to go on and exit code 130.
+
+    Args:
+      main: the launch file's work.
+      default_config: name of the file in experiments/configs used without --config.
+    """
+    try:
+        config = config_flags.DEFINE_config_file(
+            "config",
+            str(CONFIGS / f"{default_config}.py"),
+            "Config file. Every field of it is a flag too: --config.seed=3.",
+        )
+    except (AttributeError, KeyError) as error:
+        # Overrides are looked up here already, in the default config.
+        _exit(f"unknown config field {_field(error)}")
+    except (TypeError, ValueError, OSError) as error:
+        _exit(error)
+    workdir = flags.DEFINE_string(
+        "workdir", None, "Folder of the results. Default: runs/<config name>."
+    )
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except (AttributeError, KeyError) as error:
+            _exit(f"unknown config field {_field(error)}")
+        except (flags.Error, TypeError, ValueError, OSError) as error:
+            _exit(error)
+
+    def checked(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise InputError(
+                    f"unexpected argument {argv[1]!r}; a flag starts with --"
+                )
+            file = config_flags.get_config_filename(flags.FLAGS["config"])
+            name = pathlib.Path(file).stem
+            folder = pathlib.Path(workdir.value or pathlib.Path("runs") / name)
+            try:
+                value = ml_collections.ConfigDict(config.value.to_dict())
+            except OSError as error:  # ml_collections loads the file only now
+                raise InputError(f"cannot read the config: {error}") from error
+            main(value, folder)
+        except (InputError, OSError) as error:
+            _exit(error)
+        except KeyboardInterrupt:
+            print(
+                "\ninterrupted; the same command goes on after the last finished rung",
+                file=sys.stderr,
+            )
+            sys.exit(130)
+
+    # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.
+    logging.set_verbosity(logging.WARNING)
+    app.run(checked, flags_parser=parse)
+
+
+def _field(error: Exception) -> str:
+    return str(error).strip("\"'")
+
+
+def _exit(error: Exception | str) -> NoReturn:
+    line = " ".join(str(error).split())
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)

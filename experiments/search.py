@@ -1,0 +1,141 @@
+"""Searches for a network that is good and cheap, trains the best and tests it once.
+
+  python -m experiments.search
+  python -m experiments.search --config=experiments/configs/mnist_mlp.py \
+      --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
+
+The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
+that was interrupted goes on after its last finished rung; a finished one is shown
+again.
+"""
+
+import json
+import math
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from rich.console import Console
+
+from dnc_jax.errors import InputError
+from dnc_jax.report import plots, terminal
+from dnc_jax.search import MLPSpace, Objective, Store, Trial
+from dnc_jax.search.run import SearchResult, Winner, retrain, search
+from dnc_jax.search.strategies import halving
+from dnc_jax.training import checkpoints
+from dnc_jax.training.data import load
+from experiments import launch
+
+
+def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """One search from data to saved network."""
+    begin = time.perf_counter()
+    out = terminal.console()
+    objective = Objective(**config.objective)
+    if config.budget.seconds < 0:
+        raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
+    out.print(f"dnc_jax: reading {config.data.name}", markup=False)
+    data = load(
+        config.data.name,
+        data_dir=config.data.dir,
+        seed=config.seed,
+        validation_fraction=config.data.validation_fraction,
+    )
+    rows = len(data.train.y)
+    space = MLPSpace(data.inputs, data.classes, **config.space).limited_to(rows)
+    strategy = halving(space, **config.search)
+    out.print(
+        f"{rows:,} training, {len(data.validation.y):,} validation and "
+        f"{len(data.test.y):,} test rows of {data.inputs} features, "
+        f"{data.classes} classes; results go to {workdir}",
+        markup=False,
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    with Store(workdir / "trials.sqlite", config.to_dict()) as store:
+        summary_path = workdir / "summary.json"
+        if summary_path.exists():
+            out.print(f"{workdir} holds this search, finished:", markup=False)
+            show(out, json.loads(summary_path.read_text()), store.trials(), workdir)
+            return
+        with terminal.ProgressReport(out, strategy.candidate_epochs) as progress:
+            result = search(
+                space,
+                data,
+                objective,
+                strategy,
+                seed=config.seed,
+                store=store,
+                folder=workdir,
+                max_seconds=config.budget.seconds or math.inf,
+                callback=progress,
+            )
+            winner = retrain(
+                result,
+                space,
+                data,
+                objective,
+                seed=config.seed,
+                epochs=config.train.epochs,
+                callback=progress,
+            )
+    checkpoints.save(workdir / "best", winner.network)
+    plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
+    summary = summarise(config, result, winner, time.perf_counter() - begin)
+    partial = workdir / "summary.json.partial"
+    partial.write_text(json.dumps(summary, indent=2) + "\n")
+    partial.rename(summary_path)
+    checkpoints.remove_snapshots(workdir)
+    show(out, summary, result.trials, workdir)
+
+
+def summarise(
+    config: ml_collections.ConfigDict,
+    result: SearchResult,
+    winner: Winner,
+    total_seconds: float,
+) -> dict[str, Any]:
+    """The contents of summary.json."""
+    cost = winner.trial.complexity
+    return {
+        "best_val_accuracy": winner.best_val_accuracy,
+        "test_accuracy": winner.test_accuracy,
+        "parameters": cost.parameters,
+        "flops_per_example": cost.flops_per_example,
+        "score": winner.score,
+        "candidates": len({t.candidate_id for t in result.trials}),
+        "candidate_epochs": result.candidate_epochs,
+        "search_seconds": result.search_seconds,
+        "compile_seconds": result.compile_seconds,
+        "seed": config.seed,
+        "complete": result.complete,
+        "train_epochs": config.train.epochs,
+        "retrain_seconds": winner.seconds,
+        "total_seconds": total_seconds,
+        "data": config.data.name,
+        "w_c": config.objective.w_c,
+        "best": winner.trial.candidate.to_json(),
+    }
+
+
+def show(
+    out: Console,
+    summary: dict[str, Any],
+    trials: Sequence[Trial],
+    workdir: pathlib.Path,
+) -> None:
+    """Prints what was found and where it lies."""
+    out.print(terminal.best_table(trials))
+    out.print(terminal.front_table(trials))
+    for line in terminal.summary_lines(summary):
+        out.print(line, markup=False)
+    out.print(
+        f"{workdir}: trials.sqlite, summary.json, pareto.html, and "
+        f"dnc_jax.load('{workdir / 'best'}')",
+        markup=False,
+    )
+
+
+if __name__ == "__main__":
+    launch.run(main, default_config="digits")
