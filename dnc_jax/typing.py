@@ -12,13 +12,13 @@
 | L      | hidden layers                             |
 """
 
-from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
+Scalar = Array | np.generic | float | int  # one number, or one for each lane
 Key = jax.Array  # [] key<fry>, made by jax.random.key
 
 
@@ -29,4 +29,6 @@ class Junction(TypedDict):
     bias: Any  # [O] float32
 
 
-Params = Sequence[Junction]
+# A pytree, one junction after another: Sequence[Junction] on the host, and what JAX
+# makes of it inside its transformations.
+Params = Any

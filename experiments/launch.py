@@ -3,7 +3,7 @@
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
@@ -13,7 +13,9 @@ from dnc_jax.errors import InputError
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
-Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
+# A ConfigDict; its fields are known at run time only.
+Config = Any
+Main = Callable[[Config, pathlib.Path], None]
 
 
 def run(main: Main, default_config: str) -> None:
@@ -79,7 +81,9 @@ def run(main: Main, default_config: str) -> None:
 
 
 def _field(error: Exception) -> str:
-    return str(error).strip("\"'")
+    """The field, and what ml_collections thinks was meant, without its quoting."""
+    text = str(error).replace("\\n", "; ").replace("\\'", "'")
+    return text.strip("\"'").replace("'", "")
 
 
 def _exit(error: Exception | str) -> NoReturn:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import ml_collections
 from rich.console import Console
 
 from dnc_jax.errors import InputError
@@ -29,13 +28,15 @@ from dnc_jax.training.data import load
 from experiments import launch
 
 
-def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
     out = terminal.console()
     objective = Objective(**config.objective)
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
+    if config.train.epochs < 1:
+        raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
     data = load(
         config.data.name,
@@ -91,7 +92,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def summarise(
-    config: ml_collections.ConfigDict,
+    config: launch.Config,
     result: SearchResult,
     winner: Winner,
     total_seconds: float,

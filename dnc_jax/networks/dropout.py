@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnc_jax.typing import Array
+from dnc_jax.typing import Scalar
 
 _ROW, _COLUMN = 0x9E3779B1, 0x85EBCA77  # odd constants that spread the counters
 
@@ -30,13 +30,13 @@ def mix(bits: jax.Array) -> jax.Array:
     return bits ^ (bits >> 16)
 
 
-def fold_in(seed: Array, data: Array | int) -> jax.Array:
+def fold_in(seed: Scalar, data: Scalar) -> jax.Array:
     """A new seed from a seed and a counter, both uint32 of broadcastable shapes."""
     counter = jnp.asarray(data).astype(jnp.uint32) * jnp.uint32(_ROW)
     return mix(jnp.asarray(seed) ^ mix(counter + jnp.uint32(1)))
 
 
-def dropout(x: jax.Array, rate: Array | float, seed: Array) -> jax.Array:
+def dropout(x: jax.Array, rate: Scalar, seed: Scalar) -> jax.Array:
     """Zeroes each element with probability `rate`, scales the rest by 1 / (1 - rate).
 
     Args:

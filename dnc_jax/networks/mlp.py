@@ -7,7 +7,7 @@ import numpy as np
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import MLP
 from dnc_jax.networks.dropout import dropout, fold_in
-from dnc_jax.typing import Array, Key, Params
+from dnc_jax.typing import Array, Key, Params, Scalar
 
 _DRAW = 2**16
 
@@ -58,7 +58,7 @@ def apply(
     architecture: MLP,
     x: Array,
     *,
-    dropout_seed: Array | None = None,
+    dropout_seed: Scalar | None = None,
 ) -> jax.Array:
     """Logits of a batch.
 

@@ -49,12 +49,14 @@ class MLPSpace:
     Attributes:
       inputs, outputs: given by the data.
       depth: hidden layers.
-      width: nodes of a hidden layer, each layer its own, uniform.
+      width: nodes of a hidden layer, each layer its own, log-uniform: what a
+        network costs spans orders of magnitude, and small ones are wanted too.
       activations: one for the whole network.
       dropout: of every hidden layer, uniform.
       learning_rate: log-uniform.
       weight_decay: log-uniform; values in its lowest decade mean 0.
-      batch_sizes: choices.
+      batch_sizes: choices. Each is compiled for by itself, and with the learning
+        rate tuned, neighbours in powers of two are hardly told apart; so few.
 
     Raises:
       InputError: a range with lower > upper or an impossible value.
@@ -64,13 +66,13 @@ class MLPSpace:
 
     inputs: int
     outputs: int
-    depth: tuple[int, int] = (0, 3)
-    width: tuple[int, int] = (20, 400)
+    depth: tuple[int, ...] = (0, 3)
+    width: tuple[int, ...] = (20, 400)
     activations: tuple[str, ...] = ("relu", "tanh", "sigmoid")
-    dropout: tuple[float, float] = (0.0, 0.5)
-    learning_rate: tuple[float, float] = (1e-5, 1e-1)
-    weight_decay: tuple[float, float] = (1e-6, 1e-3)
-    batch_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
+    dropout: tuple[float, ...] = (0.0, 0.5)
+    learning_rate: tuple[float, ...] = (1e-5, 1e-1)
+    weight_decay: tuple[float, ...] = (1e-6, 1e-3)
+    batch_sizes: tuple[int, ...] = (32, 128, 512)
 
     def __post_init__(self) -> None:
         limits = {
@@ -129,9 +131,9 @@ class MLPSpace:
 
     def _draw(self, rng: np.random.Generator) -> Candidate:
         depth = int(rng.integers(self.depth[0], self.depth[1] + 1))
-        widths = rng.integers(self.width[0], self.width[1] + 1, depth)
+        widths = [_log_integer(rng, self.width) for _ in range(depth)]
         activation = str(rng.choice(self.activations))
-        dropout = round(float(rng.uniform(*self.dropout)), 3)
+        dropout = round(float(rng.uniform(self.dropout[0], self.dropout[1])), 3)
         rate = _log_uniform(rng, self.learning_rate)
         decay = _log_uniform(rng, self.weight_decay)
         if decay < 10 * self.weight_decay[0]:
@@ -140,7 +142,7 @@ class MLPSpace:
         return Candidate(
             MLP(
                 self.inputs,
-                tuple(map(int, widths)),
+                tuple(widths),
                 self.outputs,
                 activation if depth else "relu",
                 dropout if depth else 0.0,
@@ -149,7 +151,14 @@ class MLPSpace:
         )
 
 
-def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+def _log_integer(rng: np.random.Generator, bounds: tuple[int, ...]) -> int:
+    # Each integer k gets the log-share of [k - 1/2, k + 1/2), so both ends are whole.
+    low, high = bounds[0] - 0.5, bounds[1] + 0.5
+    value = round(10 ** float(rng.uniform(np.log10(low), np.log10(high))))
+    return min(max(value, bounds[0]), bounds[1])
+
+
+def _log_uniform(rng: np.random.Generator, bounds: tuple[float, ...]) -> float:
     value = 10 ** rng.uniform(*np.log10(bounds))
     # Three digits are all that matters, and all that a person wants to read.
     return float(f"{value:.3g}")

@@ -133,14 +133,14 @@ def save_snapshots(
     """
     arrays: dict[str, np.ndarray] = {}
     for candidate_id, snapshot in snapshots.items():
-        arrays[f"{candidate_id}/step"] = np.int64(snapshot.step)
+        arrays[f"{candidate_id}/step"] = np.asarray(snapshot.step)
         for tree in ("params", "mean", "variance"):
             for layer, junction in enumerate(getattr(snapshot, tree)):
                 for name, value in junction.items():
                     arrays[f"{candidate_id}/{tree}/{layer}/{name}"] = value
     path = _snapshot_path(folder, finished)
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)
+    np.savez(partial, allow_pickle=False, **arrays)
     partial.rename(path)
     for old in folder.glob("rung-*.npz"):
         number = re.fullmatch(r"rung-(\d+)\.npz", old.name)
@@ -151,11 +151,11 @@ def save_snapshots(
 def load_snapshots(folder: pathlib.Path, finished: int) -> dict[int, Snapshot]:
     """What `save_snapshots` wrote; nothing where the file is missing or damaged."""
     try:
-        with np.load(_snapshot_path(folder, finished), allow_pickle=False) as file:
-            arrays = dict(file)
+        with _snapshot_path(folder, finished).open("rb") as raw:
+            arrays = dict(np.load(raw, allow_pickle=False))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
-    trees: dict[int, dict[str, list[dict[str, np.ndarray]]]] = {}
+    trees: dict[int, dict[str, list[Any]]] = {}
     for name, value in arrays.items():
         parts = name.split("/")
         if len(parts) == 4:
@@ -165,7 +165,9 @@ def load_snapshots(folder: pathlib.Path, finished: int) -> dict[int, Snapshot]:
             layers[int(parts[2])][parts[3]] = value
     return {
         candidate_id: Snapshot(
-            *(tuple(tree[field]) for field in ("params", "mean", "variance")),
+            tuple(tree["params"]),
+            tuple(tree["mean"]),
+            tuple(tree["variance"]),
             int(arrays[f"{candidate_id}/step"]),
         )
         for candidate_id, tree in trees.items()

@@ -137,7 +137,7 @@ def from_arrays(
             f"{name}: no training row has label {absent[0]}; labels must be "
             "0 .. k-1, each present in train"
         )
-    fit, held_out = _stratified(train.y, validation_fraction, seed, name)
+    fit, held_out = _stratified(np.asarray(train.y), validation_fraction, seed, name)
     axes = tuple(range(train.x.ndim - 1)) if train.x.ndim in (2, 4) else None
     mean = np.atleast_1d(train.x[fit].mean(axes, dtype=np.float64))
     spread = np.atleast_1d(train.x[fit].std(axes, dtype=np.float64))
@@ -200,7 +200,7 @@ def _stratified(
 def _digits() -> tuple[Split, Split]:
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     x, y = bunch.images.astype(np.uint8)[..., None], bunch.target
     fit, test = _stratified(y, 0.2, 0, "digits")
     return Split(x[fit], y[fit]), Split(x[test], y[test])
@@ -208,7 +208,8 @@ def _digits() -> tuple[Split, Split]:
 
 def _npz(path: pathlib.Path) -> tuple[Split, Split]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: np.load leaves a file that is no archive open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = {"xtr", "ytr", "xte", "yte"} - set(file.files)
             if missing:
                 raise InputError(
@@ -225,8 +226,9 @@ def _npz(path: pathlib.Path) -> tuple[Split, Split]:
 def _tfds(name: str, directory: pathlib.Path) -> tuple[Split, Split]:
     if not directory.is_dir():
         raise InputError(
-            f"data directory {directory} does not exist; name one that holds "
-            f"{name!r} with --config.data.dir=DIR, or use the embedded 'digits'"
+            f"unknown data set {name!r}; known: digits (embedded), any .npz file; "
+            f"for a TFDS set name its data directory with --config.data.dir=DIR, "
+            f"since {directory} does not exist"
         )
     known = sorted(path.parent.name for path in directory.glob("*/[0-9]*.*"))
     if name not in known:
@@ -242,11 +244,11 @@ def _tfds(name: str, directory: pathlib.Path) -> tuple[Split, Split]:
 
         try:
             builder = tfds.builder(name, data_dir=str(directory))
-            features = builder.info.features
-            if features is None or not {"image", "label"} <= set(features):
+            features: Any = builder.info.features or {}
+            if not {"image", "label"} <= set(features):
                 raise InputError(
                     f"{name!r} is not an image-classification set: it has "
-                    f"{sorted(features or ())}, and 'image' and 'label' are needed"
+                    f"{sorted(features)}, and 'image' and 'label' are needed"
                 )
             return _read(builder, "train"), _read(builder, "test")
         except (OSError, NotImplementedError) as error:

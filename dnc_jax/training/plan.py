@@ -1,9 +1,10 @@
-"""Which networks train in one compiled program, side by side, and in what shape.
+"""Which networks share a compiled program, and in what shape they run in it.
 
-On a CPU three costs compete. A program takes about a second to compile, so few
+On a CPU three costs compete. A program takes more than a second to compile, so few
 shapes are good. Networks of one program are padded to common widths, so many shapes
-are good. And a step has a fixed cost, which networks side by side share. The plan
-starts with a program for each network and merges greedily while that saves time.
+are good. And a step has a fixed cost, which networks side by side share, until
+together they outgrow the cache. The plan starts with a program for each network and
+merges greedily while that saves time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,11 @@ class Shape(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Networks, by their position in the list given to `make`, and their program."""
+    """Networks, by their position in the list given to `make`, and their program.
+
+    With more members than lanes the program runs several times, once for each of
+    `chunks(group)`.
+    """
 
     shape: Shape
     members: tuple[int, ...]
@@ -40,25 +45,26 @@ class Group(NamedTuple):
 class CostModel(NamedTuple):
     """Seconds that one core needs; only their ratios matter to a plan.
 
-    The defaults were fitted to four networks of 120 k to 640 k parameters on a
-    2-core AVX-512 CPU (jax 0.10.2): step times of 0.5, 1.4, 1.8 and 4.1 ms are
-    reproduced within 5 %.
+    The defaults were fitted on a 2-core AVX-512 CPU (jax 0.10.2) with a program on
+    each core, over networks of 50 k to 640 k parameters and batches of 32 to 512.
 
     Attributes:
-      compile_seconds: of one program, two of them being compiled at a time.
+      compile_seconds: of one program.
       step_seconds: fixed cost of a step.
       flops_per_second: of the matrix products.
-      bytes_per_second: of the optimiser, which reads and writes 8 numbers for each
-        parameter.
-      lane_bytes: limit of a group's parameters and moments; above it lanes push
-        one another out of the cache.
+      bytes_per_second: of the optimiser, which reads and writes 10 numbers for each
+        parameter, while a program's parameters and moments fit the core's cache; and
+        of gathering and normalising the batch, which all lanes share.
+      slow_bytes_per_second: of what does not fit.
+      cache_bytes: of a core.
     """
 
-    compile_seconds: float = 1.8
+    compile_seconds: float = 1.4
     step_seconds: float = 1.2e-4
-    flops_per_second: float = 1.6e11
-    bytes_per_second: float = 2.2e10
-    lane_bytes: float = 32e6
+    flops_per_second: float = 1.4e11
+    bytes_per_second: float = 2.5e10
+    slow_bytes_per_second: float = 1.8e10
+    cache_bytes: float = 4e6
 
 
 class Workload(NamedTuple):
@@ -75,16 +81,46 @@ def padded(width: int) -> int:
     return -(-width // WIDTH_STEP) * WIDTH_STEP
 
 
-def run_seconds(shape: Shape, work: Workload, cost: CostModel) -> float:
-    """Predicted seconds of a shape's program for all epochs of `work`."""
-    parameters = _parameters(shape, work)
-    flops = 6.0 * parameters * shape.batch_size
+def chunks(group: Group) -> list[tuple[int, ...]]:
+    """The members of each run of the group's program."""
+    lanes = group.shape.lanes
+    return [
+        group.members[start : start + lanes]
+        for start in range(0, len(group.members), lanes)
+    ]
+
+
+def run_seconds(shape: Shape, members: int, work: Workload, cost: CostModel) -> float:
+    """Predicted seconds of all epochs of `work` for so many networks in `shape`."""
+    parameters = shape.lanes * _parameters(shape, work)
+    moved = 40.0 * parameters
+    state = 16.0 * parameters  # parameters, gradient and both moments
+    missed = max(0.0, 1 - cost.cache_bytes / state)
     step = (
         cost.step_seconds
-        + flops / cost.flops_per_second
-        + 32.0 * parameters / cost.bytes_per_second
+        + 6.0 * parameters * shape.batch_size / cost.flops_per_second
+        + moved * (1 - missed) / cost.bytes_per_second
+        + moved * missed / cost.slow_bytes_per_second
+        + 24.0 * shape.batch_size * work.inputs / cost.bytes_per_second
     )
-    return work.epochs * max(1, work.rows // shape.batch_size) * step
+    passes = -(-members // shape.lanes)
+    return passes * work.epochs * max(1, work.rows // shape.batch_size) * step
+
+
+def total_seconds(
+    groups: Iterable[Group],
+    compiled: Iterable[Shape],
+    work: Workload,
+    cost: CostModel,
+) -> float:
+    """Predicted core-seconds of a plan, compiling included."""
+    ready, total = set(compiled), 0.0
+    for group in groups:
+        if group.shape not in ready:
+            ready.add(group.shape)
+            total += cost.compile_seconds
+        total += run_seconds(group.shape, len(group.members), work, cost)
+    return total
 
 
 def make(
@@ -105,26 +141,28 @@ def make(
       cost: constants of the machine.
 
     Returns:
-      Groups whose members partition `range(len(networks))`; a group has at most as
-      many members as its shape has lanes.
+      Groups whose members partition `range(len(networks))`.
     """
     cost = cost or CostModel()
     ready = sorted(set(compiled))
-    classes: dict[tuple[int, int], list[Group]] = {}
-    for index, (architecture, batch_size) in enumerate(networks):
-        hidden = tuple(map(padded, architecture.hidden))
-        shape = Shape(1, hidden, batch_size)
-        group = Group(_cheapest(shape, ready, work, cost)[1], (index,))
-        classes.setdefault((len(hidden), batch_size), []).append(group)
-    needs = [tuple(map(padded, network.hidden)) for network, _ in networks]
+    needs = [
+        Shape(1, tuple(map(padded, network.hidden)), batch_size)
+        for network, batch_size in networks
+    ]
+    classes: dict[tuple[int, int], list[int]] = {}
+    for index, need in enumerate(needs):
+        classes.setdefault((len(need.hidden), need.batch_size), []).append(index)
     groups = [
         group
         for members in classes.values()
         for group in _merge(members, needs, ready, work, cost)
     ]
-    return sorted(
-        groups, key=lambda g: (-run_seconds(g.shape, work, cost), g.shape, g.members)
-    )
+
+    def longest_first(group: Group) -> tuple[float, Group]:
+        shape, members = group
+        return -run_seconds(shape, len(members), work, cost), group
+
+    return sorted(groups, key=longest_first)
 
 
 def padding_waste(
@@ -137,7 +175,9 @@ def padding_waste(
         for n_in, n_out in network.junctions
     )
     executed = sum(
-        _weights(group.shape, work)
+        len(chunks(group))
+        * group.shape.lanes
+        * _weights(group.shape, work)
         * (work.rows // group.shape.batch_size * group.shape.batch_size)
         for group in groups
     )
@@ -146,76 +186,75 @@ def padding_waste(
 
 def _weights(shape: Shape, work: Workload) -> int:
     sizes = (work.inputs, *shape.hidden, work.outputs)
-    return shape.lanes * sum(a * b for a, b in pairwise(sizes))
+    return sum(a * b for a, b in pairwise(sizes))
 
 
 def _parameters(shape: Shape, work: Workload) -> int:
-    return _weights(shape, work) + shape.lanes * (sum(shape.hidden) + work.outputs)
+    return _weights(shape, work) + sum(shape.hidden) + work.outputs
 
 
-def _cheapest(
-    need: Shape, ready: Sequence[Shape], work: Workload, cost: CostModel
+def _best_program(
+    members: Sequence[int],
+    needs: Sequence[Shape],
+    ready: Sequence[Shape],
+    work: Workload,
+    cost: CostModel,
 ) -> tuple[float, Shape]:
-    """Seconds and shape of the best program that holds `need`, new or compiled."""
-    best = (cost.compile_seconds + run_seconds(need, work, cost), need)
-    for shape in ready:
-        fits = (
-            shape.batch_size == need.batch_size
-            and shape.lanes >= need.lanes
-            and len(shape.hidden) == len(need.hidden)
-            and all(a >= b for a, b in zip(shape.hidden, need.hidden, strict=True))
-        )
-        if fits:
-            best = min(best, (run_seconds(shape, work, cost), shape))
-    return best
+    """Seconds and shape of the best program for these networks, new or compiled."""
+    hidden = tuple(map(max, zip(*(needs[i].hidden for i in members), strict=True)))
+    batch_size = needs[members[0]].batch_size
+    new = [Shape(lanes, hidden, batch_size) for lanes in LANES]
+    choices = [
+        (cost.compile_seconds + run_seconds(shape, len(members), work, cost), shape)
+        for shape in new
+        if shape.lanes < 2 * len(members)
+    ]
+    choices += [
+        (run_seconds(shape, len(members), work, cost), shape)
+        for shape in ready
+        if shape.batch_size == batch_size
+        and len(shape.hidden) == len(hidden)
+        and all(a >= b for a, b in zip(shape.hidden, hidden, strict=True))
+    ]
+    return min(choices)
 
 
 def _merge(
-    groups: list[Group],
-    needs: Sequence[tuple[int, ...]],
+    members: Sequence[int],
+    needs: Sequence[Shape],
     ready: Sequence[Shape],
     work: Workload,
     cost: CostModel,
 ) -> list[Group]:
     """Joins the pair that saves most, again and again, until none saves anything."""
-
-    def price(members: tuple[int, ...]) -> tuple[float, Shape] | None:
-        if len(members) > LANES[-1]:
-            return None
-        lanes = next(n for n in LANES if n >= len(members))
-        hidden = tuple(map(max, zip(*(needs[i] for i in members), strict=True)))
-        need = Shape(lanes, hidden, groups[0].shape.batch_size)
-        if lanes > 1 and 12 * _parameters(need, work) > cost.lane_bytes:
-            return None
-        return _cheapest(need, ready, work, cost)
-
-    priced: dict[tuple[int, ...], tuple[float, Shape]] = {}
-    for group in groups:
-        alone = price(group.members)
-        assert alone is not None, "a single network is never too large for a group"
-        priced[group.members] = alone
+    programs: dict[tuple[int, ...], tuple[float, Shape]] = {}
     savings: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
-    joint: dict[tuple[int, ...], tuple[float, Shape]] = {}
 
-    def consider(a: tuple[int, ...], b: tuple[int, ...]) -> None:
-        together = price(tuple(sorted(a + b)))
-        if together is not None:
-            saving = priced[a][0] + priced[b][0] - together[0]
-            if saving > 0:
-                savings[min(a, b), max(a, b)] = saving
-                joint[tuple(sorted(a + b))] = together
+    def price(group: tuple[int, ...]) -> tuple[float, Shape]:
+        if group not in programs:
+            programs[group] = _best_program(group, needs, ready, work, cost)
+        return programs[group]
 
-    names = sorted(priced)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            consider(a, b)
+    def consider(one: tuple[int, ...], other: tuple[int, ...]) -> None:
+        joint = price(tuple(sorted(one + other)))
+        saving = price(one)[0] + price(other)[0] - joint[0]
+        if saving > 0:
+            savings[min(one, other), max(one, other)] = saving
+
+    groups: list[tuple[int, ...]] = [(index,) for index in members]
+    for position, one in enumerate(groups):
+        for other in groups[position + 1 :]:
+            consider(one, other)
     while savings:
-        a, b = max(savings, key=lambda pair: (savings[pair], pair))
-        merged = tuple(sorted(a + b))
-        del priced[a], priced[b]
-        savings = {p: s for p, s in savings.items() if not {a, b} & set(p)}
-        others = sorted(priced)
-        priced[merged] = joint[merged]
-        for other in others:
-            consider(merged, other)
-    return [Group(shape, members) for members, (_, shape) in priced.items()]
+        one, other = max(savings, key=lambda pair: (savings[pair], pair))
+        groups = [group for group in groups if group not in (one, other)]
+        savings = {
+            pair: saving
+            for pair, saving in savings.items()
+            if one not in pair and other not in pair
+        }
+        merged = tuple(sorted(one + other))
+        for group in groups:
+            consider(merged, group)
+        groups.append(merged)
+    return [Group(price(group)[1], group) for group in groups]

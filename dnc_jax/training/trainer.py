@@ -13,7 +13,7 @@ from dnc_jax.networks import MLP, mlp
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.training.data import Dataset, Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
-from dnc_jax.typing import Array, Key, Params
+from dnc_jax.typing import Array, Key, Params, Scalar
 
 EVALUATION_BATCH = 1000
 ADAM = optax.scale_by_adam()
@@ -76,9 +76,9 @@ def train_epoch(
     state: TrainState,
     architecture: MLP,
     batch_size: int,
-    learning_rate: Array,
-    weight_decay: Array,
-    dropout_seed: Array,
+    learning_rate: Scalar,
+    weight_decay: Scalar,
+    dropout_seed: Scalar,
     order: Array,
     data: Split,
     mean: Array,
@@ -118,7 +118,7 @@ def train_epoch(
         return TrainState(params, adam, state.step + 1), value
 
     steps = order.shape[0] // batch_size
-    batches = order[: steps * batch_size].reshape(steps, batch_size)
+    batches = jnp.asarray(order[: steps * batch_size]).reshape(steps, batch_size)
     state, losses = jax.lax.scan(step, state, batches)
     return state, losses.mean()
 
@@ -142,7 +142,7 @@ def evaluate(
 
     count = len(data.y)
     zeros = (jnp.float32(0), jnp.int32(0))
-    (loss, hits), _ = jax.lax.scan(chunk, zeros, evaluation_rows(count))
+    (loss, hits), _ = jax.lax.scan(chunk, zeros, jnp.asarray(evaluation_rows(count)))
     return Evaluation(loss / count, hits / count)
 
 

@@ -1,0 +1,251 @@
+"""The compiled program of a group: many networks of one padded shape, side by side.
+
+A lane computes the same function as its network by itself (`trainer.train_epoch`),
+to rounding:
+
+- weights into and out of padded nodes start at zero and stay there, because every
+  activation is 0 at a padded node and so every gradient is;
+- dropout's bits depend on a node's place only (`networks.dropout`);
+- initial weights are drawn for the true network, then padded.
+
+Three choices make it fast on a CPU. The first junction of all lanes is one wide
+matrix product on the batch they share. All biases are one array, because each array
+costs three kernels of Adam, to compile and to call. And rates that differ by lane are
+arrays, so that no value of a hyperparameter needs a program of its own.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from dnc_jax.networks import MLP
+from dnc_jax.networks.dropout import dropout, fold_in
+from dnc_jax.training import trainer
+from dnc_jax.training.data import Split, normalise
+from dnc_jax.training.hyperparameters import Hyperparameters
+from dnc_jax.training.plan import Shape
+from dnc_jax.typing import Array, Params, Scalar
+
+
+class Weights(NamedTuple):
+    """Parameters, or a moment of them, of all lanes of a group."""
+
+    first: Array  # [D, G, H]: one matrix [D, G * H] for all lanes
+    later: tuple[Array, ...]  # L times [G, I, O]
+    bias: Array  # [G, sum of O]: all layers one after another
+
+
+class Settings(NamedTuple):
+    """What differs between the lanes of a group, besides their weights."""
+
+    learning_rate: Array  # [G] float32
+    weight_decay: Array  # [G] float32
+    dropout: Array  # [G] float32
+    seed: Array  # [G] uint32
+    rectified: Array  # [G] bool: relu; else amplitude * tanh(slope * x) + offset
+    amplitude: Array  # [G] float32
+    slope: Array  # [G] float32
+    offset: tuple[Array, ...]  # L times [G, H] float32, 0 at padded nodes
+
+
+# The logistic function is a hyperbolic tangent, scaled and moved.
+_SMOOTH = {"tanh": (1.0, 1.0, 0.0), "sigmoid": (0.5, 0.5, 0.5)}
+
+
+def zeros(shape: Shape, inputs: int, outputs: int) -> Weights:
+    """Weights of a group, all zero, in NumPy."""
+    sizes = (*shape.hidden, outputs)
+    return Weights(
+        np.zeros((inputs, shape.lanes, sizes[0]), np.float32),
+        tuple(np.zeros((shape.lanes, a, b), np.float32) for a, b in pairwise(sizes)),
+        np.zeros((shape.lanes, sum(sizes)), np.float32),
+    )
+
+
+def settings(
+    networks: Sequence[tuple[MLP, Hyperparameters, np.uint32]], shape: Shape
+) -> Settings:
+    """Settings of the networks, each with its dropout seed, lane by lane.
+
+    Lanes without a network have zero weights and rates, and learn nothing.
+    """
+    result = Settings(
+        learning_rate=np.zeros(shape.lanes, np.float32),
+        weight_decay=np.zeros(shape.lanes, np.float32),
+        dropout=np.zeros(shape.lanes, np.float32),
+        seed=np.zeros(shape.lanes, np.uint32),
+        rectified=np.ones(shape.lanes, bool),
+        amplitude=np.zeros(shape.lanes, np.float32),
+        slope=np.zeros(shape.lanes, np.float32),
+        offset=tuple(np.zeros((shape.lanes, h), np.float32) for h in shape.hidden),
+    )
+    for lane, (architecture, hyperparameters, seed) in enumerate(networks):
+        result.learning_rate[lane] = hyperparameters.learning_rate
+        result.weight_decay[lane] = hyperparameters.weight_decay
+        result.dropout[lane] = architecture.dropout
+        result.seed[lane] = seed
+        if architecture.activation in _SMOOTH:
+            amplitude, slope, offset = _SMOOTH[architecture.activation]
+            result.rectified[lane] = False
+            result.amplitude[lane], result.slope[lane] = amplitude, slope
+            for column, width in zip(result.offset, architecture.hidden, strict=True):
+                column[lane, :width] = offset
+    return result
+
+
+def pack(trees: Sequence[Params], shape: Shape, inputs: int, outputs: int) -> Weights:
+    """Parameters of single networks, padded, as lanes of a group; in NumPy."""
+    packed = zeros(shape, inputs, outputs)
+    starts = _starts(packed)
+    for lane, tree in enumerate(trees):
+        for layer, junction in enumerate(tree):
+            n_in, n_out = junction["weight"].shape
+            _weight(packed, layer, lane)[:n_in, :n_out] = junction["weight"]
+            start = starts[layer]
+            packed.bias[lane, start : start + n_out] = junction["bias"]
+    return packed
+
+
+def unpack(packed: Weights, architecture: MLP, lane: int) -> Params:
+    """The parameters of one lane without its padding; in NumPy."""
+    return tuple(
+        {
+            "weight": _weight(packed, layer, lane)[:n_in, :n_out].copy(),
+            "bias": packed.bias[lane, start : start + n_out].copy(),
+        }
+        for layer, ((n_in, n_out), start) in enumerate(
+            zip(architecture.junctions, _starts(packed), strict=True)
+        )
+    )
+
+
+def _weight(packed: Weights, layer: int, lane: int) -> Any:
+    """The view of one lane of a weight: [I, O]."""
+    return packed.later[layer - 1][lane] if layer else packed.first[:, lane]
+
+
+def _starts(weights: Weights) -> list[int]:
+    """Where each layer's biases begin."""
+    sizes = [weight.shape[-1] for weight in (weights.first, *weights.later)]
+    return [0, *accumulate(sizes[:-1])]
+
+
+def forward(
+    weights: Weights, settings: Settings, x: jax.Array, seed: Array | None
+) -> jax.Array:
+    """Logits of every lane for one shared batch: [B, D] to [G, B, C].
+
+    Args:
+      weights, settings: of the group.
+      x: normalised.
+      seed: [G] uint32 of this step's dropout; None in evaluation.
+    """
+    first = jnp.asarray(weights.first)
+    inputs, lanes, width = first.shape
+    # Written out: XLA turns the einsum around and copies the weight in each step.
+    hidden = x @ first.reshape(inputs, lanes * width)
+    hidden = hidden.reshape(-1, lanes, width).transpose(1, 0, 2)
+    rectified, amplitude, slope = (
+        jnp.expand_dims(jnp.asarray(value), (1, 2))
+        for value in (settings.rectified, settings.amplitude, settings.slope)
+    )
+    bias = jnp.expand_dims(jnp.asarray(weights.bias), 1)
+    starts = _starts(weights)
+    hidden = hidden + bias[:, :, :width]
+    for layer, weight in enumerate(weights.later):
+        offset = jnp.expand_dims(settings.offset[layer], 1)
+        smooth = amplitude * jnp.tanh(slope * hidden) + offset
+        hidden = jnp.where(rectified, jax.nn.relu(hidden), smooth)
+        if seed is not None:
+            hidden = dropout(hidden, settings.dropout, fold_in(seed, layer))
+        start = starts[layer + 1]
+        hidden = jnp.einsum("gbi,gio->gbo", hidden, weight)
+        hidden = hidden + bias[:, :, start : start + weight.shape[-1]]
+    return hidden
+
+
+def epoch(
+    weights: Weights,
+    adam: optax.ScaleByAdamState,
+    step: Scalar,
+    settings: Settings,
+    rate_factor: Scalar,
+    order: Array,
+    train: Split,
+    validation: Split,
+    mean: Array,
+    scale: Array,
+    *,
+    batch_size: int,
+) -> Any:
+    """One epoch of every lane, then its validation.
+
+    Args:
+      weights, adam, step: as the epoch before left them.
+      settings: of the lanes.
+      rate_factor: [] float32, multiplies every learning rate.
+      order: [N] int32, the rows of `train` in the order of this epoch.
+      train, validation: rows, as stored.
+      mean, scale: as in `Dataset`.
+      batch_size: static.
+
+    Returns:
+      `(weights, adam, step, val_loss [G], val_accuracy [G])`.
+    """
+    rate = _per_lane(
+        jnp.asarray(settings.learning_rate) * jnp.asarray(rate_factor), weights
+    )
+    decay = _per_lane(settings.weight_decay, weights)
+
+    def loss(weights: Weights, x: jax.Array, y: Array, seed: Array) -> jax.Array:
+        losses = trainer.cross_entropy(forward(weights, settings, x, seed), y)
+        # Lanes share no weight, so the gradient of the sum is each one's own.
+        return losses.mean(axis=1).sum()
+
+    def train_step(carry: Any, rows: jax.Array) -> Any:
+        weights, adam, step = carry
+        x = normalise(train.x[rows], mean, scale)
+        seed = fold_in(settings.seed, step)
+        gradient = jax.grad(loss)(weights, x, train.y[rows], seed)
+        gradient = jax.tree.map(lambda g, w, d: g + d * w, gradient, weights, decay)
+        update, adam = trainer.ADAM.update(gradient, adam)
+        weights = jax.tree.map(lambda w, u, r: w - r * u, weights, update, rate)
+        return (weights, adam, step + 1), None
+
+    steps = order.shape[0] // batch_size
+    batches = jnp.asarray(order[: steps * batch_size]).reshape(steps, batch_size)
+    (weights, adam, step), _ = lax.scan(train_step, (weights, adam, step), batches)
+
+    count = len(validation.y)
+
+    def validate(totals: Any, rows: jax.Array) -> Any:
+        real = jnp.expand_dims(rows < count, 0)
+        rows = jnp.minimum(rows, count - 1)
+        x, y = normalise(validation.x[rows], mean, scale), validation.y[rows]
+        logits = forward(weights, settings, x, None)
+        loss = jnp.where(real, trainer.cross_entropy(logits, y), 0)
+        hits = real & (logits.argmax(-1) == jnp.expand_dims(y, 0))
+        return (totals[0] + loss.sum(1), totals[1] + hits.sum(1)), None
+
+    lanes = len(settings.seed)
+    start = jnp.zeros(lanes), jnp.zeros(lanes, jnp.int32)
+    (val_loss, hits), _ = lax.scan(
+        validate, start, jnp.asarray(trainer.evaluation_rows(count))
+    )
+    return weights, adam, step, val_loss / count, hits / count
+
+
+def _per_lane(values: Array, weights: Weights) -> Weights:
+    """Per-lane values [G] in a tree like `weights`, each broadcastable to its leaf."""
+    later = jnp.expand_dims(values, (1, 2))
+    return Weights(
+        jnp.expand_dims(values, (0, 2)),
+        (later,) * len(weights.later),
+        jnp.expand_dims(values, 1),
+    )

@@ -1,0 +1,53 @@
+"""Package metadata; the tools are configured in pyproject.toml."""
+
+import pathlib
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+
+TEST = [
+    "beartype>=0.19",
+    "chex>=0.1.88",
+    "hypothesis>=6.100",
+    "jaxtyping>=0.2.36",
+    "pyright>=1.1.390",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.9",
+]
+
+setuptools.setup(
+    name="dnc_jax",
+    version="0.1.0",
+    description="Neural networks that are good and cheap, found many at a time, in JAX",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["dnc_jax*", "experiments*"]),
+    package_data={"dnc_jax": ["py.typed"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.7",  # the reader behind tfds.data_source
+        "flax>=0.10",
+        "jax>=0.10,<0.12",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.4",
+        "orbax-checkpoint>=0.11",
+        "plotly>=6.0",
+        "rich>=13.7",
+        "scikit-learn>=1.5",
+        "tensorflow-datasets>=4.9.7",
+    ],
+    extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=4"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

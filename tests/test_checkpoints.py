@@ -1,0 +1,98 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import dnc_jax
+from dnc_jax import InputError
+from dnc_jax.networks import MLP, mlp
+from dnc_jax.training import Hyperparameters, checkpoints
+from dnc_jax.training.population import Snapshot
+
+
+def network(hidden=(5, 4)):
+    architecture = MLP(6, hidden, 3, "tanh", 0.1)
+    return dnc_jax.Network(
+        architecture,
+        Hyperparameters(1e-3, 1e-5, 64),
+        mlp.init(jax.random.key(0), architecture),
+        np.array([2.0, 1.0, 0.5], np.float32),
+        np.array([0.5, 2.0, 1.0], np.float32),
+        (1, 2, 3),
+    )
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4), tuple(range(2, 14))])
+def test_a_loaded_network_gives_the_same_logits(tmp_path, hidden):
+    saved = network(hidden)
+    checkpoints.save(tmp_path / "best", saved)
+    loaded = dnc_jax.load(tmp_path / "best")
+    assert loaded.architecture == saved.architecture
+    assert loaded.hyperparameters == saved.hyperparameters
+    x = np.random.default_rng(0).integers(0, 255, (9, 1, 2, 3), np.uint8)
+    np.testing.assert_array_equal(loaded(x), saved(x))
+
+
+def test_saving_again_replaces_what_was_there(tmp_path):
+    checkpoints.save(tmp_path / "best", network((5,)))
+    checkpoints.save(tmp_path / "best", network((7,)))
+    assert dnc_jax.load(str(tmp_path / "best")).architecture.hidden == (7,)
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_network_refuses_examples_of_another_shape():
+    with pytest.raises(ValueError, match=r"shape \(3,\), this network takes \[B, 1, 2"):
+        network()(np.zeros((2, 3)))
+
+
+def damage_description(path):
+    (path / "architecture.json").write_text("{")
+
+
+def damage_params(path):
+    shutil.rmtree(path / "params")
+
+
+def damage_sizes(path):
+    description = json.loads((path / "architecture.json").read_text())
+    description["architecture"]["hidden"] = [6, 4]
+    (path / "architecture.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    "damage", [shutil.rmtree, damage_description, damage_params, damage_sizes]
+)
+def test_a_damaged_network_is_refused_with_its_path(tmp_path, damage):
+    checkpoints.save(tmp_path / "best", network())
+    damage(tmp_path / "best")
+    with pytest.raises(InputError, match=r"no readable network in .*best"):
+        dnc_jax.load(tmp_path / "best")
+
+
+def snapshot(seed, hidden):
+    params = mlp.init(jax.random.key(seed), MLP(6, hidden, 3))
+    params = jax.tree.map(np.asarray, params)
+    return Snapshot(params, params, params, 7)
+
+
+def test_snapshots_survive_the_disk_and_old_ones_go(tmp_path):
+    saved = {3: snapshot(0, (5, 4)), 11: snapshot(1, ())}
+    for finished in (1, 2, 3):
+        checkpoints.save_snapshots(tmp_path, finished, saved)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rung-2.npz", "rung-3.npz"]
+    loaded = checkpoints.load_snapshots(tmp_path, 3)
+    assert loaded.keys() == saved.keys()
+    for number, one in saved.items():
+        assert loaded[number].step == 7
+        jax.tree.map(np.testing.assert_array_equal, loaded[number].params, one.params)
+    checkpoints.remove_snapshots(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"PK\x03\x04torn"])
+def test_a_torn_rung_file_counts_as_missing(tmp_path, content):
+    (tmp_path / "rung-1.npz").write_bytes(content)
+    assert checkpoints.load_snapshots(tmp_path, 1) == {}
+    assert checkpoints.load_snapshots(tmp_path, 2) == {}

@@ -1,0 +1,141 @@
+import pathlib
+
+import numpy as np
+import pytest
+
+from dnc_jax import InputError
+from dnc_jax.training import data
+from dnc_jax.training.data import Split, from_arrays, load, normalise
+
+TFDS_DIR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
+
+
+def arrays(rows=40, classes=2, features=3):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, features)).astype(np.float32)
+    return Split(x, np.arange(rows) % classes)
+
+
+def test_digits_are_split_by_class_and_stay_uint8(digits):
+    assert digits.train.x.dtype == np.uint8
+    assert digits.train.x.shape[1:] == (8, 8, 1)
+    rows = [len(split.y) for split in (digits.train, digits.validation, digits.test)]
+    assert sum(rows) == 1797
+    for split in (digits.train, digits.validation, digits.test):
+        shares = np.bincount(split.y) / len(split.y)
+        np.testing.assert_allclose(shares, 0.1, atol=0.01)
+
+
+def test_no_row_is_in_two_splits_and_the_seed_chooses_validation_only():
+    one, again, other = (load("digits", seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.validation.x, again.validation.x)
+    np.testing.assert_array_equal(one.test.x, other.test.x)
+    assert not np.array_equal(one.validation.x, other.validation.x)
+    whole = np.concatenate([one.train.x, one.validation.x]).reshape(-1, 64)
+    whole_again = np.concatenate([other.train.x, other.validation.x]).reshape(-1, 64)
+    np.testing.assert_array_equal(np.sort(whole, axis=0), np.sort(whole_again, axis=0))
+
+
+def test_normalised_training_rows_have_mean_0_and_variance_1():
+    x = np.random.default_rng(0).normal(5, 3, (500, 4)).astype(np.float32)
+    problem = from_arrays((x, np.arange(500) % 2), (x[:9], np.arange(9) % 2))
+    seen = np.asarray(normalise(problem.train.x, problem.mean, problem.scale))
+    np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=0), 1, atol=1e-4)
+
+
+def test_a_constant_feature_is_left_finite():
+    x = np.ones((40, 3), np.float32)
+    problem = from_arrays((x, np.arange(40) % 2), (x, np.arange(40) % 2))
+    assert np.isfinite(normalise(x, problem.mean, problem.scale)).all()
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (Split(np.zeros((0, 3)), np.zeros(0, int)), "no rows"),
+        (Split(np.zeros((40, 3)), np.zeros(39, int)), "40 examples but labels"),
+        (Split(np.zeros((40, 3)), np.zeros(40, int)), "all training labels are 0"),
+        (
+            Split(np.zeros((40, 3)), np.arange(40) % 2 * 2),
+            "no training row has label 1",
+        ),
+        (Split(np.zeros((40, 3)), np.linspace(0, 1, 40)), "labels must be integers"),
+        (Split(np.full((40, 3), "a"), np.arange(40) % 2), "numbers are needed"),
+        (Split(np.zeros((2, 3)), np.arange(2)), "too few to hold out"),
+        (Split(np.zeros((40, 4)), np.arange(40) % 2), "must agree"),
+    ],
+)
+def test_unusable_rows_are_refused_with_the_reason(train, message):
+    with pytest.raises(InputError, match=message):
+        from_arrays(train, arrays())
+
+
+def test_nan_is_refused_with_its_row():
+    train = arrays()
+    train.x[7, 1] = np.nan
+    with pytest.raises(InputError, match=r"1 of 40 examples hold NaN.*row 7"):
+        from_arrays(train, arrays())
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
+def test_an_impossible_validation_fraction_is_refused(fraction):
+    with pytest.raises(InputError, match="validation_fraction"):
+        from_arrays(arrays(), arrays(), validation_fraction=fraction)
+
+
+def test_an_npz_file_is_read_by_the_names_of_its_arrays(tmp_path):
+    train, test = arrays(50), arrays(20)
+    path = tmp_path / "rows.npz"
+    np.savez(path, xtr=train.x, ytr=train.y, xte=test.x, yte=test.y)
+    problem = load(str(path))
+    assert (len(problem.train.y), len(problem.validation.y)) == (40, 10)
+    np.savez(path, xtr=train.x, ytr=train.y)
+    with pytest.raises(InputError, match="no array xte, yte"):
+        load(str(path))
+
+
+def test_a_pickle_in_an_npz_file_is_not_opened(tmp_path):
+    path = tmp_path / "rows.npz"
+    bad = np.array([{"a": 1}], dtype=object)
+    np.savez(path, allow_pickle=True, xtr=bad, ytr=bad, xte=bad, yte=bad)
+    with pytest.raises(InputError, match="cannot read"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04torn"])
+def test_a_damaged_npz_file_is_refused(tmp_path, content):
+    path = tmp_path / "rows.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot read"):
+        load(str(path))
+
+
+def test_an_unknown_data_set_is_refused_with_those_known(tmp_path):
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"unknown data set 'nist'.*digits.*mnist"):
+        load("nist", data_dir=str(tmp_path))
+
+
+def test_a_missing_data_directory_is_named(tmp_path):
+    with pytest.raises(InputError, match="since .*nowhere does not exist"):
+        load("mnist", data_dir=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.skipif(not TFDS_DIR.is_dir(), reason="no TFDS data directory beside us")
+def test_mnist_is_read_through_tfds_without_tensorflow():
+    problem = load("mnist", data_dir=str(TFDS_DIR))
+    assert problem.train.x.shape == (48000, 28, 28, 1)
+    assert problem.train.x.dtype == np.uint8
+    assert len(problem.test.y) == 10000
+    assert problem.mean[0] == pytest.approx(33.3, abs=0.2)
+
+
+def test_the_reader_keeps_quiet_about_the_file_layout_only(caplog):
+    import logging
+
+    logger = logging.getLogger("absl")
+    with data._quiet_reader():
+        logger.error("File x was created with group size 256.")
+        logger.error("File x is damaged.")
+    assert [record.getMessage() for record in caplog.records] == ["File x is damaged."]

@@ -1,0 +1,133 @@
+"""The command line, run as a user runs it: in a process of its own."""
+
+import json
+import os
+import pathlib
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import dnc_jax
+
+ROOT = pathlib.Path(__file__).parents[1]
+QUICK = (
+    "--config.search.candidates=4",
+    "--config.search.rungs=(1,2)",
+    "--config.train.epochs=3",
+    "--config.space.depth=(0,1)",
+    "--config.space.batch_sizes=(128,)",
+)
+
+
+def launch(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.search", *flags],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    return folder, launch(f"--workdir={folder}", *QUICK)
+
+
+def test_a_search_writes_what_the_readme_names(finished):
+    folder, process = finished
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    summary = json.loads((folder / "summary.json").read_text())
+    for key in (
+        "best_val_accuracy",
+        "test_accuracy",
+        "parameters",
+        "flops_per_example",
+        "score",
+        "candidates",
+        "candidate_epochs",
+        "search_seconds",
+        "compile_seconds",
+        "seed",
+    ):
+        assert isinstance(summary[key], int | float), key
+    assert summary["candidates"] == 4
+    assert summary["candidate_epochs"] == 4 * 1 + 1 * 1
+    count = sqlite3.connect(folder / "trials.sqlite").execute(
+        "SELECT count(*) FROM trials"
+    )
+    assert count.fetchone() == (5,)
+    assert (folder / "pareto.html").stat().st_size > 1_000_000, "plotly is inside"
+    assert not list(folder.glob("rung-*"))
+
+
+def test_the_saved_network_has_the_accuracy_of_the_summary(finished, digits):
+    folder, _ = finished
+    network = dnc_jax.load(folder / "best")
+    accuracy = np.mean(np.asarray(network(digits.test.x)).argmax(-1) == digits.test.y)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_piped_output_is_plain_lines_with_the_tables(finished):
+    _, process = finished
+    assert "\x1b" not in process.stdout
+    for text in ("rung 0: 4 alive", "Best 4 of 4", "Pareto front", "Winner, trained"):
+        assert text in process.stdout
+
+
+def test_a_finished_search_is_shown_again_and_not_run_again(finished):
+    folder, first = finished
+    before = (folder / "summary.json").stat().st_mtime_ns
+    again = launch(f"--workdir={folder}", *QUICK)
+    assert again.returncode == 0
+    assert (folder / "summary.json").stat().st_mtime_ns == before
+    tables = first.stdout[first.stdout.index("Best 4 of 4") :]
+    assert tables in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.data.name=nist"], "unknown data set 'nist'; known: digits"),
+        (
+            ["--config.data.name=mnist", "--config.data.dir=/nowhere"],
+            "since /nowhere does not exist",
+        ),
+        (["--config.data.nome=x"], "unknown config field nome"),
+        (["--config.objective.w_c=-1"], "objective.w_c must be"),
+        (["--config.objective.w_c=much"], "could not convert string to float"),
+        (["--config.space.width=(30,20)"], "space.width: lower 30 > upper 20"),
+        (["--config.search.rungs=(3,1)"], "search.rungs"),
+        (["--config.train.epochs=0"], "train.epochs must be >= 1"),
+        (["--config.budget.seconds=-5"], "budget.seconds must be >= 0"),
+        (["--config=missing.py"], "missing.py"),
+        (["--nonsense"], "Unknown command line flag 'nonsense'"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--workdir=/proc/nothing/here"], "/proc/nothing"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path):
+    folder = tmp_path / "work"
+    process = launch(f"--workdir={folder}", *flags)
+    assert process.returncode == 2, process.stderr
+    assert process.stderr.startswith("error: ")
+    assert process.stderr.count("\n") == 1
+    assert message in process.stderr
+    assert not folder.exists()
+
+
+def test_another_config_in_the_same_folder_is_refused_and_nothing_lost(finished):
+    folder, _ = finished
+    before = (folder / "trials.sqlite").read_bytes()
+    process = launch(f"--workdir={folder}", *QUICK, "--config.seed=9")
+    assert process.returncode == 2
+    assert "seed was 0, is 9" in process.stderr
+    assert (folder / "trials.sqlite").read_bytes() == before

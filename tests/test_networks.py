@@ -1,0 +1,115 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnc_jax import InputError
+from dnc_jax.networks import MLP, from_json, mlp, to_json
+from dnc_jax.networks.dropout import dropout, fold_in
+
+architectures = st.builds(
+    MLP,
+    inputs=st.integers(1, 50),
+    hidden=st.lists(st.integers(1, 40), max_size=3).map(tuple),
+    outputs=st.integers(2, 12),
+    activation=st.sampled_from(["relu", "tanh", "sigmoid"]),
+    dropout=st.floats(0, 0.9),
+)
+
+
+@given(architectures)
+def test_an_architecture_survives_json(architecture):
+    assert from_json(json.loads(json.dumps(to_json(architecture)))) == architecture
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden": (0,)}, "at least 1 node"),
+        ({"hidden": (4,), "activation": "gelu"}, "unknown activation 'gelu'"),
+        ({"hidden": (4,), "dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+    ],
+)
+def test_an_impossible_architecture_is_refused_by_name(fields, message):
+    with pytest.raises(InputError, match=message):
+        MLP(inputs=3, outputs=2, **fields)
+
+
+def test_a_description_of_something_else_is_refused():
+    with pytest.raises(InputError, match="unknown kind of architecture 'rnn'"):
+        from_json({"kind": "rnn"})
+    with pytest.raises(InputError, match="not the description of an MLP"):
+        from_json({"kind": "mlp", "inputs": 3})
+
+
+def test_the_first_weights_have_the_variance_of_he_and_biases_are_zero():
+    params = mlp.init(jax.random.key(0), MLP(400, (300,), 10))
+    for junction, fan_in in zip(params, (400, 300), strict=True):
+        assert np.std(junction["weight"]) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
+        assert not np.any(junction["bias"])
+
+
+def test_init_works_under_jit_and_vmap_and_agrees_with_numpy():
+    architecture = MLP(7, (5,), 3)
+    keys = jax.random.split(jax.random.key(1), 4)
+    many = jax.jit(jax.vmap(lambda key: mlp.init(key, architecture)))(keys)
+    for i, key in enumerate(keys):
+        normals = np.asarray(mlp.draw(key, architecture))
+        one = mlp.from_draw(normals, architecture)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-6), many, one
+        )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_apply_is_the_chain_of_affine_maps(activation):
+    architecture = MLP(6, (5, 4), 3, activation)
+    params = mlp.init(jax.random.key(0), architecture)
+    x = np.random.default_rng(0).normal(size=(8, 6))
+    functions = {
+        "relu": lambda a: np.maximum(a, 0),
+        "tanh": np.tanh,
+        "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    }
+    expected = x
+    for i, junction in enumerate(params):
+        expected = expected @ np.asarray(junction["weight"], np.float64)
+        expected = expected + np.asarray(junction["bias"], np.float64)
+        if i < 2:
+            expected = functions[activation](expected)
+    actual = mlp.apply(params, architecture, jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_dropout_drops_the_asked_fraction_and_keeps_the_mean():
+    x = jnp.ones((400, 300))
+    for rate in (0.0, 0.1, 0.5):
+        y = np.asarray(dropout(x, rate, np.uint32(3)))
+        assert np.mean(y == 0) == pytest.approx(rate, abs=0.005)
+        assert y.mean() == pytest.approx(1, abs=0.01)
+
+
+def test_dropout_of_a_node_does_not_depend_on_the_padding_around_it():
+    x = jnp.ones((50, 40))
+    padded = jnp.ones((50, 64))
+    seed = np.uint32(9)
+    np.testing.assert_array_equal(
+        dropout(x, 0.3, seed), dropout(padded, 0.3, seed)[:, :40]
+    )
+
+
+def test_dropout_masks_of_neighbouring_seeds_rows_and_columns_are_unrelated():
+    masks = [
+        np.asarray(dropout(jnp.ones((200, 200)), 0.5, fold_in(np.uint32(1), i))) > 0
+        for i in range(2)
+    ]
+    agreement = [
+        np.mean(masks[0] == masks[1]),
+        np.mean(masks[0][1:] == masks[0][:-1]),
+        np.mean(masks[0][:, 1:] == masks[0][:, :-1]),
+    ]
+    np.testing.assert_allclose(agreement, 0.5, atol=0.02)

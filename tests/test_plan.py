@@ -1,0 +1,79 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnc_jax.networks import MLP
+from dnc_jax.training import plan
+
+WORK = plan.Workload(inputs=784, outputs=10, rows=48000, epochs=1)
+networks = st.lists(
+    st.tuples(
+        st.lists(st.integers(20, 400), max_size=3).map(
+            lambda hidden: MLP(784, tuple(hidden), 10)
+        ),
+        st.sampled_from([32, 128, 512]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(networks)
+def test_every_network_is_in_one_group_that_holds_it(nets):
+    groups = plan.make(nets, WORK)
+    assert sorted(i for g in groups for i in g.members) == list(range(len(nets)))
+    for group in groups:
+        for i in group.members:
+            architecture, batch_size = nets[i]
+            assert batch_size == group.shape.batch_size
+            assert len(architecture.hidden) == len(group.shape.hidden)
+            assert all(
+                a <= b
+                for a, b in zip(architecture.hidden, group.shape.hidden, strict=True)
+            )
+
+
+@settings(deadline=None, max_examples=20)
+@given(networks)
+def test_a_plan_costs_no_more_than_a_program_for_each_network(nets):
+    cost = plan.CostModel()
+    alone = sum(
+        cost.compile_seconds
+        + plan.run_seconds(
+            plan.Shape(1, tuple(map(plan.padded, net.hidden)), batch), 1, WORK, cost
+        )
+        for net, batch in nets
+    )
+    assert plan.total_seconds(plan.make(nets, WORK), (), WORK, cost) <= alone + 1e-9
+
+
+def test_networks_of_one_size_share_a_program():
+    nets = [(MLP(784, (64,), 10), 128)] * 12
+    assert len({group.shape for group in plan.make(nets, WORK)}) == 1
+
+
+def test_long_runs_are_worth_a_program_of_their_own():
+    nets = [(MLP(784, (32, 32), 10), 128), (MLP(784, (400, 400), 10), 128)]
+    short = plan.make(nets, WORK)
+    long = plan.make(nets, WORK._replace(epochs=50))
+    assert len({g.shape for g in short}) == 1
+    assert len({g.shape for g in long}) == 2
+
+
+def test_a_compiled_program_that_is_large_enough_is_used_again():
+    nets = [(MLP(784, (100,), 10), 128)]
+    ready = [plan.Shape(1, (128,), 128), plan.Shape(1, (96,), 128)]
+    assert plan.make(nets, WORK, ready)[0].shape == ready[0]
+
+
+def test_a_plan_is_deterministic():
+    nets = [(MLP(784, (20 + 7 * i,), 10), 128) for i in range(20)]
+    assert plan.make(nets, WORK) == plan.make(nets, WORK)
+
+
+def test_padding_waste_counts_multiply_adds():
+    nets = [(MLP(784, (10,), 10), 100)]
+    groups = [plan.Group(plan.Shape(2, (20,), 100), (0,))]
+    expected = 2 * (784 * 20 + 20 * 10) / (784 * 10 + 10 * 10)
+    assert plan.padding_waste(nets, groups, WORK) == pytest.approx(expected)

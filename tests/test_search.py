@@ -1,0 +1,359 @@
+import json
+import math
+import sqlite3
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnc_jax import InputError
+from dnc_jax.footprint import Complexity, complexity
+from dnc_jax.networks import MLP
+from dnc_jax.search import Candidate, MLPSpace, Objective, Store, Trial
+from dnc_jax.search.run import Callback, retrain, search
+from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies.halving import rung_sizes
+from dnc_jax.search.trials import front, ranking
+from dnc_jax.training import Hyperparameters
+
+SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
+
+
+def trial(number, rung=0, accuracy=0.5, parameters=100, score=None, status="done"):
+    error = math.log10(1 - accuracy) if score is None else score
+    return Trial(
+        candidate_id=number,
+        candidate=Candidate(MLP(3, (4,), 2), Hyperparameters()),
+        rung=rung,
+        epochs=1,
+        val_loss=(0.5,),
+        val_accuracy=(accuracy,),
+        complexity=Complexity(parameters, 2 * parameters),
+        score=error,
+        seconds=0.25,
+        status=status,
+    )
+
+
+# Space
+
+
+@given(st.integers(0, 1000))
+def test_every_candidate_is_inside_the_space_and_survives_json(seed):
+    space = MLPSpace(6, 4)
+    for candidate in space.sample(jax.random.key(seed), 5):
+        network, training = candidate.architecture, candidate.hyperparameters
+        assert 0 <= len(network.hidden) <= 3
+        assert all(20 <= width <= 400 for width in network.hidden)
+        assert 0 <= network.dropout <= 0.5
+        assert 1e-5 <= training.learning_rate <= 1e-1
+        assert training.weight_decay == 0 or 1e-5 <= training.weight_decay <= 1e-3
+        assert training.batch_size in space.batch_sizes
+        again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
+        assert again == candidate
+
+
+def test_samples_depend_on_the_key_alone():
+    one, two = (SPACE.sample(jax.random.key(3), 20) for _ in range(2))
+    assert one == two != SPACE.sample(jax.random.key(4), 20)
+
+
+def test_the_largest_network_of_the_papers_space_has_the_papers_size():
+    space = MLPSpace(784, 10, depth=(0, 2))
+    assert complexity(space.largest()).parameters == 478_410
+
+
+def test_no_network_of_the_space_is_larger_than_the_largest():
+    space = MLPSpace(50, 40, depth=(0, 3), width=(1, 3))
+    limit = complexity(space.largest()).parameters
+    candidates = space.sample(jax.random.key(0), 200)
+    assert max(complexity(c.architecture).parameters for c in candidates) <= limit
+
+
+def test_batches_are_cut_to_the_training_rows():
+    space = MLPSpace(6, 4, batch_sizes=(32, 128, 512)).limited_to(100)
+    assert space.batch_sizes == (32, 100)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": (30, 20)}, "space.width: lower 30 > upper 20"),
+        ({"depth": (-1, 2)}, "space.depth must be >= 0, got -1"),
+        ({"learning_rate": (0.0, 1.0)}, "space.learning_rate must be >="),
+        ({"dropout": (0.0, 1.0)}, "space.dropout must be < 1"),
+        ({"activations": ("relu", "elu")}, "unknown 'elu'; known: relu"),
+        ({"activations": ()}, "must not be"),
+        ({"batch_sizes": (0,)}, "space.batch_sizes must be >= 1"),
+        ({"width": (20,)}, "must be .lower, upper."),
+    ],
+)
+def test_an_impossible_range_is_refused_by_name(fields, message):
+    with pytest.raises(InputError, match=message):
+        MLPSpace(6, 4, **fields)
+
+
+# Objective
+
+
+def test_the_score_is_the_logarithm_of_error_plus_weighted_complexity():
+    objective = Objective(w_c=0.5, parameters=1.0, flops=2.0)
+    score = objective.score(
+        (0.9, 0.8), (0.7, 0.9), Complexity(10, 30), Complexity(100, 120), 1000
+    )
+    assert score == pytest.approx(math.log10(0.1 + 0.5 * (10 / 100 + 2 * 30 / 120)))
+
+
+def test_the_score_may_use_the_loss():
+    score = Objective("loss").score(
+        (0.9, 0.8, 0.85), (0.0, 0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 10
+    )
+    assert score == pytest.approx(math.log10(0.8))
+
+
+def test_a_perfect_network_scores_half_an_error_and_a_diverged_one_infinity():
+    one = Complexity(1, 1)
+    assert Objective().score((0.0,), (1.0,), one, one, 50) == pytest.approx(-2)
+    assert Objective().score((), (), one, one, 50) == math.inf
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"w_c": -0.1}, {"w_c": math.nan}, {"flops": -1.0}, {"performance": "auc"}],
+)
+def test_an_impossible_objective_is_refused_by_name(fields):
+    with pytest.raises(InputError, match=f"objective.{next(iter(fields))}"):
+        Objective(**fields)
+
+
+# Halving
+
+
+@pytest.mark.parametrize(
+    ("candidates", "reduction", "sizes"),
+    [
+        (64, 3, (64, 21, 7, 2)),
+        (81, 3, (81, 27, 9, 3)),
+        (16, 4, (16, 4, 1, 1)),
+        (1, 2, (1, 1, 1, 1)),
+    ],
+)
+def test_rungs_keep_one_in_so_many_and_at_least_one(candidates, reduction, sizes):
+    assert rung_sizes(candidates, 4, reduction) == sizes
+
+
+def test_the_best_are_promoted_with_their_own_numbers_until_one_rung_is_left():
+    strategy = halving(SPACE, candidates=9, rungs=(1, 3, 9), reduction=3)
+    state = strategy.init(jax.random.key(0))
+    assert strategy.candidate_epochs == 9 * 1 + 3 * 2 + 1 * 6
+    first = strategy.ask(state)
+    assert [e.candidate_id for e in first] == list(range(9))
+    scores = [5.0, 1.0, math.inf, 7.0, 2.0, 9.0, 0.0, 8.0, 3.0]
+    state = strategy.tell(state, scores)
+    second = strategy.ask(state)
+    assert [(e.candidate_id, e.start, e.stop) for e in second] == [
+        (1, 1, 3),
+        (4, 1, 3),
+        (6, 1, 3),
+    ]
+    assert second[0].candidate == first[1].candidate
+    state = strategy.tell(state, [math.inf, 4.0, 5.0])
+    assert [e.candidate_id for e in strategy.ask(state)] == [4]
+    assert strategy.ask(strategy.tell(state, [1.0])) == []
+
+
+def test_a_bracket_in_which_all_diverged_gives_way_to_the_next():
+    strategy = halving(SPACE, candidates=2, rungs=(1, 2), brackets=2)
+    state = strategy.init(jax.random.key(0))
+    first = strategy.ask(state)
+    second = strategy.ask(strategy.tell(state, [math.inf, math.inf]))
+    assert [e.candidate_id for e in second] == [2, 3]
+    assert {e.rung for e in second} == {0}
+    assert [e.candidate for e in second] != [e.candidate for e in first]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"candidates": 0},
+        {"brackets": 0},
+        {"reduction": 1},
+        {"rungs": ()},
+        {"rungs": (3, 3)},
+        {"rungs": (0, 3)},
+    ],
+)
+def test_an_impossible_schedule_is_refused(fields):
+    with pytest.raises(InputError, match=r"search\."):
+        halving(SPACE, **fields)
+
+
+# Trials
+
+
+def test_a_candidate_is_ranked_by_its_best_trial_and_diverged_ones_are_not():
+    trials = [
+        trial(0, 0, score=-1.0),
+        trial(0, 1, score=-2.0),
+        trial(1, 0, score=-1.5),
+        trial(2, 0, score=-9.0, status="diverged"),
+    ]
+    assert [(t.candidate_id, t.rung) for t in ranking(trials)] == [(0, 1), (1, 0)]
+
+
+def test_equal_scores_go_to_the_smaller_network():
+    trials = [trial(0, score=-1.0, parameters=9), trial(1, score=-1.0, parameters=5)]
+    assert [t.candidate_id for t in ranking(trials)] == [1, 0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20)), max_size=30))
+def test_the_front_is_what_no_other_network_beats(points):
+    trials = [
+        trial(i, accuracy=accuracy / 21, parameters=parameters)
+        for i, (parameters, accuracy) in enumerate(points)
+    ]
+    kept = {(t.complexity.parameters, t.best_val_accuracy) for t in front(trials)}
+    expected = {
+        (p, a / 21)
+        for p, a in points
+        if not any((q <= p and b > a) or (q < p and b >= a) for q, b in points)
+    }
+    assert kept == expected
+
+
+def test_trials_survive_the_store_and_infinite_scores_too(tmp_path):
+    path = tmp_path / "trials.sqlite"
+    trials = [trial(0), trial(0, 1), trial(1, score=math.inf, status="diverged")]
+    with Store(path, {"a": {"b": (1, 2)}}) as store:
+        store.add(trials)
+    with Store(path, {"a": {"b": (1, 2)}}) as store:
+        assert store.trials() == trials
+    rows = sqlite3.connect(path).execute("SELECT candidate, score FROM trials")
+    assert json.loads(rows.fetchone()[0])["architecture"]["hidden"] == [4]
+
+
+def test_a_store_of_another_config_is_refused_with_the_difference(tmp_path):
+    path = tmp_path / "trials.sqlite"
+    Store(path, {"seed": 0, "data": {"name": "digits"}}).close()
+    with pytest.raises(InputError, match=r"data.name was digits, is mnist"):
+        Store(path, {"seed": 0, "data": {"name": "mnist"}})
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path):
+    path = tmp_path / "trials.sqlite"
+    path.write_bytes(b"something else entirely, long enough to have a header" * 9)
+    with pytest.raises(InputError, match="not a writable trial store"):
+        Store(path, {})
+
+
+# The loop
+
+
+class Counter(Callback):
+    def __init__(self):
+        self.trained, self.resumed = [], []
+
+    def on_rung_end(self, trials, resumed):
+        (self.resumed if resumed else self.trained).append(len(trials))
+
+
+def run(small, **arguments):
+    strategy = halving(SPACE, candidates=8, rungs=(1, 2, 4), reduction=2)
+    return search(SPACE, small, Objective(), strategy, **({"seed": 5} | arguments))
+
+
+def same(trials, others):
+    def strip(items):
+        return [{**t.__dict__, "seconds": 0} for t in items]
+
+    return strip(trials) == strip(others)
+
+
+def test_a_search_trains_what_it_said_and_repeats_bit_for_bit(small):
+    one, two = run(small), run(small)
+    assert [t.rung for t in one.trials] == [0] * 8 + [1] * 4 + [2] * 2
+    assert one.candidate_epochs == 8 * 1 + 4 * 1 + 2 * 2
+    assert one.complete
+    assert same(one.trials, two.trials)
+    assert not same(one.trials, run(small, seed=6).trials)
+
+
+def test_curves_grow_with_the_rungs(small):
+    result = run(small)
+    last = result.trials[-1].candidate_id
+    winner = [t for t in result.trials if t.candidate_id == last]
+    assert [len(t.val_loss) for t in winner] == [1, 2, 4]
+    assert winner[2].val_loss[:2] == winner[1].val_loss
+
+
+def test_a_search_killed_after_any_rung_ends_with_the_same_trials(small, tmp_path):
+    whole = run(small).trials
+    for rungs in (1, 2):
+        folder = tmp_path / str(rungs)
+        folder.mkdir()
+
+        class Kill(Callback):
+            def on_rung_start(self, evaluations, rungs=rungs):
+                if evaluations[0].rung == rungs:
+                    raise KeyboardInterrupt
+
+        with (
+            Store(folder / "t.sqlite", {}) as store,
+            pytest.raises(KeyboardInterrupt),
+        ):
+            run(small, store=store, folder=folder, callback=Kill())
+        counter = Counter()
+        with Store(folder / "t.sqlite", {}) as store:
+            again = run(small, store=store, folder=folder, callback=counter)
+        assert counter.resumed == [8, 4][:rungs]
+        assert same(again.trials, whole)
+
+
+def test_a_search_whose_rung_files_are_gone_starts_that_rung_from_scratch(
+    small, tmp_path
+):
+    whole = run(small).trials
+
+    class Kill(Callback):
+        def on_rung_start(self, evaluations):
+            if evaluations[0].rung == 1:
+                raise KeyboardInterrupt
+
+    with Store(tmp_path / "t.sqlite", {}) as store, pytest.raises(KeyboardInterrupt):
+        run(small, store=store, folder=tmp_path, callback=Kill())
+    (tmp_path / "rung-1.npz").write_bytes(b"torn")
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        again = run(small, store=store, folder=tmp_path)
+    assert [len(t.val_loss) for t in again.trials] == [len(t.val_loss) for t in whole]
+    for one, two in zip(again.trials, whole, strict=True):
+        np.testing.assert_allclose(one.val_loss, two.val_loss, rtol=1e-5)
+
+
+def test_a_diverged_candidate_is_recorded_and_the_search_goes_on(small, tmp_path):
+    space = MLPSpace(6, 4, depth=(1, 1), width=(8, 8), learning_rate=(1e-3, 1e38))
+    strategy = halving(space, candidates=12, rungs=(1, 2), reduction=3)
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        result = search(space, small, Objective(), strategy, seed=0, store=store)
+        assert store.trials()
+    states = {t.status for t in result.trials}
+    assert states == {"done", "diverged"}
+    assert all(t.status == "done" for t in ranking(result.trials))
+
+
+def test_a_budget_ends_the_search_with_what_there_is(small):
+    with pytest.raises(InputError, match=r"budget.seconds = 1e-09 ended before"):
+        run(small, max_seconds=1e-9)
+
+
+def test_the_winner_is_trained_again_at_full_length_and_tested(small):
+    result = run(small)
+    winner = retrain(result, SPACE, small, Objective(), seed=5, epochs=6)
+    assert winner.trial == ranking(result.trials)[0]
+    assert len(winner.history.val_loss) == 6
+    logits = winner.network(small.test.x)
+    accuracy = np.mean(np.asarray(logits).argmax(-1) == small.test.y)
+    assert winner.test_accuracy == pytest.approx(accuracy)
+    with pytest.raises(InputError, match=r"train.epochs must be >= 1, got 0"):
+        retrain(result, SPACE, small, Objective(), seed=5, epochs=0)

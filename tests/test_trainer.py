@@ -1,0 +1,110 @@
+import jax
+import numpy as np
+import pytest
+
+from dnc_jax import InputError
+from dnc_jax.networks import MLP, mlp
+from dnc_jax.training import Hyperparameters, trainer
+from dnc_jax.training.hyperparameters import rate_factor
+
+
+def test_training_learns_and_keeps_its_best_epoch(small):
+    architecture = MLP(6, (16,), 4, dropout=0.1)
+    told = []
+    params, history = trainer.train(
+        jax.random.key(0),
+        architecture,
+        Hyperparameters(1e-2, 0.0, 32),
+        small,
+        order_key=jax.random.key(1),
+        epochs=15,
+        on_epoch=lambda epoch, accuracy: told.append((epoch, accuracy)),
+    )
+    assert history.train_loss[-1] < 0.5 * history.train_loss[0]
+    assert told == list(enumerate(history.val_accuracy, 1))
+    kept = trainer.evaluate(
+        params, architecture, small.validation, small.mean, small.scale
+    )
+    assert float(kept.accuracy) == max(history.val_accuracy) > 0.8
+
+
+def test_one_step_of_adam_is_the_textbook_one(small):
+    architecture = MLP(6, (), 4)
+    rows = len(small.train.y)
+    state = trainer.init(jax.random.key(0), architecture)
+    before = jax.tree.map(np.array, state.params)
+    decay, rate = 0.01, 0.05
+
+    def loss(params):
+        x = (small.train.x - small.mean) * small.scale
+        logits = mlp.apply(params, architecture, x)
+        picked = jax.nn.log_softmax(logits)[np.arange(rows), small.train.y]
+        return -picked.mean()
+
+    gradient = jax.tree.map(
+        lambda g, p: np.asarray(g) + decay * p, jax.grad(loss)(before), before
+    )
+    state, _ = trainer.train_epoch(
+        state,
+        architecture,
+        rows,
+        np.float32(rate),
+        np.float32(decay),
+        np.uint32(0),
+        np.arange(rows, dtype=np.int32),
+        small.train,
+        small.mean,
+        small.scale,
+    )
+    # In Adam's first step both corrected moments are the gradient's own.
+    expected = jax.tree.map(
+        lambda p, g: p - rate * g / (np.abs(g) + 1e-8), before, gradient
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), state.params, expected
+    )
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_rate(small):
+    with pytest.raises(FloatingPointError, match=r"smaller learning rate than 1e\+30"):
+        trainer.train(
+            jax.random.key(0),
+            MLP(6, (16,), 4),
+            Hyperparameters(1e30, 0.0, 32),
+            small,
+            order_key=jax.random.key(1),
+            epochs=3,
+        )
+
+
+@pytest.mark.parametrize("count", [1, 7, 999, 1000, 1001, 2500])
+def test_evaluation_visits_every_row_once(count):
+    rows = trainer.evaluation_rows(count)
+    assert rows.shape[1] <= 1000
+    np.testing.assert_array_equal(rows.ravel()[:count], np.arange(count))
+    assert (rows.ravel()[count:] >= count).all()
+
+
+def test_evaluation_is_the_mean_over_rows_whatever_the_chunks(small, monkeypatch):
+    architecture = MLP(6, (5,), 4)
+    params = mlp.init(jax.random.key(0), architecture)
+    arguments = (params, architecture, small.validation, small.mean, small.scale)
+    whole = trainer.evaluate(*arguments)
+    monkeypatch.setattr(trainer, "EVALUATION_BATCH", 7)
+    jax.clear_caches()
+    chunked = trainer.evaluate(*arguments)
+    np.testing.assert_allclose(whole, chunked, rtol=1e-6)
+
+
+def test_the_learning_rate_drops_at_half_and_three_quarters():
+    factors = [round(rate_factor(epoch, 8), 6) for epoch in range(8)]
+    assert factors == [1, 1, 1, 1, 0.2, 0.2, 0.04, 0.04]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"learning_rate": 0.0}, {"weight_decay": -1e-4}, {"batch_size": 0}],
+)
+def test_impossible_hyperparameters_are_refused_by_name(fields):
+    with pytest.raises(InputError, match=next(iter(fields))):
+        Hyperparameters(**fields)
