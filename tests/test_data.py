@@ -118,7 +118,7 @@ def test_an_unknown_data_set_is_refused_with_those_known(tmp_path):
 
 
 def test_a_missing_data_directory_is_named(tmp_path):
-    with pytest.raises(InputError, match="since .*nowhere does not exist"):
+    with pytest.raises(InputError, match=r"since .*nowhere does not exist"):
         load("mnist", data_dir=str(tmp_path / "nowhere"))
 
 

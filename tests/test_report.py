@@ -48,7 +48,7 @@ def test_a_line_a_rung_is_printed_where_there_is_no_terminal():
     out = Console(file=io.StringIO(), width=110)
     with terminal.ProgressReport(out, 4) as report:
         report.on_rung_end(TRIALS, resumed=False)
-        report.on_epoch(4)
+        report.on_epoch([0.5] * 4)
     text = out.file.getvalue()
     assert "best score -1.000" in text
     assert "1 diverged" in text
@@ -60,7 +60,7 @@ def test_a_terminal_gets_a_bar_with_rung_best_score_and_time_left():
     with terminal.ProgressReport(out, 10) as report:
         report.on_rung_start([evaluation, evaluation])
         report.on_rung_end(TRIALS, resumed=False)
-        report.on_epoch(5)
+        report.on_epoch([0.5] * 5)
     text = out.file.getvalue()
     assert "rung 1: 2 alive, to epoch 9" in text
     assert "50%" in text

@@ -69,10 +69,10 @@ class ProgressReport(Callback):
         )
         self._describe()
 
-    def on_epoch(self, candidates: int) -> None:
+    def on_epoch(self, accuracies: Sequence[float]) -> None:
         """Moves the bar."""
         with self._lock:
-            self._bar.advance(self._task, candidates)
+            self._bar.advance(self._task, len(accuracies))
 
     def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
         """Notes the best score; prints a line where there is no bar."""

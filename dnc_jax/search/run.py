@@ -28,8 +28,8 @@ class Callback:
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
         """A rung begins."""
 
-    def on_epoch(self, candidates: int) -> None:
-        """So many candidates finished an epoch."""
+    def on_epoch(self, accuracies: Sequence[float]) -> None:
+        """Candidates finished an epoch, with these validation accuracies."""
 
     def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
         """A rung is done; `resumed`: its trials came from the store."""

@@ -152,7 +152,7 @@ def train(
     jobs: Sequence[Job],
     programs: Programs,
     *,
-    on_epoch: Callable[[int], None] = lambda networks: None,
+    on_epoch: Callable[[Sequence[float]], None] = lambda accuracies: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Outcome | None]:
     """Trains all jobs, several programs at a time, and returns in their order.
@@ -163,8 +163,8 @@ def train(
     Args:
       jobs: what to train.
       programs: compiled programs and data; gains the shapes that this rung needs.
-      on_epoch: called from a worker thread with the number of networks that have
-        just finished an epoch.
+      on_epoch: called from a worker thread with the validation accuracies of
+        networks that have just finished an epoch.
       should_stop: asked before each epoch; once true, unfinished jobs are dropped.
 
     Returns:
@@ -208,7 +208,7 @@ def _train_group(
     jobs: Sequence[Job],
     shape: plan.Shape,
     programs: Programs,
-    on_epoch: Callable[[int], None],
+    on_epoch: Callable[[Sequence[float]], None],
     should_stop: Callable[[], bool],
 ) -> Sequence[Outcome | None]:
     dropped = [None] * len(jobs)
@@ -248,7 +248,7 @@ def _train_group(
             weights, adam, step, settings, factor, epoch=epoch
         )
         curves.append(np.stack([np.asarray(metric) for metric in metrics]))
-        on_epoch(len(jobs))
+        on_epoch(curves[-1][1, : len(jobs)].tolist())
     final = jax.device_get((weights, adam.mu, adam.nu))
     seconds = time.perf_counter() - start
     programs.account(training=seconds)
