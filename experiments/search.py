@@ -79,6 +79,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 objective,
                 seed=config.seed,
                 epochs=config.train.epochs,
+                refit=config.train.refit,
                 callback=progress,
             )
     checkpoints.save(workdir / "best", winner.network)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity, complexity
@@ -16,7 +17,7 @@ from dnc_jax.search.strategies import Evaluation, Strategy
 from dnc_jax.search.trials import Store, Trial, ranking
 from dnc_jax.training import checkpoints, population, trainer
 from dnc_jax.training.checkpoints import Network
-from dnc_jax.training.data import Dataset
+from dnc_jax.training.data import Dataset, Split
 
 
 class Callback:
@@ -43,7 +44,7 @@ class SearchResult(NamedTuple):
 
     Attributes:
       trials: all of them, in the order they finished.
-      candidate_epochs: epochs trained, summed over candidates.
+      candidate_epochs: epochs trained in this run, summed over candidates.
       search_seconds: wall clock of this run.
       compile_seconds: the part of it that went into compiling: seconds of the
         compiling threads over the number of workers.
@@ -62,7 +63,7 @@ class Winner(NamedTuple):
 
     Attributes:
       trial: of the search that it won.
-      network: at its best epoch.
+      network: of the best epoch, or of the refit.
       history: of the full-length training.
       score: of that training.
       best_val_accuracy: at the best epoch.
@@ -136,16 +137,27 @@ def search(
         if resumed:
             rung = [trial for trial in known if trial]
             snapshots = {}
+            jobs = [
+                _job(e, e.start, None, strategy, candidate_key) for e in evaluations
+            ]
+            population.plan_groups(jobs, programs)
         else:
             if not snapshots and folder and evaluations[0].start:
                 snapshots = checkpoints.load_snapshots(folder, finished - 1)
             if not all(e.candidate_id in snapshots for e in evaluations):
                 snapshots, curves = {}, {}  # lost: this rung starts from scratch
+            jobs = [
+                _job(
+                    e,
+                    e.start if snapshots else 0,
+                    snapshots.get(e.candidate_id),
+                    strategy,
+                    candidate_key,
+                )
+                for e in evaluations
+            ]
             outcomes = population.train(
-                [
-                    _job(e, snapshots.get(e.candidate_id), strategy, candidate_key)
-                    for e in evaluations
-                ],
+                jobs,
                 programs,
                 on_epoch=callback.on_epoch,
                 should_stop=out_of_time,
@@ -201,11 +213,15 @@ def retrain(
     *,
     seed: int,
     epochs: int,
+    refit: bool = False,
     callback: Callback | None = None,
 ) -> Winner:
     """Trains the best candidate at full length and tests it, once.
 
-    A winner whose loss does not stay finite over the longer training gives way to
+    With `refit` it is trained once more, on training and validation rows together
+    and to the last epoch, and that network is tested and returned; history, score and
+    validation accuracy are of the training before, which did not see those rows. A
+    winner whose loss does not stay finite over the longer training gives way to
     the next in the ranking.
 
     Raises:
@@ -228,6 +244,17 @@ def retrain(
                 epochs=epochs,
                 on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
             )
+            if refit:
+                params, _ = trainer.train(
+                    jax.random.fold_in(candidate_key, trial.candidate_id),
+                    architecture,
+                    trial.candidate.hyperparameters,
+                    data._replace(train=_joined(data.train, data.validation)),
+                    order_key=order_key,
+                    epochs=epochs,
+                    keep_last=True,
+                    on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
+                )
         except FloatingPointError:
             continue
         statistics = (data.mean, data.scale)
@@ -259,6 +286,10 @@ def retrain(
     )
 
 
+def _joined(one: Split, other: Split) -> Split:
+    return Split(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
+
+
 def _keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Keys of the strategy, of the candidates and of the order of the rows."""
     strategy, candidates, order = jax.random.split(jax.random.key(seed), 3)
@@ -267,6 +298,7 @@ def _keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _job(
     evaluation: Evaluation,
+    start: int,
     snapshot: population.Snapshot | None,
     strategy: Strategy,
     candidate_key: jax.Array,
@@ -275,7 +307,7 @@ def _job(
         architecture=evaluation.candidate.architecture,
         hyperparameters=evaluation.candidate.hyperparameters,
         key=jax.random.fold_in(candidate_key, evaluation.candidate_id),
-        start=evaluation.start if snapshot else 0,
+        start=start,
         stop=evaluation.stop,
         total=strategy.epochs,
         snapshot=snapshot,

@@ -59,7 +59,7 @@ class CostModel(NamedTuple):
       cache_bytes: of a core.
     """
 
-    compile_seconds: float = 1.4
+    compile_seconds: float = 1.6
     step_seconds: float = 1.2e-4
     flops_per_second: float = 1.4e11
     bytes_per_second: float = 2.5e10

@@ -76,13 +76,14 @@ class Programs:
         self._order_key = order_key
         self._orders: dict[int, jax.Array] = {}
         self._compiled: dict[plan.Shape, Any] = {}
+        self.planned: set[plan.Shape] = set()
         self._locks: dict[plan.Shape, threading.Lock] = {}
         self._lock = threading.Lock()
         self.seconds = Seconds()
         # XLA keeps about one core busy with networks of this size, so on a CPU as
         # many programs as cores run at a time; an accelerator runs one after another.
         cpu = jax.default_backend() == "cpu"
-        self.workers = len(os.sched_getaffinity(0)) if cpu else 1
+        self.workers = _cores() if cpu else 1
 
     @property
     def shapes(self) -> list[plan.Shape]:
@@ -148,6 +149,31 @@ class Programs:
         )
 
 
+def _cores() -> int:
+    """Cores that this process may use, where the system tells; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
+    """The plan of a rung; its shapes count as compiled in the plans of later rungs.
+
+    Whether they really are does not matter to a plan, so that a search that goes on
+    after an interruption groups its networks, and rounds, as if there had been none.
+    """
+    work = plan.Workload(
+        programs.inputs,
+        programs.outputs,
+        programs.rows,
+        jobs[0].stop - jobs[0].start,
+    )
+    networks = [(job.architecture, job.hyperparameters.batch_size) for job in jobs]
+    groups = plan.make(networks, work, programs.planned)
+    programs.planned.update(group.shape for group in groups)
+    return groups
+
+
 def train(
     jobs: Sequence[Job],
     programs: Programs,
@@ -172,19 +198,16 @@ def train(
     """
     if not jobs:
         return []
-    work = plan.Workload(
-        programs.inputs,
-        programs.outputs,
-        programs.rows,
-        jobs[0].stop - jobs[0].start,
-    )
-    networks = [(job.architecture, job.hyperparameters.batch_size) for job in jobs]
-    groups = plan.make(networks, work, programs.shapes)
+    groups = plan_groups(jobs, programs)
     outcomes: list[Outcome | None] = [None] * len(jobs)
+    halted = threading.Event()
+
+    def stop() -> bool:
+        return halted.is_set() or should_stop()
 
     def run(shape: plan.Shape, members: tuple[int, ...]) -> None:
         results = _train_group(
-            [jobs[i] for i in members], shape, programs, on_epoch, should_stop
+            [jobs[i] for i in members], shape, programs, on_epoch, stop
         )
         for index, outcome in zip(members, results, strict=True):
             outcomes[index] = outcome
@@ -198,8 +221,14 @@ def train(
         later += [(group.shape, members) for members in tail]
     with ThreadPoolExecutor(programs.workers) as pool:
         futures = [pool.submit(run, *task) for task in first + later]
-        for future in futures:
-            future.result()
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            # Ctrl-C, or a worker failed: the others stop at their next epoch.
+            halted.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     programs.forget_orders()
     return outcomes
 
@@ -249,6 +278,8 @@ def _train_group(
         )
         curves.append(np.stack([np.asarray(metric) for metric in metrics]))
         on_epoch(curves[-1][1, : len(jobs)].tolist())
+        if not np.isfinite(curves[-1][0, : len(jobs)]).any():
+            break  # every lane has diverged
     final = jax.device_get((weights, adam.mu, adam.nu))
     seconds = time.perf_counter() - start
     programs.account(training=seconds)

@@ -161,9 +161,10 @@ def train(
     *,
     order_key: Key,
     epochs: int,
+    keep_last: bool = False,
     on_epoch: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> tuple[Params, History]:
-    """Trains one network from scratch and keeps its best epoch.
+    """Trains one network from scratch.
 
     Args:
       key: of this network: its weights and its dropout. Consumed.
@@ -172,11 +173,12 @@ def train(
       data: on the host; copied to the device once.
       order_key: of the order of the rows, epoch by epoch.
       epochs: at least 1.
+      keep_last: return the last epoch's parameters instead of the best one's.
       on_epoch: called after each with its number (from 1) and validation accuracy.
 
     Returns:
-      The parameters of the epoch with the best validation accuracy (the first of
-      equals), and the whole history.
+      The parameters of the epoch with the best validation accuracy (of equals, that
+      with the least validation loss), and the whole history.
 
     Raises:
       FloatingPointError: the loss is no longer finite.
@@ -187,7 +189,7 @@ def train(
     seed = seed_of(dropout_key)
     state = init(init_key, architecture)
     history: list[tuple[float, float, float]] = []
-    best_accuracy, best = -1.0, state.params
+    best_merit, best = (-1.0, 0.0), state.params
     for epoch in range(epochs):
         rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
         state, loss = train_epoch(
@@ -210,8 +212,9 @@ def train(
                 f"{epoch + 1}; a smaller learning rate than "
                 f"{hyperparameters.learning_rate:g} may help"
             )
-        if history[-1][2] > best_accuracy:
-            best_accuracy = history[-1][2]
+        merit = (history[-1][2], -history[-1][1])
+        if merit > best_merit or keep_last:
+            best_merit = merit
             # A copy: the next epoch donates the state's buffers.
             best = jax.tree.map(np.array, state.params)
         on_epoch(epoch + 1, history[-1][2])

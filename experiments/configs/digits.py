@@ -1,7 +1,8 @@
 """The default: scikit-learn's digits, embedded, nothing to download.
 
 Command: python -m experiments.search
-Result:  see README.md
+Time:    20 s on 2 cores
+Result:  98.26 % validation, 98.89 % test accuracy, 20,275 parameters
 """
 
 from typing import Any
@@ -17,15 +18,15 @@ def get_config() -> Any:
     config.data = ml_collections.ConfigDict()
     config.data.name = "digits"  # or an .npz file, or a TFDS set in data.dir
     config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
-    config.data.validation_fraction = 0.2
+    config.data.validation_fraction = 0.2  # of the training rows
 
     config.space = ml_collections.ConfigDict()
-    config.space.depth = (0, 3)
-    config.space.width = (20, 400)
+    config.space.depth = (0, 3)  # hidden layers
+    config.space.width = (20, 400)  # nodes of each, log-uniform
     config.space.activations = ("relu", "tanh", "sigmoid")
     config.space.dropout = (0.0, 0.5)
-    config.space.learning_rate = (1e-5, 1e-1)
-    config.space.weight_decay = (1e-6, 1e-3)
+    config.space.learning_rate = (1e-5, 1e-1)  # log-uniform
+    config.space.weight_decay = (1e-6, 1e-3)  # log-uniform; lowest decade: 0
     config.space.batch_sizes = (32, 128, 512)
 
     config.objective = ml_collections.ConfigDict()
@@ -35,14 +36,15 @@ def get_config() -> Any:
     config.objective.flops = 0.0
 
     config.search = ml_collections.ConfigDict()
-    config.search.candidates = 64
-    config.search.rungs = (3, 9, 27, 81)  # epochs at which the weakest stop
-    config.search.reduction = 3
+    config.search.candidates = 64  # of a bracket
+    config.search.rungs = (3, 9, 27, 81)  # epochs after which the weakest stop
+    config.search.reduction = 3  # one in so many goes on
     config.search.brackets = 1
 
     config.budget = ml_collections.ConfigDict()
-    config.budget.seconds = 0.0  # 0: no limit
+    config.budget.seconds = 0.0  # of the search; 0: no limit
 
     config.train = ml_collections.ConfigDict()
     config.train.epochs = 100  # of the winner
+    config.train.refit = True  # then once more, with the validation rows
     return config

@@ -2,7 +2,7 @@
 
 Command: python -m experiments.search --config=experiments/configs/mnist_mlp.py \
              --config.data.dir=DIR
-Result:  see experiments/benchmarks/README.md
+Result:  see README.md
 """
 
 from typing import Any

@@ -1,0 +1,80 @@
+"""What holds for the tree as a whole."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+import dnc_jax
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Lower layers first: an import may only point to the same layer or to one before it.
+LAYERS = (
+    "errors",
+    "typing",
+    "networks",
+    "footprint",
+    "training",
+    "search",
+    "report",
+)
+MODULES = sorted((ROOT / "dnc_jax").rglob("*.py"))
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_only_downward(path):
+    parts = path.relative_to(ROOT / "dnc_jax").with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    own = LAYERS.index(parts[0])
+    for name in imported(path):
+        if name.startswith("dnc_jax.") and name.split(".")[1] in LAYERS:
+            assert LAYERS.index(name.split(".")[1]) <= own, name
+        assert not name.startswith("jax._src"), name
+
+
+def test_everything_public_is_there_and_documented():
+    for name in dnc_jax.__all__:
+        assert getattr(dnc_jax, name).__doc__, name
+
+
+def test_the_version_is_the_packages():
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert f'version="{dnc_jax.__version__}"' in text
+
+
+def test_the_readme_opens_with_the_two_commands():
+    first, second = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)[:2]
+    assert "python -m experiments.search" in first
+    assert "python -m pytest" in second
+    assert len(re.findall("```bash", README)) == 2, "CI runs the first two blocks"
+
+
+def test_the_readmes_library_example_runs(capsys):
+    (example,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "retrain(" in block
+    ]
+    quick = example.replace(
+        "candidates=27, rungs=(3, 9, 27)", "candidates=3, rungs=(2,)"
+    )
+    quick = quick.replace("epochs=50", "epochs=2")
+    assert quick != example
+    exec(compile(quick, "README.md", "exec"), {})
+    assert "lr " in capsys.readouterr().out
+
+
+def test_every_file_the_readme_links_is_there():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
