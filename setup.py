@@ -36,6 +36,7 @@ setuptools.setup(
         "numpy>=2.0",
         "optax>=0.2.4",
         "orbax-checkpoint>=0.11",
+        "pillow>=10",  # what tfds.data_source decodes images with
         "plotly>=6.0",
         "rich>=13.7",
         "scikit-learn>=1.5",
