@@ -357,3 +357,15 @@ def test_the_winner_is_trained_again_at_full_length_and_tested(small):
     assert winner.test_accuracy == pytest.approx(accuracy)
     with pytest.raises(InputError, match=r"train.epochs must be >= 1, got 0"):
         retrain(result, SPACE, small, Objective(), seed=5, epochs=0)
+
+
+def test_a_refit_reports_the_training_before_and_returns_another_network(small):
+    result = run(small)
+    arguments = (result, SPACE, small, Objective())
+    plain = retrain(*arguments, seed=5, epochs=3)
+    refit = retrain(*arguments, seed=5, epochs=3, refit=True)
+    assert refit.history == plain.history
+    assert refit.score == plain.score
+    one, other = (w.network.params[0]["weight"] for w in (plain, refit))
+    assert one.shape == other.shape
+    assert not np.array_equal(one, other)
