@@ -2,7 +2,8 @@
 
 Command: python -m experiments.search --config=experiments/configs/mnist_mlp.py \
              --config.data.dir=DIR
-Result:  see README.md
+Time:    161 s on 2 cores, 88 s of them searching
+Result:  98.43 % validation, 98.51 % test accuracy, 210,275 parameters
 """
 
 from typing import Any
