@@ -25,7 +25,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from dnc_jax.search import MLPSpace, Objective
+from dnc_jax.search import Candidate, MLPSpace, Objective
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.training import population
@@ -92,9 +92,7 @@ def replay(path: str, candidates: str) -> dict[str, Any]:
     return {"cold_seconds": times[0], "warm_seconds": times[1], "count": len(jobs)}
 
 
-def _candidates(path: str) -> list[Any]:
-    from dnc_jax.search import Candidate
-
+def _candidates(path: str) -> list[Candidate]:
     return [Candidate.from_json(c) for c in json.loads(pathlib.Path(path).read_text())]
 
 
