@@ -15,8 +15,8 @@ def get_config() -> Any:
     """The default search with MNIST's data and lengths."""
     config = digits.get_config()
     config.data.name = "mnist"
-    config.search.candidates = 64
+    config.search.candidates = 32
     config.search.rungs = (1, 3, 9, 27)
-    config.search.brackets = 1
+    config.search.brackets = 2
     config.train.epochs = 50
     return config
