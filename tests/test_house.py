@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 LAYERS = (
     "errors",
     "typing",
+    "sparse",
     "networks",
     "footprint",
     "training",

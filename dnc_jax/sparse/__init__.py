@@ -1,0 +1,54 @@
+"""Pre-defined sparsity: edges fixed before training, and nothing else stored or run.
+
+pattern = sparse.structured(key, 128, 96, density=0.125)
+params = sparse.init(key, pattern)
+y = sparse.apply(params, pattern, x)
+"""
+
+from dnc_jax.sparse import linen
+from dnc_jax.sparse.clash_free import clash_free, clash_free_patterns
+from dnc_jax.sparse.families import (
+    balanced,
+    block,
+    block_diagonal,
+    butterfly,
+    densities,
+    edge_count,
+    grouped,
+    mixed_radix,
+    random,
+    structured,
+    windows,
+)
+from dnc_jax.sparse.junction import apply, conv_apply, conv_init, init
+from dnc_jax.sparse.kernels import matmul
+from dnc_jax.sparse.pattern import Description, Pattern, from_dense, from_edges
+from dnc_jax.sparse.scatter import Scatter, scatter
+
+__all__ = [
+    "Description",
+    "Pattern",
+    "Scatter",
+    "apply",
+    "balanced",
+    "block",
+    "block_diagonal",
+    "butterfly",
+    "clash_free",
+    "clash_free_patterns",
+    "conv_apply",
+    "conv_init",
+    "densities",
+    "edge_count",
+    "from_dense",
+    "from_edges",
+    "grouped",
+    "init",
+    "linen",
+    "matmul",
+    "mixed_radix",
+    "random",
+    "scatter",
+    "structured",
+    "windows",
+]

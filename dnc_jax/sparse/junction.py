@@ -1,0 +1,208 @@
+"""One sparse junction, dense or convolutional, as pure `init` and `apply` functions.
+
+Parameters hold one weight for each edge and nothing else: `weight` is
+[E, b_in, b_out] (for convolutions [height, width, E, b_in, b_out]), `bias` [n_out].
+The pattern is an argument of its own, so that it is never a compiled-in constant.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc_jax.errors import InputError
+from dnc_jax.sparse import gather, kernels
+from dnc_jax.sparse.pattern import Pattern
+from dnc_jax.typing import Array, Key
+
+
+def init(
+    key: Key,
+    pattern: Pattern,
+    *,
+    bias: float = 0.0,
+    dtype: Any = jnp.float32,
+) -> dict[str, jax.Array]:
+    """Fresh parameters of a dense junction. Consumes `key`.
+
+    Weights are normal with a standard deviation of sqrt(2 / fan_in), where fan_in is
+    the number of edges that the output really has.
+
+    Args:
+      key: consumed.
+      pattern: which edges there are.
+      bias: initial value of every bias.
+      dtype: of the parameters.
+
+    Returns:
+      `weight` [E, b_in, b_out] and `bias` [n_out].
+
+    Reference: K. He et al., "Delving Deep into Rectifiers" (2015), equation 10.
+    """
+    return _init(key, pattern, (), bias, dtype)
+
+
+def apply(
+    params: Any,
+    pattern: Pattern,
+    x: Array,
+    *,
+    axis: int = -1,
+    impl: str = "auto",
+) -> jax.Array:
+    """The junction's output: x times its weights, plus its biases.
+
+    Args:
+      params: as `init` returns them; without `bias` none is added.
+      pattern: of the same junction.
+      x: [..., n_in]; or [n_in, ...] with `axis=0`, the layout that the kernels
+        compute in. A network that keeps it from end to end saves transposes.
+      axis: of the features, -1 or 0.
+      impl: which kernel; see `kernels.matmul`.
+
+    Returns:
+      [..., n_out] (or [n_out, ...]) of x's dtype.
+
+    Raises:
+      InputError: x or the parameters do not fit the pattern.
+    """
+    x = jnp.asarray(x)
+    if axis not in (0, -1):
+        raise InputError(f"axis must be 0 or -1, got {axis}")
+    if not x.ndim or x.shape[axis] != pattern.n_in:
+        raise InputError(
+            f"x of shape {x.shape} has not the {pattern.n_in} features (axis {axis}) "
+            "that the pattern reads"
+        )
+    _check(params, pattern, ())
+    columns = x if axis == 0 else jnp.moveaxis(x, -1, 0)
+    rest = columns.shape[1:]
+    y = kernels.matmul(
+        params["weight"], pattern, columns.reshape(pattern.n_in, -1), impl=impl
+    )
+    if "bias" in params:
+        y = y + jnp.expand_dims(params["bias"], 1)
+    y = y.reshape(pattern.n_out, *rest)
+    return y if axis == 0 else jnp.moveaxis(y, 0, -1)
+
+
+def conv_init(
+    key: Key,
+    pattern: Pattern,
+    *,
+    kernel_size: tuple[int, int] = (3, 3),
+    bias: float = 0.0,
+    dtype: Any = jnp.float32,
+) -> dict[str, jax.Array]:
+    """Fresh parameters of a convolution from channels to channels. Consumes `key`.
+
+    An edge of the pattern is a whole kernel of `kernel_size`; fan_in counts its taps.
+
+    Returns:
+      `weight` [height, width, E, b_in, b_out] and `bias` [n_out].
+    """
+    return _init(key, pattern, kernel_size, bias, dtype)
+
+
+def conv_apply(
+    params: Any,
+    pattern: Pattern,
+    x: Array,
+    *,
+    strides: tuple[int, int] = (1, 1),
+    padding: str = "SAME",
+    impl: str = "auto",
+) -> jax.Array:
+    """Cross-correlation with a sparse set of channel-to-channel kernels.
+
+    One sparse product for each tap of the kernel, so that no array of patches is
+    ever made, in the forward pass or for the gradient.
+
+    Args:
+      params: as `conv_init` returns them; without `bias` none is added.
+      pattern: from input channels to output channels.
+      x: [B, height, width, n_in].
+      strides: of the two image axes.
+      padding: "SAME" or "VALID", as in `jax.lax.conv_general_dilated`.
+      impl: which kernel; see `kernels.matmul`.
+
+    Returns:
+      [B, height', width', n_out] of x's dtype.
+
+    Raises:
+      InputError: x or the parameters do not fit the pattern, or unknown padding.
+    """
+    x = jnp.asarray(x)
+    if x.ndim != 4 or x.shape[-1] != pattern.n_in:
+        raise InputError(
+            f"x of shape {x.shape} is not [B, height, width, {pattern.n_in}], "
+            "the channels that the pattern reads"
+        )
+    weight = params["weight"]
+    taps = weight.shape[:2]
+    _check(params, pattern, taps)
+    if padding not in ("SAME", "VALID"):
+        raise InputError(f"padding must be SAME or VALID, got {padding!r}")
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], taps, strides, padding)
+    image = jnp.moveaxis(jnp.pad(x, ((0, 0), *pads, (0, 0))), -1, 0)
+    sizes = [
+        (size - tap) // stride + 1
+        for size, tap, stride in zip(image.shape[2:], taps, strides, strict=True)
+    ]
+    spans = [(size - 1) * s + 1 for size, s in zip(sizes, strides, strict=True)]
+
+    # Without the checkpoint every tap would keep its shifted copy for the gradient.
+    @jax.checkpoint
+    def tap(weight: jax.Array, image: jax.Array, top: Array, left: Array) -> jax.Array:
+        shifted = jax.lax.dynamic_slice(
+            image, (0, 0, top, left), (*image.shape[:2], *spans)
+        )[:, :, :: strides[0], :: strides[1]]
+        columns = shifted.reshape(pattern.n_in, -1)
+        return kernels.matmul(weight, pattern, columns, impl=impl)
+
+    tops, lefts = np.divmod(np.arange(taps[0] * taps[1]), taps[1])
+    flat = weight.reshape(-1, *weight.shape[2:])
+    total = tap(flat[0], image, tops[0], lefts[0])
+    if len(flat) > 1:
+        total, _ = jax.lax.scan(
+            lambda total, step: (total + tap(step[0], image, *step[1:]), None),
+            total,
+            (flat[1:], jnp.asarray(tops[1:]), jnp.asarray(lefts[1:])),
+        )
+    if "bias" in params:
+        total = total + jnp.expand_dims(params["bias"], 1)
+    return jnp.moveaxis(total.reshape(pattern.n_out, x.shape[0], *sizes), 0, -1)
+
+
+def _init(
+    key: Key, pattern: Pattern, taps: tuple[int, ...], bias: float, dtype: Any
+) -> dict[str, jax.Array]:
+    shape = (*taps, pattern.block_edges, *pattern.block)
+    fan_in: Any = pattern.sources.shape[1]
+    if pattern.edges_in is not None:
+        degrees = jnp.sum(pattern.edges_in < pattern.block_edges, axis=1)
+        fan_in = jnp.expand_dims(degrees[gather.ends(pattern)[1]], (1, 2))
+    scale = jnp.sqrt(2 / (fan_in * pattern.block[0] * math.prod(taps)))
+    normals = jax.random.normal(key, shape, jnp.float32)
+    if taps:
+        scale = jnp.broadcast_to(scale, shape)
+    return {
+        "weight": (normals * scale).astype(dtype),
+        "bias": jnp.full(pattern.n_out, bias, dtype),
+    }
+
+
+def _check(params: Any, pattern: Pattern, taps: tuple[int, ...]) -> None:
+    """The parameters must be those of a junction with this pattern."""
+    wanted = {
+        "weight": (*taps, pattern.block_edges, *pattern.block),
+        "bias": (pattern.n_out,),
+    }
+    for name, value in params.items():
+        if name not in wanted or value.shape != wanted[name]:
+            raise InputError(
+                f"parameter {name!r} of shape {value.shape} does not fit the pattern, "
+                f"whose parameters are {wanted}; was it made for another one?"
+            )

@@ -1,0 +1,365 @@
+"""The product of a sparse weight and a batch, and its gradients: gathers and GEMMs.
+
+All kernels compute features-first, y [n_out, B] = W^T x [n_in, B], because a block of
+features is then one piece of memory. None scatters: a gradient gathers along the
+pattern's transposed index. What wins depends on the block:
+
+- `blocks`: input blocks are gathered, and each output block is one matrix product.
+- `groups`: the same, but the input gradient is a product for each output block
+  whose rows are then gathered and summed; for input blocks of a node or a few.
+- `elements`: fused multiply-adds of gathered rows; for single nodes.
+- `dense`: the weight is laid out as a full matrix; for patterns that are nearly so.
+- `pallas`: blocks read in place by a kernel for TPU or GPU (`pallas.py`).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dnc_jax.errors import InputError
+from dnc_jax.sparse import pallas
+from dnc_jax.sparse.gather import (
+    CHUNK_BYTES,
+    by_edge,
+    by_output,
+    chunked,
+    einsum,
+    ends,
+    lookup_of,
+    rows_of,
+    sum_terms,
+    wide_type,
+)
+from dnc_jax.sparse.pattern import Pattern
+from dnc_jax.typing import Array
+
+_SMALL = 8  # a block side below this is too thin for a matrix product
+_PASS = 256  # columns of the batch that one pass reads
+_VECTOR = 16  # float32 in an AVX-512 register
+# Densities above which the dense product is faster, by kernel, measured by
+# experiments/benchmarks/sparse.py on a 2-core AVX-512 CPU.
+_BREAK_EVEN = {"elements": 0.28, "groups": 0.6, "blocks": 0.6, "d_weight": 0.12}
+
+
+def choose(pattern: Pattern, batch: int) -> str:
+    """The kernel that `impl="auto"` takes: by block, density, batch and device."""
+    b_in, b_out = pattern.block
+    if jax.default_backend() != "cpu":
+        # Narrow gathers starve a wide machine.
+        return "blocks" if min(b_in, b_out) >= 16 and pattern.density < 0.5 else "dense"
+    if max(b_in, b_out) < _SMALL:
+        impl = "elements"
+    elif b_in < _SMALL or 4 * pattern.block_edges * b_in * batch <= CHUNK_BYTES:
+        impl = "groups"
+    else:
+        impl = "blocks"
+    return "dense" if pattern.density > _BREAK_EVEN[impl] else impl
+
+
+def matmul(
+    weight: Array, pattern: Pattern, x: Array, *, impl: str = "auto"
+) -> jax.Array:
+    """W^T x of a sparse W: differentiable in `weight` and `x`.
+
+    Args:
+      weight: [E, b_in, b_out].
+      pattern: of the same junction.
+      x: [n_in, B].
+      impl: which kernel; "auto" is `choose(pattern, B)`.
+
+    Returns:
+      [n_out, B] of x's dtype; products are summed in float32 or better.
+
+    Raises:
+      InputError: an unknown kernel.
+    """
+    if impl not in IMPLS:
+        raise InputError(f"unknown impl {impl!r}; known: {', '.join(IMPLS)}")
+    weight, x = jnp.asarray(weight), jnp.asarray(x)
+    if not x.size:
+        return jnp.zeros((pattern.n_out, 0), x.dtype)
+    impl = choose(pattern, x.shape[1]) if impl == "auto" else impl
+    return _matmul(impl, _varying_as(x, weight), pattern, _varying_as(weight, x))
+
+
+def _varying_as(other: jax.Array, array: jax.Array) -> jax.Array:
+    """`array`, which under `shard_map` varies over the mesh axes that `other` does.
+
+    A custom gradient must vary as its primal does. JAX adjusts the operands of an
+    addition by itself, and transposes that to the sum over devices; here a zero is
+    added, which the compiler removes.
+    """
+    zero = jnp.where(True, 0, jax.lax.stop_gradient(other).ravel()[0])
+    return array + zero.astype(array.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _matmul(impl: str, weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
+    return _FORWARD[impl](weight, pattern, x)
+
+
+def _matmul_fwd(
+    impl: str, weight: jax.Array, pattern: Pattern, x: jax.Array
+) -> tuple[jax.Array, Any]:
+    return _matmul(impl, weight, pattern, x), (weight, pattern, x)
+
+
+def _matmul_bwd(impl: str, saved: Any, dy: jax.Array) -> Any:
+    weight, pattern, x = saved
+    d_weight, dx = _BACKWARD[impl](weight, pattern, x, dy)
+    return d_weight.astype(weight.dtype), None, dx.astype(x.dtype)
+
+
+_matmul.defvjp(_matmul_fwd, _matmul_bwd)
+
+
+# Blocks and groups: gather, then a matrix product for each output block.
+
+
+def _gemm_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
+    b_in, b_out = pattern.block
+    blocks = rows_of(x, b_in)
+
+    def outputs(weight: jax.Array, sources: jax.Array) -> jax.Array:
+        gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
+        flat = weight.reshape(len(sources), -1, b_out)
+        return einsum("qio,qib->qob", flat, gathered).astype(x.dtype)
+
+    row_bytes = pattern.sources.shape[1] * b_in * x.shape[1] * x.dtype.itemsize
+    y = chunked(outputs, row_bytes, by_output(weight, pattern), pattern.sources)
+    return y.reshape(-1, x.shape[1])
+
+
+def _gemm_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
+    b_in, b_out = pattern.block
+    blocks = rows_of(x, b_in)
+
+    def outputs(sources: jax.Array, dy: jax.Array) -> jax.Array:
+        gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
+        product = einsum("qib,qob->qio", gathered, dy).astype(x.dtype)
+        return product.reshape(*sources.shape, b_in, b_out)
+
+    row_bytes = pattern.sources.shape[1] * b_in * x.shape[1] * x.dtype.itemsize
+    d_weight = chunked(outputs, row_bytes, pattern.sources, rows_of(dy, b_out))
+    return by_edge(d_weight, pattern)
+
+
+def _blocks_backward(
+    weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    b_in, b_out = pattern.block
+    blocks = rows_of(dy, b_out)
+    lookup = lookup_of(weight, pattern.edges_out)
+
+    def inputs(targets: jax.Array, edges: jax.Array) -> jax.Array:
+        gathered = blocks[targets].reshape(len(targets), -1, dy.shape[1])
+        flat = lookup(edges).transpose(0, 2, 1, 3)
+        flat = flat.reshape(len(targets), b_in, -1)
+        return einsum("pio,pob->pib", flat, gathered).astype(x.dtype)
+
+    row_bytes = pattern.targets.shape[1] * b_out * x.shape[1] * x.dtype.itemsize
+    dx = chunked(inputs, row_bytes, pattern.targets, pattern.edges_out)
+    return _gemm_d_weight(pattern, x, dy), dx.reshape(x.shape)
+
+
+def _groups_backward(
+    weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    b_out = pattern.block[1]
+    weights = by_output(weight, pattern)
+
+    def inputs(dy: jax.Array) -> jax.Array:
+        products = einsum("qkio,qob->qkib", weights, rows_of(dy, b_out))
+        lookup = lookup_of(by_edge(products, pattern), pattern.edges_out)
+        dx = sum_terms(lookup, (jnp.asarray(pattern.edges_out).T,))
+        return dx.reshape(-1, dy.shape[1]).astype(x.dtype)
+
+    batch = x.shape[1]
+    parts = -(-4 * weights.size // b_out * batch // CHUNK_BYTES)
+    if parts == 1:
+        dx = inputs(dy)
+    else:  # the products of all columns together would be large
+        columns = -(-batch // parts)
+        padded = jnp.pad(dy, ((0, 0), (0, parts * columns - batch)))
+        split = padded.reshape(-1, parts, columns).swapaxes(0, 1)
+        dx = lax.map(inputs, split).swapaxes(0, 1).reshape(len(x), -1)[:, :batch]
+    return _gemm_d_weight(pattern, x, dy), dx
+
+
+# Elements: a few gathered rows at a time in one fused loop.
+
+
+def _elements_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
+    blocks = rows_of(x, pattern.block[0]).astype(wide_type(x))
+
+    def term(weight: jax.Array, sources: jax.Array) -> jax.Array:
+        return _outer_sum(weight, blocks[sources])
+
+    weights = jnp.moveaxis(by_output(weight, pattern), 1, 0).astype(wide_type(x))
+    y = sum_terms(term, (weights, jnp.asarray(pattern.sources).T))
+    return y.reshape(-1, x.shape[1]).astype(x.dtype)
+
+
+def _elements_backward(
+    weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    b_in, b_out = pattern.block
+    blocks = rows_of(dy, b_out).astype(wide_type(x))
+
+    edges = jnp.asarray(pattern.edges_out).T
+    weights = lookup_of(weight.astype(wide_type(x)), edges)(edges)
+
+    def term(weight: jax.Array, targets: jax.Array) -> jax.Array:
+        return _outer_sum(weight.swapaxes(1, 2), blocks[targets])
+
+    dx = sum_terms(term, (weights, jnp.asarray(pattern.targets).T)).reshape(x.shape)
+    dx, x, dy = lax.optimization_barrier((dx, x, dy))
+
+    if pattern.density > _BREAK_EVEN["d_weight"]:
+        return _dense_d_weight(pattern, x, dy), dx
+
+    # Dot products of rows, first as one register of partial sums for each: a loop
+    # that reduces along a row is not vectorised, one that adds registers is.
+    passes = -(-x.shape[1] // _PASS)
+    tiles = -(-x.shape[1] // (passes * _VECTOR))
+    missing = passes * tiles * _VECTOR - x.shape[1]
+    tiles_x, tiles_y = (
+        jnp.pad(
+            rows_of(a, side).astype(wide_type(x)),
+            ((0, 0), (0, 0), (0, missing)),
+        )
+        .reshape(-1, side, passes, tiles, _VECTOR)
+        .transpose(2, 0, 3, 1, 4)
+        for a, side in ((x, b_in), (dy, b_out))
+    )  # [passes, P or Q, tiles, side, _VECTOR]
+
+    def outputs(sources: jax.Array, *tiles_y: jax.Array) -> jax.Array:
+        total = jnp.zeros(())
+        for number in range(passes):
+            for tile in range(tiles):
+                left = tiles_x[number, :, tile][sources]
+                right = tiles_y[number][:, tile]
+                total += left[:, :, :, None] * right[:, None, None]
+        return total @ jnp.ones(_VECTOR, total.dtype)
+
+    row_bytes = pattern.sources.shape[1] * b_in * b_out * _VECTOR * 4
+    d_weight = chunked(outputs, row_bytes, pattern.sources, *tiles_y)
+    return by_edge(d_weight, pattern), dx
+
+
+def _outer_sum(weight: jax.Array, rows: jax.Array) -> jax.Array:
+    """sum_i weight[r, i, o] * rows[r, i, b]: [R, O, B], unrolled over i."""
+    return sum(
+        weight[:, i, :, None] * rows[:, i, None, :] for i in range(weight.shape[1])
+    )  # pyright: ignore
+
+
+# Dense: the weight laid out in full.
+
+
+def to_dense(weight: jax.Array, pattern: Pattern) -> jax.Array:
+    """The weights as a matrix with zeros where there is no edge: [n_out, n_in]."""
+    if _complete(pattern):
+        blocks = weight.reshape(pattern.blocks_out, pattern.blocks_in, *pattern.block)
+    else:
+        cells = jnp.asarray(_cells(pattern))
+        blocks = lookup_of(weight, cells)(cells)
+    return blocks.transpose(0, 3, 1, 2).reshape(pattern.n_out, pattern.n_in)
+
+
+def _complete(pattern: Pattern) -> bool:
+    return pattern.block_edges == pattern.blocks_in * pattern.blocks_out
+
+
+def _cells(pattern: Pattern) -> Array:
+    """The edge number of each pair of blocks, E for none: [Q, P] int32."""
+    if pattern.cells is not None:
+        return pattern.cells
+    wanted = jnp.arange(pattern.blocks_in)
+    sources = jnp.asarray(pattern.sources)
+    place = jax.vmap(lambda row: jnp.searchsorted(row, wanted))(sources)
+    place = jnp.minimum(place, sources.shape[1] - 1)
+    found = jnp.take_along_axis(sources, place, 1) == jnp.expand_dims(wanted, 0)
+    if pattern.edges_in is None:
+        edges = place + sources.shape[1] * jnp.arange(len(sources))[:, None]
+    else:
+        edges = jnp.take_along_axis(jnp.asarray(pattern.edges_in), place, 1)
+    return jnp.where(found, edges, pattern.block_edges)
+
+
+def _dense_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
+    return einsum("oi,ib->ob", to_dense(weight, pattern), x).astype(x.dtype)
+
+
+def _dense_backward(
+    weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    dx = einsum("oi,ob->ib", to_dense(weight, pattern), dy)
+    return _dense_d_weight(pattern, x, dy), dx
+
+
+def _dense_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
+    """The full outer product, of which each edge takes its block."""
+    b_in, b_out = pattern.block
+    full = einsum("ob,ib->oi", dy, x)
+    full = full.reshape(pattern.blocks_out, b_out, pattern.blocks_in, b_in)
+    blocks = full.transpose(0, 2, 3, 1).reshape(-1, b_in, b_out)
+    if _complete(pattern):
+        return blocks
+    sources, outputs = ends(pattern)
+    return lookup_of(blocks, blocks[:, 0, 0])(outputs * pattern.blocks_in + sources)
+
+
+# Pallas.
+
+
+def _pallas_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
+    edges = pattern.edges_in
+    if edges is None:
+        edges = jnp.arange(pattern.block_edges, dtype=jnp.int32)
+        edges = edges.reshape(pattern.sources.shape)
+    y = pallas.gather_matmul(
+        pattern.sources,
+        edges,
+        weight,
+        rows_of(x, pattern.block[0]),
+        transpose=True,
+    )
+    return y[..., : x.shape[1]].reshape(-1, x.shape[1])
+
+
+def _pallas_backward(
+    weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    b_in, b_out = pattern.block
+    dx = pallas.gather_matmul(
+        pattern.targets,
+        pattern.edges_out,
+        weight,
+        rows_of(dy, b_out),
+        transpose=False,
+    )
+    d_weight = pallas.edge_outer(*ends(pattern), rows_of(x, b_in), rows_of(dy, b_out))
+    return d_weight, dx[..., : x.shape[1]].reshape(x.shape)
+
+
+_FORWARD: dict[str, Callable[..., jax.Array]] = {
+    "blocks": _gemm_forward,
+    "groups": _gemm_forward,
+    "elements": _elements_forward,
+    "dense": _dense_forward,
+    "pallas": _pallas_forward,
+}
+_BACKWARD: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
+    "blocks": _blocks_backward,
+    "groups": _groups_backward,
+    "elements": _elements_backward,
+    "dense": _dense_backward,
+    "pallas": _pallas_backward,
+}
+
+IMPLS = ("auto", *_FORWARD)

@@ -1,0 +1,180 @@
+"""Sparse junctions, dense and convolutional, as functions and as Flax modules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from dnc_jax import sparse
+
+KEY, OTHER = jax.random.split(jax.random.key(0))
+PATTERN = sparse.structured(KEY, 128, 96, density=0.125)
+
+
+def dense_of(weight, pattern):
+    """[..., E, b_in, b_out] as [..., n_in, n_out]."""
+    sources, outputs = pattern.edge_list()
+    full = np.zeros(
+        (*weight.shape[:-3], pattern.blocks_in, pattern.blocks_out, *pattern.block)
+    )
+    full[..., sources, outputs, :, :] = weight
+    return np.swapaxes(full, -3, -2).reshape(
+        *weight.shape[:-3], pattern.n_in, pattern.n_out
+    )
+
+
+def test_the_example_of_the_readme_has_one_weight_for_each_edge():
+    params = sparse.init(KEY, PATTERN)
+    assert params["weight"].size == PATTERN.edges == 128 * 96 // 8
+    assert params["bias"].shape == (96,)
+    assert sparse.apply(params, PATTERN, jnp.ones((4, 128))).shape == (4, 96)
+
+
+def test_the_initial_scale_comes_from_the_true_fan_in():
+    pattern = sparse.random(KEY, 200, 300, density=0.3)
+    weight = np.asarray(sparse.init(KEY, pattern, bias=0.1)["weight"]).ravel()
+    _, outputs = pattern.edge_list()
+    fan_in = np.bincount(outputs)[outputs]
+    # Variance 2 / fan_in for each edge, so the scaled weights have variance 2.
+    assert np.var(weight * np.sqrt(fan_in)) == pytest.approx(2, rel=0.05)
+    assert np.unique(sparse.init(KEY, pattern, bias=0.1)["bias"]) == np.float32(0.1)
+
+
+@pytest.mark.parametrize("shape", [(128,), (5, 128), (2, 3, 128)])
+def test_leading_axes_are_kept(shape):
+    params = sparse.init(KEY, PATTERN, bias=0.5)
+    x = jax.random.normal(OTHER, shape)
+    y = sparse.apply(params, PATTERN, x)
+    wanted = x @ dense_of(params["weight"], PATTERN) + 0.5
+    np.testing.assert_allclose(y, wanted, atol=1e-5)
+
+
+def test_features_first_is_the_transpose():
+    params = sparse.init(KEY, PATTERN, bias=0.5)
+    x = jax.random.normal(OTHER, (7, 128))
+    first = sparse.apply(params, PATTERN, x.T, axis=0)
+    np.testing.assert_allclose(first.T, sparse.apply(params, PATTERN, x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "strides", "padding", "block"),
+    [
+        ((1, 1), (1, 1), "SAME", (1, 1)),
+        ((1, 1), (2, 1), "VALID", (4, 2)),
+        ((3, 3), (1, 1), "SAME", (4, 2)),
+        ((3, 3), (2, 1), "SAME", (1, 1)),
+        ((2, 3), (2, 1), "VALID", (1, 1)),
+    ],
+)
+def test_convolutions_equal_xlas_with_a_masked_kernel(
+    kernel_size, strides, padding, block
+):
+    pattern = sparse.random(KEY, 8, 6, density=0.4, block=block)
+    params = sparse.conv_init(KEY, pattern, kernel_size=kernel_size, bias=0.3)
+    x = jax.random.normal(OTHER, (2, 7, 6, 8))
+    kernel = jnp.asarray(dense_of(params["weight"], pattern), jnp.float32)
+
+    def ours(params, x):
+        return sparse.conv_apply(params, pattern, x, strides=strides, padding=padding)
+
+    def theirs(kernel, x):
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    y, pull = jax.vjp(ours, params, x)
+    wanted, pull_dense = jax.vjp(theirs, kernel, x)
+    np.testing.assert_allclose(y, wanted + 0.3, atol=1e-5)
+    dy = jax.random.normal(KEY, y.shape)
+    (d_params, dx), (d_kernel, dx_wanted) = pull(dy), pull_dense(dy)
+    np.testing.assert_allclose(dx, dx_wanted, atol=1e-4)
+    mask = pattern.to_dense()
+    np.testing.assert_allclose(
+        dense_of(d_params["weight"], pattern), np.asarray(d_kernel) * mask, atol=1e-4
+    )
+
+
+def test_convolution_weights_scale_with_taps_and_channels():
+    pattern = sparse.structured(KEY, 64, 64, density=0.25)
+    weight = np.asarray(sparse.conv_init(KEY, pattern)["weight"])
+    assert weight.shape == (3, 3, 1024, 1, 1)
+    assert weight.var() == pytest.approx(2 / (9 * 16), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "module", [sparse.linen.Dense(PATTERN), sparse.linen.Dense(PATTERN, bias=0.5)]
+)
+def test_the_flax_module_is_the_function(module):
+    x = jax.random.normal(OTHER, (5, 128))
+    variables = module.init(KEY, x)
+    assert variables["params"]["junction"]["weight"].size == PATTERN.edges
+    y = jax.jit(module.apply)(variables, x)
+    wanted = sparse.apply(variables["params"]["junction"], PATTERN, x)
+    np.testing.assert_allclose(y, wanted, atol=1e-6)
+
+
+def test_the_flax_convolution_is_the_function():
+    pattern = sparse.structured(KEY, 8, 4, density=0.5)
+    module = sparse.linen.Conv(pattern, strides=(2, 2))
+    x = jax.random.normal(OTHER, (2, 6, 6, 8))
+    variables = module.init(KEY, x)
+    wanted = sparse.conv_apply(
+        variables["params"]["junction"], pattern, x, strides=(2, 2)
+    )
+    np.testing.assert_allclose(module.apply(variables, x), wanted, atol=1e-6)
+
+
+def test_a_flax_module_runs_the_pattern_that_was_saved_with_it():
+    x = jax.random.normal(OTHER, (5, 128))
+    variables = sparse.linen.Dense(PATTERN).init(KEY, x)
+    redrawn = sparse.linen.Dense(sparse.structured(OTHER, 128, 96, density=0.125))
+    np.testing.assert_array_equal(
+        redrawn.apply(variables, x), sparse.linen.Dense(PATTERN).apply(variables, x)
+    )
+
+
+def test_sparse_modules_stand_in_a_flax_network():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(sparse.linen.Dense(PATTERN)(x))
+            return nn.Dense(3)(x)
+
+    x = jax.random.normal(OTHER, (5, 128))
+    variables = Net().init(KEY, x)
+
+    def loss(params):
+        return Net().apply({**variables, "params": params}, x).sum()
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    assert gradient["Dense_0"]["junction"]["weight"].size == PATTERN.edges
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: sparse.apply(p, PATTERN, jnp.ones((4, 96))), r"\(4, 96\).* 128"),
+        (lambda p: sparse.apply(p, PATTERN, jnp.ones((4, 128)), axis=0), r"\(4, 128\)"),
+        (lambda p: sparse.apply(p, PATTERN, jnp.ones((128, 128)), axis=1), "got 1"),
+        (
+            lambda p: sparse.apply(
+                p, sparse.structured(KEY, 128, 96, density=0.25), jnp.ones((4, 128))
+            ),
+            r"\(1536, 1, 1\) .* \(3072, 1, 1\)",
+        ),
+        (lambda p: sparse.conv_apply(p, PATTERN, jnp.ones((4, 128))), r"\(4, 128\)"),
+        (
+            lambda p: sparse.conv_apply(
+                {"weight": p["weight"][None, None]},
+                PATTERN,
+                jnp.ones((1, 2, 2, 128)),
+                padding="FULL",
+            ),
+            "FULL",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_pattern_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(sparse.init(KEY, PATTERN))

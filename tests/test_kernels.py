@@ -1,0 +1,218 @@
+"""Every kernel against the dense product with a mask, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnc_jax import sparse
+from dnc_jax.sparse import gather, kernels, pallas
+
+KEY = jax.random.key(0)
+IMPLS = ("blocks", "groups", "elements", "dense", "pallas")
+TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
+
+
+@st.composite
+def patterns(draw):
+    """Any family, regular or not, in blocks that are square, flat or tall."""
+    block = draw(st.sampled_from([(1, 1), (1, 4), (4, 1), (2, 3), (8, 8), (16, 8)]))
+    blocks_in, blocks_out = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    n_in, n_out = blocks_in * block[0], blocks_out * block[1]
+    key = jax.random.key(draw(st.integers(0, 99)))
+    if draw(st.booleans()):
+        density = draw(st.floats(0.05, 1))
+        return sparse.random(key, n_in, n_out, density=density, block=block)
+    density = draw(st.sampled_from(sparse.densities(n_in, n_out, block)))
+    return sparse.structured(key, n_in, n_out, density=density, block=block)
+
+
+def problem(pattern, batch, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = (
+        (pattern.block_edges, *pattern.block),
+        (pattern.n_in, batch),
+        (pattern.n_out, batch),
+    )
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def oracle(pattern, weight, x, dy):
+    """y, d_weight and dx by the full matrix, in float64."""
+    weight, x, dy = (np.asarray(a, np.float64) for a in (weight, x, dy))
+    sources, outputs = pattern.edge_list()
+    b_in, b_out = pattern.block
+    full = np.zeros((pattern.blocks_in, pattern.blocks_out, b_in, b_out))
+    full[sources, outputs] = weight
+    full = full.transpose(0, 2, 1, 3).reshape(pattern.n_in, pattern.n_out)
+    d_full = (x @ dy.T).reshape(pattern.blocks_in, b_in, pattern.blocks_out, b_out)
+    return full.T @ x, d_full.transpose(0, 2, 1, 3)[sources, outputs], full @ dy
+
+
+def computed(pattern, weight, x, dy, impl):
+    def run(pattern, weight, x, dy):
+        y, pull = jax.vjp(
+            lambda w, x: kernels.matmul(w, pattern, x, impl=impl), weight, x
+        )
+        return (y, *pull(dy))
+
+    return jax.jit(run)(pattern, weight, x, dy)
+
+
+def assert_close(results, truths, tolerance):
+    for result, truth in zip(results, truths, strict=True):
+        error = np.abs(np.asarray(result, np.float64) - truth).max()
+        assert error <= tolerance * max(1, np.abs(truth).max())
+
+
+@pytest.mark.parametrize("impl", [*IMPLS, "auto"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@given(patterns(), st.sampled_from([1, 3, 16, 37]))
+@settings(deadline=None, max_examples=8)
+def test_output_and_gradients_equal_the_dense_oracle(impl, dtype, pattern, batch):
+    arguments = problem(pattern, batch, dtype)
+    results = computed(pattern, *arguments, impl)
+    assert {result.dtype for result in results} == {jnp.dtype(dtype)}
+    assert_close(results, oracle(pattern, *arguments), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_chunks_and_long_batches_change_nothing(impl, monkeypatch):
+    """So small a chunk, so long a batch and so many edges that every loop is run."""
+    monkeypatch.setattr(gather, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(kernels, "CHUNK_BYTES", 4096)
+    for pattern in (
+        sparse.structured(KEY, 26, 39, density=11 / 13),
+        sparse.structured(KEY, 88, 55, density=10 / 11, block=(8, 5)),
+        sparse.grouped(KEY, 40, 32, density=0.5, side=8),
+    ):
+        arguments = problem(pattern, 600, "float32")
+        results = computed(pattern, *arguments, impl)
+        assert_close(results, oracle(pattern, *arguments), 1e-5)
+
+
+@pytest.mark.parametrize("machine", ["tpu", "gpu"])
+@pytest.mark.parametrize("block", [(64, 64), (128, 128)])
+def test_pallas_kernels_of_both_machines_equal_the_oracle(machine, block):
+    """In interpret mode, which is all that a CPU can do with them."""
+    pattern = sparse.random(KEY, 4 * block[0], 3 * block[1], density=0.4, block=block)
+    weight, x, dy = problem(pattern, 150, "float32")
+    y = pallas.gather_matmul(
+        pattern.sources,
+        pattern.edges_in,
+        weight,
+        gather.rows_of(x, block[0]),
+        transpose=True,
+        machine=machine,
+    )
+    dx = pallas.gather_matmul(
+        pattern.targets,
+        pattern.edges_out,
+        weight,
+        gather.rows_of(dy, block[1]),
+        transpose=False,
+        machine=machine,
+    )
+    d_weight = pallas.edge_outer(
+        *gather.ends(pattern),
+        gather.rows_of(x, block[0]),
+        gather.rows_of(dy, block[1]),
+        machine=machine,
+    )
+    results = (
+        y[..., :150].reshape(-1, 150),
+        d_weight,
+        dx[..., :150].reshape(-1, 150),
+    )
+    assert_close(results, oracle(pattern, weight, x, dy), 1e-5)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_no_kernel_scatters(impl):
+    """In the compiled program, forward and backward."""
+    for pattern in (
+        sparse.random(KEY, 32, 24, density=0.3),
+        sparse.random(KEY, 64, 48, density=0.3, block=(8, 8)),
+    ):
+        weight, x, dy = problem(pattern, 8, "float32")
+        lowered = jax.jit(
+            lambda w, p, x, dy, impl=impl: jax.vjp(
+                lambda w, x: kernels.matmul(w, p, x, impl=impl), w, x
+            )[1](dy)
+        ).lower(weight, pattern, x, dy)
+        # The interpreter of Pallas writes its blocks by dynamic-update-slice.
+        assert "scatter" not in lowered.as_text()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "batch", "impl"),
+    [
+        (sparse.structured(KEY, 64, 64, density=0.125), 8, "elements"),
+        (sparse.structured(KEY, 64, 64, density=0.5), 8, "dense"),
+        (sparse.grouped(KEY, 64, 64, density=0.125, side=16), 8, "groups"),
+        (sparse.block(KEY, 256, 256, density=0.25, side=16), 8, "groups"),
+        (sparse.block(KEY, 256, 256, density=0.25, side=16), 2**14, "blocks"),
+        (sparse.block(KEY, 64, 64, density=0.75, side=16), 8, "dense"),
+    ],
+)
+def test_auto_chooses_by_block_density_and_batch(pattern, batch, impl):
+    assert kernels.choose(pattern, batch) == impl
+
+
+def test_an_unknown_kernel_is_refused_with_those_known():
+    pattern = sparse.structured(KEY, 8, 8, density=0.5)
+    weight, x, _ = problem(pattern, 2, "float32")
+    with pytest.raises(ValueError, match="known: auto, blocks, groups"):
+        kernels.matmul(weight, pattern, x, impl="fast")
+
+
+@pytest.mark.parametrize("impl", [i for i in IMPLS if i != "pallas"])
+def test_shard_map_over_the_batch_gives_the_whole_gradient(impl):
+    """With the check of what varies over devices switched on."""
+    mesh = jax.make_mesh((1,), ("data",))
+    spec, everywhere = jax.P(None, "data"), jax.P()
+    pattern = sparse.random(KEY, 32, 16, density=0.3, block=(4, 4))
+    weight, x, dy = problem(pattern, 8, "float32")
+    x, dy = jax.device_put((x, dy), jax.NamedSharding(mesh, spec))
+
+    def local(weight, pattern, x, dy):
+        def loss(weight, x):
+            return jnp.sum(kernels.matmul(weight, pattern, x, impl=impl) * dy)
+
+        return jax.grad(loss, (0, 1))(weight, x)
+
+    gradients = jax.jit(
+        jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=(everywhere, everywhere, spec, spec),
+            out_specs=(everywhere, spec),
+        )
+    )(weight, pattern, x, dy)
+    assert_close(gradients, oracle(pattern, weight, x, dy)[1:], 1e-5)
+
+
+@pytest.mark.parametrize("impl", [i for i in IMPLS if i != "pallas"])
+def test_vmap_trains_a_different_pattern_in_every_lane(impl):
+    lanes = [sparse.structured(k, 32, 16, density=0.25) for k in jax.random.split(KEY)]
+    problems = [problem(p, 8, "float32", seed) for seed, p in enumerate(lanes)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
+    arguments = [jnp.stack(a) for a in zip(*problems, strict=True)]
+
+    def run(pattern, weight, x, dy):
+        y, pull = jax.vjp(
+            lambda w, x: kernels.matmul(w, pattern, x, impl=impl), weight, x
+        )
+        return (y, *pull(dy))
+
+    results = jax.jit(jax.vmap(run))(stacked, *arguments)
+    for lane, (pattern, own) in enumerate(zip(lanes, problems, strict=True)):
+        assert_close([r[lane] for r in results], oracle(pattern, *own), 1e-5)
+
+
+def test_a_batch_without_columns_passes():
+    pattern = sparse.structured(KEY, 8, 8, density=0.5)
+    weight, x, _ = problem(pattern, 0, "float32")
+    assert kernels.matmul(weight, pattern, x, impl="blocks").shape == (8, 0)

@@ -1,0 +1,350 @@
+"""Patterns: what they store, how families draw them, and what is refused."""
+
+import itertools
+import math
+import pickle
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnc_jax import sparse
+
+KEY = jax.random.key(0)
+# Small junctions of every family: (n_in, n_out) and the constant degrees, if any.
+FAMILIES = {
+    "random": lambda key: sparse.random(key, 12, 10, density=0.3),
+    "structured": lambda key: sparse.structured(key, 12, 8, density=0.25),
+    "block": lambda key: sparse.block(key, 24, 16, density=0.5, side=4),
+    "grouped": lambda key: sparse.grouped(key, 12, 8, density=5 / 12, side=4),
+    "type 1": lambda key: clash_free(key, 1, False),
+    "type 1 dither": lambda key: clash_free(key, 1, True),
+    "type 2": lambda key: clash_free(key, 2, False),
+    "type 2 dither": lambda key: clash_free(key, 2, True),
+    "type 3": lambda key: clash_free(key, 3, False),
+    "type 3 dither": lambda key: clash_free(key, 3, True),
+    "block_diagonal": lambda key: sparse.block_diagonal(key, 12, 8, blocks=4),
+    "butterfly": lambda key: sparse.butterfly(key, 16, 8),
+    "butterfly wide": lambda key: sparse.butterfly(key, 8, 32, block=(2, 4)),
+    "mixed_radix": lambda key: sparse.mixed_radix(key, 12, 12, radices=(3, 4), stage=1),
+    "windows": lambda key: sparse.windows(key, (5, 4, 2), 8, window=(3, 2), group=2),
+}
+FAN_IN = {  # of each output, where it is constant
+    "structured": 3,
+    "block": 12,
+    "grouped": 5,
+    "type 1": 3,
+    "type 1 dither": 3,
+    "type 2": 3,
+    "type 2 dither": 3,
+    "type 3": 3,
+    "type 3 dither": 3,
+    "block_diagonal": 3,
+    "butterfly": 8,
+    "butterfly wide": 6,
+    "mixed_radix": 4,
+    "windows": 12,
+}
+UNEVEN_FAN_OUT = {"random", "grouped", "windows"}
+
+
+def clash_free(key, kind, dither):
+    return sparse.clash_free(
+        key, 12, 8, density=0.25, memories=4, kind=kind, dither=dither
+    )
+
+
+def edges_of(pattern):
+    sources, outputs = pattern.edge_list()
+    return sorted(zip(sources.tolist(), outputs.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_300_draws_have_no_duplicate_edge_and_exact_degrees(name):
+    seen = set()
+    for key in jax.random.split(KEY, 300):
+        pattern = FAMILIES[name](key)
+        seen.add(tuple(edges_of(pattern)))
+        described = pattern.describe()
+        assert described.duplicate_edges == 0
+        dense = pattern.to_dense()
+        assert dense.sum() == pattern.edges == described.edges
+        fan_in, fan_out = dense.sum(0), dense.sum(1)
+        assert described.fan_in == (fan_in.min(), fan_in.max())
+        assert described.fan_out == (fan_out.min(), fan_out.max())
+        assert described.unconnected_inputs == (fan_out == 0).sum()
+        assert described.unconnected_outputs == (fan_in == 0).sum()
+        if name in FAN_IN:
+            assert (fan_in == FAN_IN[name]).all()
+        if name not in UNEVEN_FAN_OUT:
+            assert (fan_out == fan_out[0]).all()
+    assert len(seen) > 1, "every key draws the same pattern"
+
+
+@pytest.mark.parametrize("family", ["structured", "balanced", "random"])
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 1))
+@settings(deadline=None, max_examples=25)
+def test_edges_are_counted_without_drawing(family, rows, columns, density):
+    nodes, block = (2 * rows, 3 * columns), (2, 3)
+    how = {} if family == "random" else {"nearest": True}
+    drawn = getattr(sparse, family)(KEY, *nodes, density=density, block=block, **how)
+    counted = sparse.edge_count(family, *nodes, density=density, block=block, **how)
+    assert drawn.edges == counted
+    if family == "balanced":
+        fan_in, fan_out = drawn.describe()[5:7]
+        assert fan_in[0] == fan_in[1]
+        assert fan_out[1] - fan_out[0] <= 3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_both_directions_list_the_same_edges(name):
+    pattern = FAMILIES[name](KEY)
+    sources, outputs = pattern.edge_list()
+    listed = np.asarray(pattern.edges_out)
+    for block_in, numbers in enumerate(listed):
+        real = numbers[numbers < pattern.block_edges]
+        assert (sources[real] == block_in).all()
+        targets = np.asarray(pattern.targets)[block_in][numbers < pattern.block_edges]
+        assert (outputs[real] == targets).all()
+    assert sorted(listed[listed < pattern.block_edges]) == list(
+        range(pattern.block_edges)
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_same_key_draws_the_same_pattern(name):
+    assert edges_of(FAMILIES[name](KEY)) == edges_of(FAMILIES[name](KEY))
+
+
+def test_the_leaves_are_int32_and_the_rest_is_static():
+    pattern = sparse.random(KEY, 12, 10, density=0.3)
+    leaves, structure = jax.tree.flatten(pattern)
+    assert leaves
+    assert {leaf.dtype for leaf in leaves} == {np.dtype("int32")}
+    assert jax.tree.unflatten(structure, leaves).edges == pattern.edges
+    assert hash(structure) == hash(jax.tree.structure(pattern))
+    assert pickle.loads(pickle.dumps(structure)) == structure
+
+
+def test_random_draws_the_ceiling_of_cells_uniformly():
+    counts = np.zeros((6, 5))
+    for key in jax.random.split(KEY, 400):
+        pattern = sparse.random(key, 6, 5, density=0.21)
+        assert pattern.edges == math.ceil(0.21 * 30)
+        counts += pattern.to_dense()
+    # Binomial(400, 7/30): mean 93, standard deviation 8.5.
+    assert abs(counts.mean() - 400 * 7 / 30) < 1e-9
+    assert counts.min() > 93 - 5 * 8.5
+    assert counts.max() < 93 + 5 * 8.5
+
+
+def test_structured_draws_every_edge_about_as_often():
+    counts = sum(
+        sparse.structured(key, 6, 4, density=0.5).to_dense().astype(int)
+        for key in jax.random.split(KEY, 400)
+    )
+    # Binomial(400, 1/2): mean 200, standard deviation 10.
+    assert np.abs(counts - 200).max() < 50
+
+
+@given(
+    st.integers(1, 30), st.integers(1, 30), st.data(), st.sampled_from([(1, 1), (2, 3)])
+)
+@settings(deadline=None, max_examples=60)
+def test_structured_has_the_density_asked_for(n_in, n_out, data, block):
+    n_in, n_out = n_in * block[0], n_out * block[1]
+    density = data.draw(st.sampled_from(sparse.densities(n_in, n_out, block)))
+    pattern = sparse.structured(KEY, n_in, n_out, density=density, block=block)
+    assert pattern.density == pytest.approx(density)
+    dense = pattern.to_dense()
+    assert len(set(dense.sum(0))) == len(set(dense.sum(1))) == 1
+
+
+def test_the_worked_example_of_type_3():
+    """n_in 12, fan_out 2, n_out 8, z 4; the seeds are those of the paper's example."""
+    reads = {0: {4, 1, 10}, 1: {11, 8, 5}, 2: {2, 3, 0}, 3: {9, 6, 7}}
+    wanted = {(i, o + half) for half in (0, 4) for o, ins in reads.items() for i in ins}
+    for key in jax.random.split(KEY, 400):
+        pattern = clash_free(key, 3, False)
+        if set(edges_of(pattern)) == wanted:
+            return
+    # 81 seed vectors, all equally likely: missed with probability 0.7 %.
+    pytest.fail("phi = (1, 0, 2, 2) was not drawn in 400 tries")
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+@pytest.mark.parametrize("dither", [False, True])
+def test_every_cycle_reads_each_memory_once(kind, dither):
+    """With fan_in equal to the number of memories an output's reads are a cycle."""
+    pattern = sparse.clash_free(
+        KEY, 12, 9, density=1 / 3, memories=4, kind=kind, dither=dither
+    )
+    for inputs in np.asarray(pattern.sources):
+        assert sorted(inputs % 4) == [0, 1, 2, 3]
+
+
+def test_clash_free_patterns_are_counted_as_published():
+    counts = [
+        sparse.clash_free_patterns(9, 6, density=1 / 3, memories=3, kind=kind)
+        for kind in (1, 2, 3)
+    ]
+    assert counts == [46656, 729, 27]
+    # z divides fan_in: dither multiplies by 1; fan_in 1 divides z: by z!.
+    assert (
+        sparse.clash_free_patterns(9, 6, density=1 / 3, memories=3, kind=3, dither=True)
+        == 27
+    )
+    assert (
+        sparse.clash_free_patterns(8, 8, density=1 / 8, memories=2, kind=3, dither=True)
+        == 2 * 4**2
+    )
+
+
+def test_counts_of_type_3_are_what_is_drawn():
+    drawn = {
+        tuple(edges_of(sparse.clash_free(key, 4, 4, density=0.25, memories=2, kind=3)))
+        for key in jax.random.split(KEY, 100)
+    }
+    assert len(drawn) == sparse.clash_free_patterns(
+        4, 4, density=0.25, memories=2, kind=3
+    )
+
+
+def test_a_full_mixed_radix_network_joins_all_nodes_by_one_path():
+    radices = (2, 3, 2)
+    product = np.eye(12)
+    for stage in range(3):
+        junction = sparse.mixed_radix(KEY, 12, 12, radices=radices, stage=stage)
+        product = product @ junction.to_dense()
+    assert (product == 1).all()
+
+
+def test_butterfly_stages_are_powers_of_two_apart():
+    pattern = sparse.butterfly(KEY, 16, 16, stages=(0, 3))
+    assert pattern.describe().fan_in == (3, 3)
+    # Up to the permutation of inputs: outputs q, q^1, q^8 and q^9 share inputs.
+    shared = pattern.to_dense().T.astype(int) @ pattern.to_dense()
+    for q in range(16):
+        assert set(np.flatnonzero(shared[q])) == {q, q ^ 1, q ^ 8, q ^ 9}
+
+
+def test_windows_are_rectangles_of_the_image():
+    pattern = sparse.windows(KEY, (6, 5, 3), 12, window=(2, 3))
+    for inputs in np.asarray(pattern.sources):
+        y, x, channel = np.unravel_index(inputs, (6, 5, 3))
+        assert np.ptp(y) == 1
+        assert np.ptp(x) == 2
+        assert len(set(zip(y, x, channel, strict=True))) == 2 * 3 * 3
+
+
+def test_dense_and_back():
+    for name, family in FAMILIES.items():
+        pattern = family(KEY)
+        again = sparse.from_dense(pattern.to_dense(), pattern.block)
+        assert edges_of(again) == edges_of(pattern), name
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sparse.structured(KEY, 8, 6, density=0.3), "nearest: 0.5$"),
+        (lambda: sparse.structured(KEY, 8, 12, density=0.3), "0.25 and 0.5"),
+        (lambda: sparse.grouped(KEY, 10, 8, density=0.25, side=4), "0.2 and 0.3"),
+        (lambda: sparse.random(KEY, 8, 6, density=0.0), r"\(0, 1\], got 0"),
+        (lambda: sparse.random(KEY, 8, 6, density=1.5), r"\(0, 1\], got 1.5"),
+        (lambda: sparse.structured(KEY, 8, 6, density=-1.0), "got -1"),
+        (lambda: sparse.block(KEY, 10, 8, density=0.5, side=4), "10 .* multiple .* 4"),
+        (
+            lambda: sparse.clash_free(KEY, 10, 5, density=0.2, memories=4),
+            "4 memories for 10 inputs",
+        ),
+        (
+            lambda: sparse.clash_free(KEY, 8, 4, density=0.5, memories=2, kind=4),
+            "1, 2 or 3, got 4",
+        ),
+        (
+            lambda: sparse.clash_free(KEY, 64, 16, density=15 / 16, memories=1),
+            "fan_in 60 does not divide n_in 64",
+        ),
+        (
+            lambda: sparse.clash_free_patterns(
+                12, 8, density=0.25, memories=4, dither=True
+            ),
+            "fan_in 3 and 4 memories",
+        ),
+        (lambda: sparse.block_diagonal(KEY, 12, 9, blocks=2), "9 .* 2 blocks"),
+        (lambda: sparse.butterfly(KEY, 12, 12), "12 by 12"),
+        (lambda: sparse.butterfly(KEY, 8, 8, stages=(3,)), r"\[0, 1, 2\], got \[3\]"),
+        (lambda: sparse.mixed_radix(KEY, 12, 8, radices=(2,)), "12 and 8"),
+        (lambda: sparse.mixed_radix(KEY, 12, 12, radices=(5,)), "12 blocks"),
+        (lambda: sparse.mixed_radix(KEY, 12, 12, radices=(2,), stage=1), "got 1"),
+        (lambda: sparse.windows(KEY, (4, 4, 1), 8, window=(5, 2)), "does not fit"),
+        (lambda: sparse.from_edges(np.array([0.5]), np.array([0]), 2, 2), "float64"),
+        (lambda: sparse.from_edges(np.array([2]), np.array([0]), 2, 2), "block 2 .* 2"),
+        (lambda: sparse.from_edges(np.array([-1]), np.array([0]), 2, 2), "block -1"),
+        (lambda: sparse.from_edges(np.array([0]), np.array([5]), 2, 4), "block 5 .* 4"),
+        (
+            lambda: sparse.from_edges(np.array([1, 1]), np.array([0, 0]), 2, 2),
+            "input block 1 to output block 0",
+        ),
+        (
+            lambda: sparse.from_edges(np.array([1, 0]), np.array([0]), 2, 2),
+            "2 input blocks but 1 output",
+        ),
+        (
+            lambda: sparse.from_edges(np.zeros(0, int), np.zeros(0, int), 2, 2),
+            "at least one edge",
+        ),
+        (lambda: sparse.from_dense(np.ones(3)), r"shape \(3,\)"),
+        (lambda: sparse.from_dense(np.eye(4), (2, 2)), "present in part"),
+        (lambda: sparse.scatter([]), "got none"),
+        (
+            lambda: sparse.edge_count("ring", 4, 4, density=0.5),
+            "'ring'; known: structured, balanced, random",
+        ),
+    ],
+)
+def test_bad_input_names_the_value_and_the_limit(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_an_impossible_density_is_rounded_where_asked():
+    assert sparse.structured(KEY, 8, 12, density=0.3, nearest=True).density == 0.25
+    assert sparse.structured(KEY, 8, 12, density=0.01, nearest=True).density == 0.25
+    grouped = sparse.grouped(KEY, 10, 8, density=0.34, side=4, nearest=True)
+    assert grouped.density == pytest.approx(0.3)
+
+
+def test_scatter_is_1_for_an_even_pattern_and_low_for_a_clustered_one():
+    # Output q reads inputs q and q + 4 of 8: each half once.
+    even = sparse.from_edges(np.arange(8), np.tile(np.arange(4), 2), 8, 4)
+    assert sparse.scatter([even], windows=2).forward == (1.0,)
+    # Both edges of an output start in one half: one window of two is empty.
+    clustered = sparse.from_edges(np.arange(8), np.repeat(np.arange(4), 2), 8, 4)
+    assert sparse.scatter([clustered], windows=2).forward == (0.5,)
+    assert sparse.scatter([clustered]).worst == 0.5
+
+
+def test_scatter_sees_that_two_junctions_do_not_mix():
+    halves = np.kron(np.eye(2), np.ones((4, 4)))
+    split = sparse.from_dense(halves)
+    mixed = sparse.structured(KEY, 8, 8, density=0.5)
+    assert sparse.scatter([split, split]).end_to_end[0] < 0.6
+    assert sparse.scatter([mixed, mixed]).end_to_end[0] > 0.85
+    with pytest.raises(ValueError, match=r"8 outputs .* 4 inputs"):
+        sparse.scatter([split, sparse.structured(KEY, 4, 4, density=0.5)])
+
+
+def test_every_pattern_is_reachable_for_a_tiny_structured_junction():
+    """3 x 3 with degree 1: the six permutation matrices."""
+    drawn = {
+        tuple(edges_of(sparse.structured(key, 3, 3, density=1 / 3)))
+        for key in jax.random.split(KEY, 200)
+    }
+    assert drawn == {
+        tuple(sorted(zip(range(3), p, strict=True)))
+        for p in itertools.permutations(range(3))
+    }
