@@ -18,16 +18,17 @@ Config = Any
 Main = Callable[[Config, pathlib.Path], None]
 
 
-def run(main: Main, default_config: str) -> None:
+def run(main: Main, default_config: str, on_interrupt: str) -> None:
     """Parses --config and --workdir, runs `main(config, workdir)` and exits.
 
     Unusable input (a bad flag, an unknown config field, an `InputError`, a file
     system that refuses) ends with one line on standard error and exit code 2;
-    Ctrl-C with a line that says how to go on and exit code 130.
+    Ctrl-C with the line `on_interrupt` and exit code 130.
 
     Args:
       main: the launch file's work.
       default_config: name of the file in experiments/configs used without --config.
+      on_interrupt: says what becomes of the work, and how to go on.
     """
     try:
         config = config_flags.DEFINE_config_file(
@@ -69,10 +70,7 @@ def run(main: Main, default_config: str) -> None:
         except (InputError, OSError) as error:
             _exit(error)
         except KeyboardInterrupt:
-            print(
-                "\ninterrupted; the same command goes on after the last finished rung",
-                file=sys.stderr,
-            )
+            print(f"\ninterrupted; {on_interrupt}", file=sys.stderr)
             sys.exit(130)
 
     # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.

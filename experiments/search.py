@@ -140,4 +140,8 @@ def show(
 
 
 if __name__ == "__main__":
-    launch.run(main, default_config="digits")
+    launch.run(
+        main,
+        default_config="digits",
+        on_interrupt="the same command goes on after the last finished rung",
+    )

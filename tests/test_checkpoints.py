@@ -7,7 +7,7 @@ import pytest
 
 import dnc_jax
 from dnc_jax import InputError
-from dnc_jax.networks import MLP, mlp
+from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.training import Hyperparameters, checkpoints
 from dnc_jax.training.population import Snapshot
 
@@ -96,3 +96,57 @@ def test_a_torn_rung_file_counts_as_missing(tmp_path, content):
     (tmp_path / "rung-1.npz").write_bytes(content)
     assert checkpoints.load_snapshots(tmp_path, 1) == {}
     assert checkpoints.load_snapshots(tmp_path, 2) == {}
+
+
+def sparse_network(density, seed=0):
+    sparsity = (Sparsity(density), None) if density < 1 else ()
+    architecture = MLP(600, (600,), 3, sparsity=sparsity)
+    patterns = mlp.patterns(jax.random.key(seed), architecture)
+    return dnc_jax.Network(
+        architecture,
+        Hyperparameters(),
+        mlp.init(jax.random.key(1), architecture, patterns),
+        np.zeros(1, np.float32),
+        np.ones(1, np.float32),
+        (600,),
+        patterns,
+    )
+
+
+def bytes_in(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def test_a_sparse_network_is_loaded_with_the_pattern_it_was_saved_with(tmp_path):
+    saved = sparse_network(0.05, seed=7)
+    checkpoints.save(tmp_path / "best", saved)
+    loaded = dnc_jax.load(tmp_path / "best")
+    x = np.random.default_rng(0).normal(size=(9, 600))
+    np.testing.assert_array_equal(loaded(x), saved(x))
+    assert loaded.patterns[1] is None
+    np.testing.assert_array_equal(
+        loaded.patterns[0].to_dense(), saved.patterns[0].to_dense()
+    )
+
+
+def test_a_sparse_checkpoint_holds_only_edges(tmp_path):
+    checkpoints.save(tmp_path / "sparse", sparse_network(0.05))
+    checkpoints.save(tmp_path / "dense", sparse_network(1.0))
+    dense, edges = 600 * 600, 18000
+    assert bytes_in(tmp_path / "dense") > 0.8 * 4 * dense
+    # A weight and two indices of 4 bytes for each edge, and what any checkpoint has.
+    assert bytes_in(tmp_path / "sparse") < 12 * edges + 60_000
+
+
+def test_a_pattern_that_is_not_the_architectures_is_refused_with_both(tmp_path):
+    checkpoints.save(tmp_path / "best", sparse_network(0.05))
+    checkpoints.save(tmp_path / "other", sparse_network(0.1))
+    shutil.copy(tmp_path / "other/patterns.npz", tmp_path / "best/patterns.npz")
+    with pytest.raises(InputError, match=r"\(600, 600, 36000\).*\(600, 600, 18000\)"):
+        dnc_jax.load(tmp_path / "best")
+    (tmp_path / "best/patterns.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"no readable network in .*best"):
+        dnc_jax.load(tmp_path / "best")
+    (tmp_path / "best/patterns.npz").unlink()
+    with pytest.raises(InputError, match=r"no readable network.*patterns\.npz"):
+        dnc_jax.load(tmp_path / "best")

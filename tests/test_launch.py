@@ -22,9 +22,9 @@ QUICK = (
 )
 
 
-def launch(*flags):
+def launch(*flags, module="search"):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.search", *flags],
+        [sys.executable, "-m", f"experiments.{module}", *flags],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -131,3 +131,51 @@ def test_another_config_in_the_same_folder_is_refused_and_nothing_lost(finished)
     assert process.returncode == 2
     assert "seed was 0, is 9" in process.stderr
     assert (folder / "trials.sqlite").read_bytes() == before
+
+
+TRAIN = (
+    "--config.data.name=digits",
+    "--config.network.hidden=(64,64)",
+    "--config.network.block_inputs=(1,8,1)",
+    "--config.network.block_outputs=(8,8,1)",
+    "--config.train.epochs=4",
+    "--config.train.batch_size=32",
+    "--config.train.learning_rate=0.01",
+)
+
+
+def test_training_a_sparse_network_compares_it_with_its_dense_twin(tmp_path):
+    process = launch(*TRAIN, f"--workdir={tmp_path}", module="train")
+    assert process.returncode == 0, process.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    sparse, twin = summary["sparse"], summary["dense twin"]
+    edges = 6 * 64 + 64 * 8 + 640
+    assert sparse["parameters"] == edges + 138
+    assert sparse["density"] == edges / (2 * 64 * 64 + 640)
+    assert twin["parameters"] == 2 * 64 * 64 + 640 + 138
+    assert sparse["test_accuracy"] > 0.7
+    assert "dense twin" in process.stdout
+    assert "s/epoch" in process.stdout
+    network = dnc_jax.load(tmp_path / "best")
+    assert network.patterns[1].block == (8, 8)
+    other = launch(*TRAIN, "--config.seed=1", f"--workdir={tmp_path}", module="train")
+    assert other.returncode == 2
+    assert "another config" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.network.densities=(0.1,1.0)", "[2, 3, 3, 3]"),
+        ("--config.network.families=('ring','random','random')", "unknown family"),
+        ("--config.network.block_outputs=(7,8,1)", "64 is not a multiple of"),
+        ("--config.train.epochs=0", "train.epochs must be >= 1, got 0"),
+    ],
+)
+def test_bad_input_to_training_is_one_line(flag, message, tmp_path):
+    others = [other for other in TRAIN if other.split("=")[0] != flag.split("=")[0]]
+    process = launch(*others, flag, f"--workdir={tmp_path / 'new'}", module="train")
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc_jax import InputError
-from dnc_jax.networks import MLP, from_json, mlp, to_json
+from dnc_jax.networks import MLP, Sparsity, from_json, mlp, to_json
 from dnc_jax.networks.dropout import dropout, fold_in
 
 architectures = st.builds(
@@ -32,6 +32,15 @@ def test_an_architecture_survives_json(architecture):
         ({"hidden": (0,)}, "at least 1 node"),
         ({"hidden": (4,), "activation": "gelu"}, "unknown activation 'gelu'"),
         ({"hidden": (4,), "dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+        ({"hidden": (4,), "sparsity": (None,)}, "describes 1 junctions, .* has 2"),
+        (
+            {"hidden": (6,), "sparsity": (Sparsity(0.5), None)},
+            "0.5 is impossible for 3 x 6 .* nearest: 0.333333 and 0.666667",
+        ),
+        (
+            {"hidden": (4,), "sparsity": (Sparsity(0.5, family="ring"), None)},
+            "unknown family 'ring'",
+        ),
     ],
 )
 def test_an_impossible_architecture_is_refused_by_name(fields, message):
@@ -113,3 +122,63 @@ def test_dropout_masks_of_neighbouring_seeds_rows_and_columns_are_unrelated():
         np.mean(masks[0][:, 1:] == masks[0][:, :-1]),
     ]
     np.testing.assert_allclose(agreement, 0.5, atol=0.02)
+
+
+SPARSE = MLP(
+    12,
+    (16, 8),
+    3,
+    "tanh",
+    0.3,
+    (Sparsity(0.5, (1, 4), "balanced"), Sparsity(0.5, (2, 4)), None),
+)
+
+
+def masked(params, patterns):
+    """The same network with full weights, zero where there is no edge."""
+    full = []
+    for junction, pattern in zip(params, patterns, strict=True):
+        weight = junction["weight"]
+        if pattern:
+            blocks = np.zeros(
+                (pattern.blocks_in, pattern.blocks_out, *pattern.block), np.float32
+            )
+            blocks[pattern.edge_list()] = weight
+            weight = blocks.transpose(0, 2, 1, 3).reshape(pattern.n_in, pattern.n_out)
+        full.append({"weight": weight, "bias": junction["bias"]})
+    return tuple(full)
+
+
+def test_a_sparse_network_computes_what_its_masked_twin_does():
+    patterns = mlp.patterns(jax.random.key(0), SPARSE)
+    params = mlp.init(jax.random.key(1), SPARSE, patterns)
+    assert tuple(j["weight"].size for j in params) == SPARSE.edges == (96, 64, 24)
+    x = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
+    for seed in (None, np.uint32(7)):
+        np.testing.assert_allclose(
+            mlp.apply(params, SPARSE, x, patterns, dropout_seed=seed),
+            mlp.apply(masked(params, patterns), SPARSE, x, dropout_seed=seed),
+            atol=1e-5,
+        )
+
+
+def test_a_sparse_architecture_survives_json_and_names_its_densities():
+    assert from_json(json.loads(json.dumps(to_json(SPARSE)))) == SPARSE
+    assert str(SPARSE) == "12-16-8-3 tanh dropout 0.3 density 0.5/0.5/1"
+    assert SPARSE.density == (96 + 64 + 24) / (12 * 16 + 16 * 8 + 8 * 3)
+    assert MLP(12, (16,), 3).density == 1
+
+
+def test_the_net_density_is_that_of_the_papers_example():
+    network = MLP(800, (100,), 10, sparsity=(Sparsity(0.5), None))
+    assert network.edges == (40000, 1000)
+    assert network.density == pytest.approx(0.506, abs=5e-4)
+
+
+def test_patterns_of_another_network_are_refused():
+    patterns = mlp.patterns(jax.random.key(0), SPARSE)
+    with pytest.raises(InputError, match=r"edges\) \[\] are not those of 12-16-8-3"):
+        mlp.check(SPARSE, ())
+    with pytest.raises(InputError, match=r"\(12, 16, 96\)"):
+        mlp.check(MLP(12, (16, 8), 3), patterns)
+    mlp.check(SPARSE, patterns)

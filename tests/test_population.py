@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from dnc_jax.networks import MLP
+from dnc_jax import InputError
+from dnc_jax.networks import MLP, Sparsity
 from dnc_jax.training import Hyperparameters, plan, population, trainer
 from dnc_jax.training.population import Job
 
@@ -157,6 +158,15 @@ def test_progress_counts_every_candidate_epoch(small):
     jobs = [job(i, (9,)) for i in range(3)]
     population.train(jobs, population.Programs(small, ORDER), on_epoch=counted.append)
     assert sum(map(len, counted)) == 3 * 2
+
+
+def test_a_sparse_network_is_refused_not_trained_as_a_dense_one(small):
+    sparse = MLP(6, (8,), 4, sparsity=(Sparsity(0.5), None))
+    with pytest.raises(InputError, match=r"6-8-4 relu density 0\.5/1 is sparse"):
+        population.train(
+            [job(0, (8,))._replace(architecture=sparse)],
+            population.Programs(small, ORDER),
+        )
 
 
 def test_no_jobs_are_no_work(small):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import InputError
-from dnc_jax.networks import MLP, mlp
+from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.training import Hyperparameters, trainer
 from dnc_jax.training.hyperparameters import rate_factor
 
@@ -108,3 +108,43 @@ def test_the_learning_rate_drops_at_half_and_three_quarters():
 def test_impossible_hyperparameters_are_refused_by_name(fields):
     with pytest.raises(InputError, match=next(iter(fields))):
         Hyperparameters(**fields)
+
+
+def test_a_sparse_network_is_trained_by_the_ordinary_trainer(small):
+    network = MLP(6, (24,), 4, sparsity=(Sparsity(0.5, (1, 4), "balanced"), None))
+    patterns = mlp.patterns(jax.random.key(0), network)
+    params, history = trainer.train(
+        jax.random.key(1),
+        network,
+        Hyperparameters(1e-2, 0.0, 32),
+        small,
+        order_key=jax.random.key(2),
+        epochs=15,
+        patterns=patterns,
+    )
+    assert max(history.val_accuracy) > 0.8
+    assert history.train_loss[-1] < 0.5 * history.train_loss[0]
+    assert min(history.seconds) > 0
+    assert params[0]["weight"].shape == (18, 1, 4)
+
+
+def test_parameters_and_optimiser_state_hold_only_edges():
+    network = MLP(200, (100,), 10, sparsity=(Sparsity(0.1), Sparsity(0.5)))
+    patterns = mlp.patterns(jax.random.key(0), network)
+    state = trainer.init(jax.random.key(1), network, patterns)
+    numbers = 2000 + 100 + 500 + 10
+    # Parameters and both moments of Adam; two counters of 4 bytes.
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) == 3 * 4 * numbers + 8
+
+
+def test_training_without_the_patterns_is_refused(small):
+    network = MLP(6, (24,), 4, sparsity=(Sparsity(0.5), None))
+    with pytest.raises(InputError, match=r"draw them by mlp\.patterns"):
+        trainer.train(
+            jax.random.key(1),
+            network,
+            Hyperparameters(),
+            small,
+            order_key=jax.random.key(2),
+            epochs=1,
+        )

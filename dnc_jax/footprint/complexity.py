@@ -22,10 +22,12 @@ class Complexity(NamedTuple):
 def complexity(architecture: Architecture) -> Complexity:
     """Parameters and FLOPs of the true network, whatever padding it is trained in.
 
+    An edge that a sparse junction has not costs nothing.
+
     >>> from dnc_jax.networks import MLP
     >>> complexity(MLP(784, (400, 400), 10))
     Complexity(parameters=478410, flops_per_example=956010)
     """
-    weights = sum(n_in * n_out for n_in, n_out in architecture.junctions)
+    weights = sum(architecture.edges)
     biases = sum(architecture.sizes[1:])
     return Complexity(weights + biases, 2 * weights + biases)

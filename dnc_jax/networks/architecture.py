@@ -6,6 +6,32 @@ from typing import Any
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks.activations import ACTIVATIONS
+from dnc_jax.sparse import families
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparsity:
+    """How the pattern of one junction is drawn, before training.
+
+    Attributes:
+      density: kept fraction of the edges, one that the family allows.
+      block: `(b_in, b_out)`, the nodes that an edge of the pattern joins.
+      family: "structured", "balanced" or "random"; see `dnc_jax.sparse`.
+    """
+
+    density: float
+    block: tuple[int, int] = (1, 1)
+    family: str = "structured"
+
+    def edges(self, n_in: int, n_out: int) -> int:
+        """Edges between the nodes of a junction.
+
+        Raises:
+          InputError: the family does not allow this density for this junction.
+        """
+        return families.edge_count(
+            self.family, n_in, n_out, density=self.density, block=self.block
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +44,11 @@ class MLP:
       outputs: classes.
       activation: name of the function after each hidden layer.
       dropout: probability that a hidden node is dropped in training.
+      sparsity: of each junction, None for a dense one; empty if all are dense.
 
     Raises:
-      InputError: a size below 1, an unknown activation, dropout outside [0, 1).
+      InputError: a size below 1, an unknown activation, dropout outside [0, 1), an
+        impossible density.
     """
 
     inputs: int
@@ -28,6 +56,7 @@ class MLP:
     outputs: int
     activation: str = "relu"
     dropout: float = 0.0
+    sparsity: tuple[Sparsity | None, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.sizes) < 1:
@@ -39,6 +68,12 @@ class MLP:
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.sparsity and len(self.sparsity) != len(self.junctions):
+            raise InputError(
+                f"sparsity describes {len(self.sparsity)} junctions, the network has "
+                f"{len(self.junctions)}"
+            )
+        _ = self.edges  # refuses a density that a junction cannot have
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -50,10 +85,27 @@ class MLP:
         """`(n_in, n_out)` of every junction, first to last."""
         return tuple(pairwise(self.sizes))
 
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Weights of every junction, first to last."""
+        sparsity = self.sparsity or (None,) * len(self.junctions)
+        return tuple(
+            one.edges(n_in, n_out) if one else n_in * n_out
+            for one, (n_in, n_out) in zip(sparsity, self.junctions, strict=True)
+        )
+
+    @property
+    def density(self) -> float:
+        """Net density: all edges over all that there could be."""
+        return sum(self.edges) / sum(n_in * n_out for n_in, n_out in self.junctions)
+
     def __str__(self) -> str:
         layers = "-".join(map(str, self.sizes))
         dropout = f" dropout {self.dropout:g}" if self.hidden and self.dropout else ""
-        return f"{layers}{f' {self.activation}' if self.hidden else ''}{dropout}"
+        activation = f" {self.activation}" if self.hidden else ""
+        kept = [f"{one.density:.3g}" if one else "1" for one in self.sparsity]
+        density = f" density {'/'.join(kept)}" if kept else ""
+        return f"{layers}{activation}{dropout}{density}"
 
 
 Architecture = MLP
@@ -75,6 +127,11 @@ def from_json(data: dict[str, Any]) -> Architecture:
     if kind != "mlp":
         raise InputError(f"unknown kind of architecture {kind!r}; known: mlp")
     try:
-        return MLP(**{**fields, "hidden": tuple(fields["hidden"])})
+        fields["hidden"] = tuple(fields["hidden"])
+        fields["sparsity"] = tuple(
+            one and Sparsity(**{**one, "block": tuple(one["block"])})
+            for one in fields.get("sparsity", ())
+        )
+        return MLP(**fields)
     except (KeyError, TypeError) as error:
         raise InputError(f"not the description of an MLP: {error}") from error

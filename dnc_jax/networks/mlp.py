@@ -4,12 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnc_jax import sparse
+from dnc_jax.errors import InputError
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import MLP
 from dnc_jax.networks.dropout import dropout, fold_in
+from dnc_jax.sparse import families
 from dnc_jax.typing import Array, Key, Params, Scalar
 
 _DRAW = 2**16
+# Of each junction, None for a dense one; empty if all are dense.
+Patterns = tuple[sparse.Pattern | None, ...]
 
 
 def draw(key: Key, architecture: MLP) -> jax.Array:
@@ -45,18 +50,78 @@ def from_draw(normals: Array, architecture: MLP) -> Params:
     return tuple(params)
 
 
-def init(key: Key, architecture: MLP) -> Params:
-    """Fresh parameters: for each junction a weight [I, O] and a bias [O], float32.
+def patterns(key: Key, architecture: MLP) -> Patterns:
+    """Draws the pattern of each sparse junction; empty for a dense network.
 
-    Consumes `key`. Equal to `from_draw(draw(key, architecture), architecture)`.
+    Consumes `key`.
     """
-    return from_draw(draw(key, architecture), architecture)
+    keys = jax.random.split(key, len(architecture.junctions))
+    return tuple(
+        sparsity
+        and families.FAMILIES[sparsity.family](
+            key, n_in, n_out, density=sparsity.density, block=sparsity.block
+        )
+        for key, sparsity, (n_in, n_out) in zip(
+            keys, architecture.sparsity, architecture.junctions, strict=False
+        )
+    )
+
+
+def check(architecture: MLP, patterns: Patterns) -> None:
+    """Patterns must have the sizes and edges that the architecture describes.
+
+    Raises:
+      InputError: they have not; it names both.
+    """
+    found = [p and (p.n_in, p.n_out, p.edges) for p in patterns]
+    wanted = [
+        (*junction, edges) if sparsity else None
+        for sparsity, junction, edges in zip(
+            architecture.sparsity,
+            architecture.junctions,
+            architecture.edges,
+            strict=False,
+        )
+    ]
+    if found != wanted:
+        raise InputError(
+            f"patterns with (inputs, outputs, edges) {found} are not those of "
+            f"{architecture}: {wanted}; draw them by mlp.patterns"
+        )
+
+
+def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
+    """Fresh parameters: for each junction a weight and a bias, float32.
+
+    The weight of a dense junction is [I, O], that of a sparse one [E, b_in, b_out]
+    with as many numbers as it has edges. Consumes `key`. For a dense network equal to
+    `from_draw(draw(key, architecture), architecture)`.
+
+    Args:
+      key: consumed.
+      architecture: what to make.
+      patterns: as `patterns` draws them.
+    """
+    if not patterns:
+        return from_draw(draw(key, architecture), architecture)
+    keys = jax.random.split(key, len(patterns))
+    return tuple(
+        sparse.init(key, pattern) if pattern else _dense_init(key, *junction)
+        for key, pattern, junction in zip(
+            keys, patterns, architecture.junctions, strict=True
+        )
+    )
+
+
+def _dense_init(key: Key, n_in: int, n_out: int) -> Params:
+    return from_draw(jax.random.normal(key, (n_in * n_out,)), MLP(n_in, (), n_out))[0]
 
 
 def apply(
     params: Params,
     architecture: MLP,
     x: Array,
+    patterns: Patterns = (),
     *,
     dropout_seed: Scalar | None = None,
 ) -> jax.Array:
@@ -66,12 +131,15 @@ def apply(
       params: as `init` returns them.
       architecture: static; its activation and dropout are used, its sizes implied.
       x: [B, D] float, already normalised.
+      patterns: those that `init` was given.
       dropout_seed: [] uint32, another one for every step; None (the default) is
         inference and drops nothing.
 
     Returns:
       [B, C] float.
     """
+    if patterns:
+        return _sparse_apply(params, architecture, x, patterns, dropout_seed)
     activate = ACTIVATIONS[architecture.activation]
     hidden = jnp.asarray(x)
     for layer, junction in enumerate(params):
@@ -83,3 +151,27 @@ def apply(
                 seed = fold_in(dropout_seed, layer)
                 hidden = dropout(hidden, architecture.dropout, seed)
     return hidden
+
+
+def _sparse_apply(
+    params: Params,
+    architecture: MLP,
+    x: Array,
+    patterns: Patterns,
+    dropout_seed: Scalar | None,
+) -> jax.Array:
+    """As `apply`, with features first from end to end: the sparse kernels' layout."""
+    activate = ACTIVATIONS[architecture.activation]
+    hidden = jnp.asarray(x).T
+    for layer, (junction, pattern) in enumerate(zip(params, patterns, strict=True)):
+        if pattern:
+            hidden = sparse.apply(junction, pattern, hidden, axis=0)
+        else:
+            weight, bias = junction["weight"], junction["bias"]
+            hidden = jnp.asarray(weight).T @ hidden + jnp.expand_dims(bias, 1)
+        if layer < len(params) - 1:
+            hidden = activate(hidden)
+            if dropout_seed is not None and architecture.dropout:
+                seed = fold_in(dropout_seed, layer)
+                hidden = dropout(hidden.T, architecture.dropout, seed).T
+    return hidden.T

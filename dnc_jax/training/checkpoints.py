@@ -15,12 +15,15 @@ import orbax.checkpoint as ocp
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks import Architecture, from_json, mlp, to_json
+from dnc_jax.networks.mlp import Patterns
+from dnc_jax.sparse import Pattern, from_edges
 from dnc_jax.training.data import normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.population import Snapshot
 from dnc_jax.typing import Array, Params
 
-_DESCRIPTION, _PARAMS = "architecture.json", "params"
+_DESCRIPTION, _PARAMS, _PATTERNS = "architecture.json", "params", "patterns.npz"
+_UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +32,11 @@ class Network:
 
     Attributes:
       architecture, hyperparameters: what it is and how it was trained.
-      params: its weights; `mlp.apply(params, architecture, x)` takes them.
+      params: its weights; `mlp.apply(params, architecture, x, patterns)` takes
+        them.
       mean, scale: of the data it was trained on, applied by calling.
       example_shape: shape of one example.
+      patterns: of its sparse junctions; empty for a dense network.
     """
 
     architecture: Architecture
@@ -40,6 +45,7 @@ class Network:
     mean: np.ndarray
     scale: np.ndarray
     example_shape: tuple[int, ...]
+    patterns: Patterns = ()
 
     def __call__(self, x: Array) -> jax.Array:
         """Logits [B, C] of raw examples [B, *example_shape], e.g. uint8 images.
@@ -53,14 +59,15 @@ class Network:
                 f"[B, {', '.join(map(str, self.example_shape))}]"
             )
         x = normalise(x, self.mean, self.scale)
-        return mlp.apply(self.params, self.architecture, x)
+        return mlp.apply(self.params, self.architecture, x, self.patterns)
 
 
 def save(path: str | os.PathLike[str], network: Network) -> None:
     """Writes a network to the folder `path`, replacing what was saved there before.
 
-    The folder holds `architecture.json` and an Orbax checkpoint of the parameters.
-    It appears whole or not at all.
+    The folder holds `architecture.json`, an Orbax checkpoint of the parameters and,
+    for a sparse network, the edges of its patterns in `patterns.npz`. It appears
+    whole or not at all.
     """
     path = pathlib.Path(path).absolute()
     partial = path.with_name(path.name + ".partial")
@@ -76,6 +83,8 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
         },
     }
     (partial / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    if network.patterns:
+        np.savez(partial / _PATTERNS, allow_pickle=False, **_edges(network.patterns))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(partial / _PARAMS, _named(network.params))
     shutil.rmtree(path, ignore_errors=True)
@@ -94,10 +103,13 @@ def load(path: str | os.PathLike[str]) -> Network:
         architecture = from_json(description["architecture"])
         hyperparameters = Hyperparameters(**description["hyperparameters"])
         preprocessing = description["preprocessing"]
-        template = jax.eval_shape(lambda key: mlp.init(key, architecture), _key())
+        patterns = _load_patterns(path / _PATTERNS, architecture)
+        template = jax.eval_shape(
+            lambda key: mlp.init(key, architecture, patterns), _key()
+        )
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.restore(path / _PARAMS, _named(template))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"no readable network in {path}: {error}") from error
     return Network(
         architecture,
@@ -106,7 +118,31 @@ def load(path: str | os.PathLike[str]) -> Network:
         np.asarray(preprocessing["mean"], np.float32),
         np.asarray(preprocessing["scale"], np.float32),
         tuple(preprocessing["example_shape"]),
+        patterns,
     )
+
+
+def _edges(patterns: Patterns) -> dict[str, np.ndarray]:
+    """Input and output block of every edge, [2, E] int32, by junction."""
+    return {
+        f"junction_{i:02d}": np.stack(pattern.edge_list())
+        for i, pattern in enumerate(patterns)
+        if pattern
+    }
+
+
+def _load_patterns(path: pathlib.Path, architecture: Architecture) -> Patterns:
+    if not architecture.sparsity:
+        return ()
+    patterns: list[Pattern | None] = [None] * len(architecture.sparsity)
+    with np.load(path, allow_pickle=False) as edges:
+        for i, sparsity in enumerate(architecture.sparsity):
+            if sparsity:
+                sources, outputs = edges[f"junction_{i:02d}"]
+                n_in, n_out = architecture.junctions[i]
+                patterns[i] = from_edges(sources, outputs, n_in, n_out, sparsity.block)
+    mlp.check(architecture, tuple(patterns))
+    return tuple(patterns)
 
 
 def _key() -> jax.ShapeDtypeStruct:
@@ -153,7 +189,7 @@ def load_snapshots(folder: pathlib.Path, finished: int) -> dict[int, Snapshot]:
     try:
         with _snapshot_path(folder, finished).open("rb") as raw:
             arrays = dict(np.load(raw, allow_pickle=False))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except _UNREADABLE:
         return {}
     trees: dict[int, dict[str, list[Any]]] = {}
     for name, value in arrays.items():

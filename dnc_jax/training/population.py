@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import optax
 
+from dnc_jax.errors import InputError
 from dnc_jax.networks import MLP, mlp
 from dnc_jax.training import lanes, plan, trainer
 from dnc_jax.training.data import Dataset
@@ -195,9 +196,17 @@ def train(
 
     Returns:
       An outcome for each job, None for those that were dropped.
+
+    Raises:
+      InputError: a network is sparse.
     """
     if not jobs:
         return []
+    if sparse := next((j for j in jobs if j.architecture.sparsity), None):
+        raise InputError(
+            f"{sparse.architecture} is sparse; a population trains dense networks, "
+            "trainer.train trains sparse ones"
+        )
     groups = plan_groups(jobs, programs)
     outcomes: list[Outcome | None] = [None] * len(jobs)
     halted = threading.Event()

@@ -1,5 +1,6 @@
 """Training one network by itself: the plain path, and the population's reference."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import optax
 
 from dnc_jax.networks import MLP, mlp
 from dnc_jax.networks.dropout import fold_in
+from dnc_jax.networks.mlp import Patterns
 from dnc_jax.training.data import Dataset, Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar
@@ -35,16 +37,21 @@ class Evaluation(NamedTuple):
 
 
 class History(NamedTuple):
-    """One entry an epoch."""
+    """One entry an epoch.
+
+    `seconds` are of the training alone, without the validation; the first entry
+    includes compiling.
+    """
 
     train_loss: tuple[float, ...]
     val_loss: tuple[float, ...]
     val_accuracy: tuple[float, ...]
+    seconds: tuple[float, ...]
 
 
-def init(key: Key, architecture: MLP) -> TrainState:
+def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> TrainState:
     """A fresh network and optimiser state. Consumes `key`."""
-    params = mlp.init(key, architecture)
+    params = mlp.init(key, architecture, patterns)
     return TrainState(params, ADAM.init(params), jnp.zeros((), jnp.int32))
 
 
@@ -83,6 +90,7 @@ def train_epoch(
     data: Split,
     mean: Array,
     scale: Array,
+    patterns: Patterns = (),
 ) -> tuple[TrainState, jax.Array]:
     """One pass over the rows in `order`, in steps of `batch_size`, by `lax.scan`.
 
@@ -97,13 +105,14 @@ def train_epoch(
       order: [N] int32.
       data: the training rows.
       mean, scale: as in `Dataset`.
+      patterns: of the network's sparse junctions, as `mlp.patterns` draws them.
 
     Returns:
       The new state and the mean training loss of the epoch, [] float32.
     """
 
     def loss(params: Params, x: Array, y: Array, seed: Array) -> jax.Array:
-        logits = mlp.apply(params, architecture, x, dropout_seed=seed)
+        logits = mlp.apply(params, architecture, x, patterns, dropout_seed=seed)
         return cross_entropy(logits, y).mean()
 
     def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -125,7 +134,12 @@ def train_epoch(
 
 @partial(jax.jit, static_argnums=1)
 def evaluate(
-    params: Params, architecture: MLP, data: Split, mean: Array, scale: Array
+    params: Params,
+    architecture: MLP,
+    data: Split,
+    mean: Array,
+    scale: Array,
+    patterns: Patterns = (),
 ) -> Evaluation:
     """Mean loss and accuracy over a split, in chunks of at most 1,000 rows."""
 
@@ -135,7 +149,7 @@ def evaluate(
         real = rows < len(data.y)
         rows = jnp.minimum(rows, len(data.y) - 1)
         x = normalise(data.x[rows], mean, scale)
-        logits = mlp.apply(params, architecture, x)
+        logits = mlp.apply(params, architecture, x, patterns)
         loss = jnp.where(real, cross_entropy(logits, data.y[rows]), 0)
         hits = real & (logits.argmax(-1) == data.y[rows])
         return (totals[0] + loss.sum(), totals[1] + hits.sum()), None
@@ -161,6 +175,7 @@ def train(
     *,
     order_key: Key,
     epochs: int,
+    patterns: Patterns = (),
     keep_last: bool = False,
     on_epoch: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> tuple[Params, History]:
@@ -173,6 +188,7 @@ def train(
       data: on the host; copied to the device once.
       order_key: of the order of the rows, epoch by epoch.
       epochs: at least 1.
+      patterns: of the network's sparse junctions, as `mlp.patterns` draws them.
       keep_last: return the last epoch's parameters instead of the best one's.
       on_epoch: called after each with its number (from 1) and validation accuracy.
 
@@ -182,16 +198,19 @@ def train(
 
     Raises:
       FloatingPointError: the loss is no longer finite.
+      InputError: the patterns are not those of the architecture.
     """
+    mlp.check(architecture, patterns)
     train_split, validation = jax.device_put((data.train, data.validation))
     rows = len(data.train.y)
     init_key, dropout_key = jax.random.split(key)
     seed = seed_of(dropout_key)
-    state = init(init_key, architecture)
-    history: list[tuple[float, float, float]] = []
+    state = init(init_key, architecture, patterns)
+    history: list[tuple[float, float, float, float]] = []
     best_merit, best = (-1.0, 0.0), state.params
     for epoch in range(epochs):
         rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
+        begin = time.perf_counter()
         state, loss = train_epoch(
             state,
             architecture,
@@ -203,9 +222,14 @@ def train(
             train_split,
             data.mean,
             data.scale,
+            patterns,
         )
-        result = evaluate(state.params, architecture, validation, data.mean, data.scale)
-        history.append((float(loss), float(result.loss), float(result.accuracy)))
+        loss = float(loss)
+        seconds = time.perf_counter() - begin
+        result = evaluate(
+            state.params, architecture, validation, data.mean, data.scale, patterns
+        )
+        history.append((loss, float(result.loss), float(result.accuracy), seconds))
         if not np.isfinite(history[-1][:2]).all():
             raise FloatingPointError(
                 f"the loss of {architecture} became {history[-1][0]} in epoch "

@@ -1,0 +1,40 @@
+"""A sparse MLP on MNIST, and its dense twin.
+
+Command: python -m experiments.train --config=experiments/configs/sparse_mnist.py \
+             --config.data.dir=DIR
+Time:    TIME
+Result:  RESULT
+"""
+
+from typing import Any
+
+import ml_collections
+
+
+def get_config() -> Any:
+    """Every field of a training run."""
+    config: Any = ml_collections.ConfigDict()
+    config.seed = 0
+    config.twin = True  # train the dense network of the same sizes too
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = "mnist"  # or digits, or an .npz file
+    config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
+    config.data.validation_fraction = 0.2  # of the training rows
+
+    config.network = ml_collections.ConfigDict()
+    config.network.hidden = (1024, 1024)
+    config.network.activation = "relu"
+    config.network.dropout = 0.0
+    # One entry for each junction; the nearest possible density is taken.
+    config.network.densities = (0.1, 0.125, 1.0)
+    config.network.block_inputs = (1, 64, 1)  # nodes that an edge joins ...
+    config.network.block_outputs = (64, 64, 1)  # ... to so many nodes
+    config.network.families = ("balanced", "structured", "structured")
+
+    config.train = ml_collections.ConfigDict()
+    config.train.learning_rate = 1e-3
+    config.train.weight_decay = 0.0
+    config.train.batch_size = 256
+    config.train.epochs = 10
+    return config

@@ -1,0 +1,179 @@
+"""Trains one network, sparse by a pattern fixed before, beside its dense twin.
+
+  python -m experiments.train --config=experiments/configs/sparse_mnist.py \
+      --config.data.dir=DIR --workdir=runs/sparse_mnist
+
+The work folder gets `best/` (what `dnc_jax.load` reads) and `summary.json`.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import statistics
+from itertools import pairwise
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from dnc_jax import sparse
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import complexity
+from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.training import Hyperparameters, checkpoints, trainer
+from dnc_jax.training.data import Dataset, load
+from experiments import launch
+
+
+def main(config: launch.Config, workdir: pathlib.Path) -> None:
+    """Trains, tests, saves and compares."""
+    out = Console(highlight=False)
+    if config.train.epochs < 1:
+        raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
+    hyperparameters = Hyperparameters(
+        config.train.learning_rate, config.train.weight_decay, config.train.batch_size
+    )
+    data = load(
+        config.data.name,
+        data_dir=config.data.dir,
+        seed=config.seed,
+        validation_fraction=config.data.validation_fraction,
+    )
+    network = architecture(config.network, data)
+    summary_path = workdir / "summary.json"
+    recorded = json.loads(config.to_json())
+    if summary_path.exists():
+        known = json.loads(summary_path.read_text())["config"]
+        if known != recorded:
+            raise InputError(
+                f"{workdir} holds a run of another config; choose another --workdir"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    runs = {"sparse": network}
+    if config.twin:
+        runs["dense twin"] = dataclasses.replace(network, sparsity=())
+    summary: dict[str, Any] = {"config": recorded}
+    for name, one in runs.items():
+        out.print(f"{name}: {one}", markup=False)
+        trained, summary[name] = train(config, one, hyperparameters, data, out)
+        if name == "sparse":
+            checkpoints.save(workdir / "best", trained)
+    summary_path.write_text(json.dumps(summary, indent=2) + "\n")
+    out.print(table({name: summary[name] for name in runs}))
+    out.print(
+        f"{workdir}: summary.json and dnc_jax.load('{workdir / 'best'}')", markup=False
+    )
+
+
+def architecture(config: launch.Config, data: Dataset) -> MLP:
+    """The network that the config describes, with the nearest possible densities."""
+    sizes = (data.inputs, *config.hidden, data.classes)
+    names = ("densities", "block_inputs", "block_outputs", "families")
+    fields = [config[name] for name in names]
+    if {len(field) for field in fields} != {len(sizes) - 1}:
+        raise InputError(
+            f"network.{', '.join(names)} have {list(map(len, fields))} entries; the "
+            f"network has {len(sizes) - 1} junctions"
+        )
+    sparsity = []
+    for junction, density, *block, family in zip(pairwise(sizes), *fields, strict=True):
+        kept = None
+        if density != 1:
+            block = tuple(block)
+            edges = sparse.edge_count(
+                family, *junction, density=density, block=block, nearest=True
+            )
+            kept = Sparsity(edges / math.prod(junction), block, family)
+        sparsity.append(kept)
+    return MLP(
+        data.inputs,
+        tuple(config.hidden),
+        data.classes,
+        config.activation,
+        config.dropout,
+        tuple(sparsity) if any(sparsity) else (),
+    )
+
+
+def train(
+    config: launch.Config,
+    network: MLP,
+    hyperparameters: Hyperparameters,
+    data: Dataset,
+    out: Console,
+) -> tuple[checkpoints.Network, dict[str, Any]]:
+    """The trained network and its entry in summary.json."""
+    pattern_key, key, order_key = jax.random.split(jax.random.key(config.seed), 3)
+    patterns = mlp.patterns(pattern_key, network)
+    epochs = config.train.epochs
+
+    def on_epoch(epoch: int, accuracy: float) -> None:
+        out.print(f"  epoch {epoch}/{epochs}: validation accuracy {accuracy:.2%}")
+
+    try:
+        params, history = trainer.train(
+            key,
+            network,
+            hyperparameters,
+            data,
+            order_key=order_key,
+            epochs=epochs,
+            patterns=patterns,
+            on_epoch=on_epoch,
+        )
+    except FloatingPointError as error:
+        raise InputError(str(error)) from error
+    scaling = (data.mean, data.scale)
+    test = trainer.evaluate(params, network, data.test, *scaling, patterns)
+    cost = complexity(network)
+    summary = {
+        "val_accuracy": max(history.val_accuracy),
+        "test_accuracy": float(test.accuracy),
+        "density": network.density,
+        "parameters": cost.parameters,
+        "flops_per_example": cost.flops_per_example,
+        # The first epoch compiles.
+        "seconds_per_epoch": statistics.median(history.seconds[1:] or history.seconds),
+        "first_epoch_seconds": history.seconds[0],
+        "patterns": [p and p.describe()._asdict() for p in patterns],
+    }
+    return (
+        checkpoints.Network(
+            network,
+            hyperparameters,
+            params,
+            *scaling,
+            example_shape=data.train.x.shape[1:],
+            patterns=patterns,
+        ),
+        summary,
+    )
+
+
+def table(runs: dict[str, dict[str, Any]]) -> Table:
+    """The runs side by side."""
+    result = Table(title="FLOPs of one example, accuracies, seconds of an epoch")
+    columns = (
+        ("density", "density", "{:.2%}"),
+        ("parameters", "parameters", "{:,}"),
+        ("FLOPs", "flops_per_example", "{:,}"),
+        ("val.", "val_accuracy", "{:.2%}"),
+        ("test", "test_accuracy", "{:.2%}"),
+        ("s/epoch", "seconds_per_epoch", "{:.3f}"),
+    )
+    result.add_column("network")
+    for title, _, _ in columns:
+        result.add_column(title, justify="right")
+    for name, run in runs.items():
+        result.add_row(name, *(form.format(run[key]) for _, key, form in columns))
+    return result
+
+
+if __name__ == "__main__":
+    launch.run(
+        main,
+        default_config="sparse_mnist",
+        on_interrupt="nothing was saved; the same command starts again",
+    )
