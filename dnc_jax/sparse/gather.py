@@ -26,10 +26,10 @@ def rows_of(x: jax.Array, side: int) -> jax.Array:
 
 
 def lookup_of(blocks: jax.Array, edges: Array) -> Callable[[Array], jax.Array]:
-    """A function from edge numbers [...] to their blocks [..., b_in, b_out].
+    """A function from edge numbers [...] to what belongs to them [..., *sides].
 
     Args:
-      blocks: [E, b_in, b_out].
+      blocks: [E, *sides].
       edges: all numbers that will be asked for; those equal to E give zeros.
     """
     count, *sides = blocks.shape
@@ -83,19 +83,27 @@ def chunked(function: Callable[..., Any], row_bytes: int, *arrays: Array) -> Any
     return jax.tree.map(lambda a: a.reshape(rows, *a.shape[2:]), out)
 
 
-def sum_terms(term: Callable[..., jax.Array], steps: Any) -> jax.Array:
-    """sum_k term(steps[k]), `_UNROLL` terms a pass over the total."""
-    count = len(steps[0])
+def column(array: Array, k: Any) -> jax.Array:
+    """array[:, k] for a k that may be a loop's counter."""
+    return lax.dynamic_index_in_dim(jnp.asarray(array), k, axis=1, keepdims=False)
+
+
+def sum_terms(term: Callable[[Any], jax.Array], count: int) -> jax.Array:
+    """term(0) + ... + term(count - 1), `_UNROLL` terms a pass over the total."""
     first = count % _UNROLL or min(count, _UNROLL)
 
-    def total(steps: Any) -> jax.Array:
-        return sum(term(*step) for step in zip(*steps, strict=True))  # pyright: ignore
+    def terms(start: Any, count: int) -> jax.Array:
+        total = term(start)
+        for k in range(1, count):
+            total = total + term(start + k)
+        return total
 
-    start = total([step[:first] for step in steps])
-    if first == count:
-        return start
-    rest = [step[first:].reshape(-1, _UNROLL, *step.shape[1:]) for step in steps]
-    return lax.scan(lambda sofar, step: (sofar + total(step), None), start, rest)[0]
+    def add(step: Any, total: jax.Array) -> jax.Array:
+        return total + terms(first + step * _UNROLL, _UNROLL)
+
+    # The first terms start the total, not zeros: under shard_map it must vary as
+    # they do.
+    return lax.fori_loop(0, (count - first) // _UNROLL, add, terms(0, first))
 
 
 def wide_type(x: jax.Array) -> Any:

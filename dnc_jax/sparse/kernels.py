@@ -27,6 +27,7 @@ from dnc_jax.sparse.gather import (
     by_edge,
     by_output,
     chunked,
+    column,
     einsum,
     ends,
     lookup_of,
@@ -42,7 +43,7 @@ _PASS = 256  # columns of the batch that one pass reads
 _VECTOR = 16  # float32 in an AVX-512 register
 # Densities above which the dense product is faster, by kernel, measured by
 # experiments/benchmarks/sparse.py on a 2-core AVX-512 CPU.
-_BREAK_EVEN = {"elements": 0.28, "groups": 0.6, "blocks": 0.6, "d_weight": 0.12}
+_BREAK_EVEN = {"elements": 0.25, "groups": 0.6, "blocks": 0.6, "d_weight": 0.08}
 
 
 def choose(pattern: Pattern, batch: int) -> str:
@@ -89,12 +90,12 @@ def matmul(
 def _varying_as(other: jax.Array, array: jax.Array) -> jax.Array:
     """`array`, which under `shard_map` varies over the mesh axes that `other` does.
 
-    A custom gradient must vary as its primal does. JAX adjusts the operands of an
-    addition by itself, and transposes that to the sum over devices; here a zero is
-    added, which the compiler removes.
+    A custom gradient must vary as its primal does. JAX adjusts the operands of a
+    product by itself, and transposes that to the sum over devices; here the factor is
+    a one, which the compiler removes.
     """
-    zero = jnp.where(True, 0, jax.lax.stop_gradient(other).ravel()[0])
-    return array + zero.astype(array.dtype)
+    one = jnp.where(True, 1, jax.lax.stop_gradient(other).ravel()[0])
+    return array * one.astype(array.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -122,37 +123,36 @@ _matmul.defvjp(_matmul_fwd, _matmul_bwd)
 
 def _gemm_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
     b_in, b_out = pattern.block
-    blocks = rows_of(x, b_in)
+    # Flat, here and below: XLA copies arrays that have axes of one.
+    blocks = x.reshape(-1, b_in * x.shape[1])
+    weights = by_output(weight, pattern).reshape(pattern.blocks_out, -1, b_out)
 
-    def outputs(weight: jax.Array, sources: jax.Array) -> jax.Array:
+    def outputs(weights: jax.Array, sources: jax.Array) -> jax.Array:
         gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
-        flat = weight.reshape(len(sources), -1, b_out)
-        return einsum("qio,qib->qob", flat, gathered).astype(x.dtype)
+        return einsum("qio,qib->qob", weights, gathered).astype(x.dtype)
 
-    row_bytes = pattern.sources.shape[1] * b_in * x.shape[1] * x.dtype.itemsize
-    y = chunked(outputs, row_bytes, by_output(weight, pattern), pattern.sources)
-    return y.reshape(-1, x.shape[1])
+    row_bytes = weights.shape[1] * x.shape[1] * x.dtype.itemsize
+    return chunked(outputs, row_bytes, weights, pattern.sources).reshape(-1, x.shape[1])
 
 
 def _gemm_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
     b_in, b_out = pattern.block
-    blocks = rows_of(x, b_in)
+    blocks = x.reshape(-1, b_in * x.shape[1])
 
     def outputs(sources: jax.Array, dy: jax.Array) -> jax.Array:
         gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
-        product = einsum("qib,qob->qio", gathered, dy).astype(x.dtype)
-        return product.reshape(*sources.shape, b_in, b_out)
+        return einsum("qib,qob->qio", gathered, dy).astype(x.dtype)
 
     row_bytes = pattern.sources.shape[1] * b_in * x.shape[1] * x.dtype.itemsize
     d_weight = chunked(outputs, row_bytes, pattern.sources, rows_of(dy, b_out))
-    return by_edge(d_weight, pattern)
+    return by_edge(d_weight.reshape(*pattern.sources.shape, b_in, b_out), pattern)
 
 
 def _blocks_backward(
     weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     b_in, b_out = pattern.block
-    blocks = rows_of(dy, b_out)
+    blocks = dy.reshape(-1, b_out * dy.shape[1])
     lookup = lookup_of(weight, pattern.edges_out)
 
     def inputs(targets: jax.Array, edges: jax.Array) -> jax.Array:
@@ -169,17 +169,23 @@ def _blocks_backward(
 def _groups_backward(
     weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    b_out = pattern.block[1]
+    b_in, b_out = pattern.block
     weights = by_output(weight, pattern)
+    edges = pattern.edges_out
+    flat = weights.reshape(len(weights), -1, b_out)
 
     def inputs(dy: jax.Array) -> jax.Array:
-        products = einsum("qkio,qob->qkib", weights, rows_of(dy, b_out))
-        lookup = lookup_of(by_edge(products, pattern), pattern.edges_out)
-        dx = sum_terms(lookup, (jnp.asarray(pattern.edges_out).T,))
-        return dx.reshape(-1, dy.shape[1]).astype(x.dtype)
+        products = einsum("qko,qob->qkb", flat, rows_of(dy, b_out)).astype(x.dtype)
+        products = by_edge(
+            products.reshape(*pattern.sources.shape, b_in * dy.shape[1]), pattern
+        )
+        lookup = lookup_of(products, edges)
+        dx = sum_terms(lambda k: lookup(column(edges, k)), edges.shape[1])
+        return dx.reshape(-1, dy.shape[1])
 
     batch = x.shape[1]
-    parts = -(-4 * weights.size // b_out * batch // CHUNK_BYTES)
+    parts = -(-4 * flat.size // b_out * batch // CHUNK_BYTES)
+    parts = next((p for p in range(parts, 2 * parts) if batch % p == 0), parts)
     if parts == 1:
         dx = inputs(dy)
     else:  # the products of all columns together would be large
@@ -195,12 +201,12 @@ def _groups_backward(
 
 def _elements_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
     blocks = rows_of(x, pattern.block[0]).astype(wide_type(x))
+    weights = by_output(weight, pattern).astype(wide_type(x))
 
-    def term(weight: jax.Array, sources: jax.Array) -> jax.Array:
-        return _outer_sum(weight, blocks[sources])
+    def term(k: Any) -> jax.Array:
+        return _outer_sum(column(weights, k), blocks[column(pattern.sources, k)])
 
-    weights = jnp.moveaxis(by_output(weight, pattern), 1, 0).astype(wide_type(x))
-    y = sum_terms(term, (weights, jnp.asarray(pattern.sources).T))
+    y = sum_terms(term, pattern.sources.shape[1])
     return y.reshape(-1, x.shape[1]).astype(x.dtype)
 
 
@@ -209,14 +215,13 @@ def _elements_backward(
 ) -> tuple[jax.Array, jax.Array]:
     b_in, b_out = pattern.block
     blocks = rows_of(dy, b_out).astype(wide_type(x))
+    edges = pattern.edges_out
+    weights = lookup_of(weight.astype(wide_type(x)), edges)(edges).swapaxes(2, 3)
 
-    edges = jnp.asarray(pattern.edges_out).T
-    weights = lookup_of(weight.astype(wide_type(x)), edges)(edges)
+    def term(k: Any) -> jax.Array:
+        return _outer_sum(column(weights, k), blocks[column(pattern.targets, k)])
 
-    def term(weight: jax.Array, targets: jax.Array) -> jax.Array:
-        return _outer_sum(weight.swapaxes(1, 2), blocks[targets])
-
-    dx = sum_terms(term, (weights, jnp.asarray(pattern.targets).T)).reshape(x.shape)
+    dx = sum_terms(term, edges.shape[1]).reshape(x.shape)
     dx, x, dy = lax.optimization_barrier((dx, x, dy))
 
     if pattern.density > _BREAK_EVEN["d_weight"]:
@@ -306,8 +311,13 @@ def _dense_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
     """The full outer product, of which each edge takes its block."""
     b_in, b_out = pattern.block
     full = einsum("ob,ib->oi", dy, x)
-    full = full.reshape(pattern.blocks_out, b_out, pattern.blocks_in, b_in)
-    blocks = full.transpose(0, 2, 3, 1).reshape(-1, b_in, b_out)
+    if pattern.block == (1, 1):
+        # The barrier keeps XLA from a layout that it then copies, element by element.
+        full = lax.optimization_barrier(full.reshape(-1))
+    else:
+        full = full.reshape(pattern.blocks_out, b_out, pattern.blocks_in, b_in)
+        full = full.transpose(0, 2, 3, 1)
+    blocks = full.reshape(-1, b_in, b_out)
     if _complete(pattern):
         return blocks
     sources, outputs = ends(pattern)

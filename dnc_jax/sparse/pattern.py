@@ -59,7 +59,7 @@ class Pattern:
         has K of them, because then they are 0, 1, 2 ...
       edges_out: edge numbers that belong to `targets`.
       slots: where each edge stands in `sources.ravel()`; None as `edges_in`.
-      cells: edge number of each output block's each input block, E for none; None
+      cells: edge number of each output block's every input block, E for none; None
         if not kept.
       block: `(b_in, b_out)`, static.
       block_edges: E, static.
