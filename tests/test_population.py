@@ -117,6 +117,18 @@ def test_training_in_two_rungs_is_training_in_one(small):
     assert whole[0].val_loss == first.val_loss + second.val_loss
 
 
+def test_jobs_of_two_rungs_train_together_as_they_do_apart(small):
+    early = population.train([job(0, (8,), stop=1)], population.Programs(small, ORDER))
+    later = job(0, (8,), start=1, stop=4)._replace(snapshot=early[0].snapshot)
+    jobs = [job(1, (8,), stop=1), later, job(2, (9, 5), stop=1)]
+    together = population.train(jobs, population.Programs(small, ORDER))
+    for one, outcome in zip(jobs, together, strict=True):
+        (apart,) = population.train([one], population.Programs(small, ORDER))
+        assert len(outcome.val_loss) == one.stop - one.start
+        np.testing.assert_allclose(outcome.val_loss, apart.val_loss, rtol=1e-5)
+        assert_same(outcome.snapshot.params, apart.snapshot.params, 1e-5)
+
+
 def test_the_same_jobs_give_the_same_bits(small):
     jobs = [job(i, (5 + i, 8), dropout=0.1) for i in range(5)]
     runs = [population.train(jobs, population.Programs(small, ORDER)) for _ in range(2)]

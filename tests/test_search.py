@@ -164,6 +164,35 @@ def test_the_best_are_promoted_with_their_own_numbers_until_one_rung_is_left():
     assert strategy.ask(strategy.tell(state, [1.0])) == []
 
 
+def test_the_last_rung_is_asked_for_with_the_first_of_the_next_bracket():
+    strategy = halving(SPACE, candidates=4, rungs=(1, 3), reduction=2, brackets=3)
+    state = strategy.init(jax.random.key(0))
+    asked = []
+    while evaluations := strategy.ask(state):
+        asked.append([(e.candidate_id, e.rung) for e in evaluations])
+        state = strategy.tell(state, [float(e.candidate_id) for e in evaluations])
+    assert asked == [
+        [(0, 0), (1, 0), (2, 0), (3, 0)],
+        [(0, 1), (1, 1), (4, 0), (5, 0), (6, 0), (7, 0)],
+        [(4, 1), (5, 1), (8, 0), (9, 0), (10, 0), (11, 0)],
+        [(8, 1), (9, 1)],
+    ]
+    with pytest.raises(ValueError, match="4 scores were asked for, got 3"):
+        strategy.tell(strategy.init(jax.random.key(0)), [1.0, 2.0, 3.0])
+
+
+def test_random_search_is_one_rung_bracket_after_bracket():
+    strategy = halving(SPACE, candidates=2, rungs=(3,), brackets=3)
+    state = strategy.init(jax.random.key(0))
+    for bracket in range(3):
+        assert [e.candidate_id for e in strategy.ask(state)] == [
+            2 * bracket,
+            2 * bracket + 1,
+        ]
+        state = strategy.tell(state, [1.0, 2.0])
+    assert strategy.ask(state) == []
+
+
 def test_a_bracket_in_which_all_diverged_gives_way_to_the_next():
     strategy = halving(SPACE, candidates=2, rungs=(1, 2), brackets=2)
     state = strategy.init(jax.random.key(0))
@@ -260,7 +289,7 @@ class Counter(Callback):
 
 
 def run(small, **arguments):
-    strategy = halving(SPACE, candidates=8, rungs=(1, 2, 4), reduction=2)
+    strategy = halving(SPACE, candidates=8, rungs=(1, 2, 4), reduction=2, brackets=2)
     return search(SPACE, small, Objective(), strategy, **({"seed": 5} | arguments))
 
 
@@ -273,8 +302,8 @@ def same(trials, others):
 
 def test_a_search_trains_what_it_said_and_repeats_bit_for_bit(small):
     one, two = run(small), run(small)
-    assert [t.rung for t in one.trials] == [0] * 8 + [1] * 4 + [2] * 2
-    assert one.candidate_epochs == 8 * 1 + 4 * 1 + 2 * 2
+    assert [t.rung for t in one.trials] == 2 * ([0] * 8 + [1] * 4 + [2] * 2)
+    assert one.candidate_epochs == 2 * (8 * 1 + 4 * 1 + 2 * 2)
     assert one.complete
     assert same(one.trials, two.trials)
     assert not same(one.trials, run(small, seed=6).trials)

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,10 +63,11 @@ class ProgressReport(Callback):
         self._bar.stop()
 
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
-        """Names the rung."""
-        first = evaluations[0]
-        self._rung = (
-            f"rung {first.rung}: {len(evaluations)} alive, to epoch {first.stop}"
+        """Names the rung, or the rungs."""
+        alive = Counter((e.rung, e.stop) for e in evaluations)
+        self._rung = ", ".join(
+            f"rung {rung}: {count} alive, to epoch {stop}"
+            for (rung, stop), count in alive.items()
         )
         self._describe()
 

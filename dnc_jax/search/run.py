@@ -134,28 +134,23 @@ def search(
         callback.on_rung_start(evaluations)
         known = [stored.get((e.candidate_id, e.rung)) for e in evaluations]
         resumed = all(known)
+        if not resumed and not snapshots and folder:
+            snapshots = checkpoints.load_snapshots(folder, finished - 1)
+        jobs = [
+            _job(
+                e,
+                None if resumed else snapshots.get(e.candidate_id),
+                resumed,
+                strategy,
+                candidate_key,
+            )
+            for e in evaluations
+        ]
         if resumed:
             rung = [trial for trial in known if trial]
             snapshots = {}
-            jobs = [
-                _job(e, e.start, None, strategy, candidate_key) for e in evaluations
-            ]
             population.plan_groups(jobs, programs)
         else:
-            if not snapshots and folder and evaluations[0].start:
-                snapshots = checkpoints.load_snapshots(folder, finished - 1)
-            if not all(e.candidate_id in snapshots for e in evaluations):
-                snapshots, curves = {}, {}  # lost: this rung starts from scratch
-            jobs = [
-                _job(
-                    e,
-                    e.start if snapshots else 0,
-                    snapshots.get(e.candidate_id),
-                    strategy,
-                    candidate_key,
-                )
-                for e in evaluations
-            ]
             outcomes = population.train(
                 jobs,
                 programs,
@@ -163,10 +158,13 @@ def search(
                 should_stop=out_of_time,
             )
             rung, snapshots = [], {}
-            for evaluation, outcome in zip(evaluations, outcomes, strict=True):
+            for evaluation, job, outcome in zip(
+                evaluations, jobs, outcomes, strict=True
+            ):
                 if outcome is None:
                     continue
-                past = curves.get(evaluation.candidate_id, ((), ()))
+                # A network whose snapshot was lost has started from scratch.
+                past = curves[evaluation.candidate_id] if job.start else ((), ())
                 trial = _trial(evaluation, outcome, past, objective, largest, rows)
                 trained += len(outcome.val_loss)
                 rung.append(trial)
@@ -298,16 +296,20 @@ def _keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _job(
     evaluation: Evaluation,
-    start: int,
     snapshot: population.Snapshot | None,
+    resumed: bool,
     strategy: Strategy,
     candidate_key: jax.Array,
 ) -> population.Job:
+    """What is to be trained: on from the snapshot, or from scratch if there is none.
+
+    A resumed job is not trained but planned, as it was when it was.
+    """
     return population.Job(
         architecture=evaluation.candidate.architecture,
         hyperparameters=evaluation.candidate.hyperparameters,
         key=jax.random.fold_in(candidate_key, evaluation.candidate_id),
-        start=start,
+        start=evaluation.start if snapshot or resumed else 0,
         stop=evaluation.stop,
         total=strategy.epochs,
         snapshot=snapshot,

@@ -28,7 +28,8 @@ class Strategy(NamedTuple):
 
     Attributes:
       init: `init(key) -> state`; consumes the key.
-      ask: `ask(state) -> evaluations`, all of one rung; none when the search is over.
+      ask: `ask(state) -> evaluations` to be made together, of one rung or of several
+        brackets' rungs; none when the search is over.
       tell: `tell(state, scores) -> state` with a score for each evaluation asked
         for, lower is better, infinite for a candidate that diverged.
       epochs: of the last rung: what the learning-rate schedule is spread over.

@@ -13,13 +13,19 @@ from dnc_jax.search.strategies.base import Evaluation, Strategy
 from dnc_jax.typing import Key
 
 
+class Rung(NamedTuple):
+    """Candidates of one bracket that wait for their scores."""
+
+    rung: int
+    members: tuple[tuple[int, Candidate], ...]
+
+
 class State(NamedTuple):
     """Where a search by halving stands."""
 
     key: Key
-    bracket: int
-    rung: int
-    members: tuple[tuple[int, Candidate], ...]
+    started: int  # brackets
+    active: tuple[Rung, ...]
 
 
 def rung_sizes(candidates: int, rungs: int, reduction: int) -> tuple[int, ...]:
@@ -40,6 +46,9 @@ def halving(
     brackets: int = 1,
 ) -> Strategy:
     """Successive halving of random candidates, `brackets` times over.
+
+    A bracket's last rung is asked for together with the next bracket's first: the few
+    candidates of the one alone would leave a machine idle.
 
     Args:
       space: where candidates come from.
@@ -68,37 +77,48 @@ def halving(
     sizes = rung_sizes(candidates, len(rungs), reduction)
     starts = (0, *rungs[:-1])
 
-    def bracket(key: Key, number: int) -> State:
+    last = len(rungs) - 1
+
+    def bracket(key: Key, number: int) -> Rung:
         drawn = space.sample(jax.random.fold_in(key, number), candidates)
-        first = number * candidates
-        return State(key, number, 0, tuple(enumerate(drawn, first)))
+        return Rung(0, tuple(enumerate(drawn, number * candidates)))
 
     def init(key: Key) -> State:
-        return bracket(key, 0)
+        return State(key, 1, (bracket(key, 0),))
 
     def ask(state: State) -> list[Evaluation]:
-        if state.bracket >= brackets:
-            return []
-        start, stop = starts[state.rung], rungs[state.rung]
         return [
-            Evaluation(*member, state.rung, start, stop) for member in state.members
+            Evaluation(*member, rung, starts[rung], rungs[rung])
+            for rung, members in state.active
+            for member in members
         ]
 
-    def tell(state: State, scores: Sequence[float]) -> State:
+    def promote(current: Rung, scores: Sequence[float]) -> Rung | None:
         ranked = sorted(
             (score, member)
-            for score, member in zip(scores, range(len(state.members)), strict=True)
+            for score, member in zip(scores, range(len(current.members)), strict=True)
             if math.isfinite(score)
         )
-        if state.rung + 1 == len(rungs) or not ranked:
-            if state.bracket + 1 == brackets:
-                return State(state.key, brackets, 0, ())
-            return bracket(state.key, state.bracket + 1)
-        promoted = sorted(member for _, member in ranked[: sizes[state.rung + 1]])
-        return state._replace(
-            rung=state.rung + 1,
-            members=tuple(state.members[member] for member in promoted),
-        )
+        if current.rung == last or not ranked:
+            return None
+        kept = sorted(member for _, member in ranked[: sizes[current.rung + 1]])
+        return Rung(current.rung + 1, tuple(current.members[i] for i in kept))
+
+    def tell(state: State, scores: Sequence[float]) -> State:
+        asked = sum(len(current.members) for current in state.active)
+        if len(scores) != asked:
+            raise ValueError(f"{asked} scores were asked for, got {len(scores)}")
+        active, position = [], 0
+        for current in state.active:
+            end = position + len(current.members)
+            promoted = promote(current, scores[position:end])
+            active += [promoted] if promoted else []
+            position = end
+        started = state.started
+        if started < brackets and all(current.rung == last for current in active):
+            active.append(bracket(state.key, started))
+            started += 1
+        return State(state.key, started, tuple(active))
 
     epochs = sum(n * (b - a) for n, a, b in zip(sizes, starts, rungs, strict=True))
     return Strategy(init, ask, tell, rungs[-1], brackets * epochs)
