@@ -10,6 +10,10 @@
 | C      | classes                                   |
 | G      | lanes: networks trained side by side      |
 | L      | hidden layers                             |
+| P, Q   | input and output blocks of a pattern      |
+| K      | most edges into an output block           |
+| F      | most edges out of an input block          |
+| E      | edges between blocks of a pattern         |
 """
 
 from typing import Any, TypedDict

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from dnc_jax.errors import InputError
+from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import plots, terminal
 from dnc_jax.search import MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import SearchResult, Winner, retrain, search
@@ -60,7 +61,10 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             out.print(f"{workdir} holds this search, finished:", markup=False)
             show(out, json.loads(summary_path.read_text()), store.trials(), workdir)
             return
-        with terminal.ProgressReport(out, strategy.candidate_epochs) as progress:
+        with (
+            Meter(find()) as meter,
+            terminal.ProgressReport(out, strategy.candidate_epochs) as progress,
+        ):
             result = search(
                 space,
                 data,
@@ -84,7 +88,13 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             )
     checkpoints.save(workdir / "best", winner.network)
     plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
-    summary = summarise(config, result, winner, time.perf_counter() - begin)
+    summary = summarise(
+        config,
+        result,
+        winner,
+        meter.energy(result.flops + winner.flops),
+        time.perf_counter() - begin,
+    )
     partial = workdir / "summary.json.partial"
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.rename(summary_path)
@@ -96,6 +106,7 @@ def summarise(
     config: launch.Config,
     result: SearchResult,
     winner: Winner,
+    energy: Energy,
     total_seconds: float,
 ) -> dict[str, Any]:
     """The contents of summary.json."""
@@ -117,6 +128,7 @@ def summarise(
         "total_seconds": total_seconds,
         "data": config.data.name,
         "w_c": config.objective.w_c,
+        "energy": energy.to_json(),
         "best": winner.trial.candidate.to_json(),
     }
 

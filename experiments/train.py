@@ -20,7 +20,7 @@ from rich.table import Table
 
 from dnc_jax import sparse
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import complexity
+from dnc_jax.footprint import Meter, complexity, find, training_flops
 from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
 from dnc_jax.training.data import Dataset, load
@@ -113,21 +113,25 @@ def train(
         out.print(f"  epoch {epoch}/{epochs}: validation accuracy {accuracy:.2%}")
 
     try:
-        params, history = trainer.train(
-            key,
-            network,
-            hyperparameters,
-            data,
-            order_key=order_key,
-            epochs=epochs,
-            patterns=patterns,
-            on_epoch=on_epoch,
-        )
+        with Meter(find()) as meter:
+            params, history = trainer.train(
+                key,
+                network,
+                hyperparameters,
+                data,
+                order_key=order_key,
+                epochs=epochs,
+                patterns=patterns,
+                on_epoch=on_epoch,
+            )
     except FloatingPointError as error:
         raise InputError(str(error)) from error
     scaling = (data.mean, data.scale)
     test = trainer.evaluate(params, network, data.test, *scaling, patterns)
     cost = complexity(network)
+    flops = training_flops(
+        cost.flops_per_example, len(data.train.y), len(data.validation.y), epochs
+    )
     summary = {
         "val_accuracy": max(history.val_accuracy),
         "test_accuracy": float(test.accuracy),
@@ -137,6 +141,7 @@ def train(
         # The first epoch compiles.
         "seconds_per_epoch": statistics.median(history.seconds[1:] or history.seconds),
         "first_epoch_seconds": history.seconds[0],
+        "energy": meter.energy(flops).to_json(),
         "patterns": [p and p.describe()._asdict() for p in patterns],
     }
     return (

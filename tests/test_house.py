@@ -76,6 +76,28 @@ def test_the_readmes_library_example_runs(capsys):
     assert "lr " in capsys.readouterr().out
 
 
+def test_the_readmes_sparse_example_runs():
+    (example,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "sparse.structured" in block
+    ]
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["params"]["weight"].size == 1536
+    assert names["y"].shape == (256, 96)
+
+
+def test_the_readmes_energy_example_runs(capsys):
+    (example,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "Meter(" in block
+    ]
+    exec(compile(example, "README.md", "exec"), {})
+    assert re.match(r"energy (unavailable|[\d,]+ J)", capsys.readouterr().out)
+
+
 def test_every_file_the_readme_links_is_there():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

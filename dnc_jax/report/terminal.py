@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from dnc_jax.footprint import Energy
 from dnc_jax.search.run import Callback
 from dnc_jax.search.space import Candidate
 from dnc_jax.search.strategies import Evaluation
@@ -171,4 +172,5 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         f"{summary['compile_seconds']:.1f} s compiling; "
         f"{summary['total_seconds']:.1f} s in all"
         + ("" if summary["complete"] else "; the budget ended the search"),
+        f"  {Energy.from_json(summary['energy'])}",
     ]

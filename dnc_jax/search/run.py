@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import Complexity, complexity
+from dnc_jax.footprint import Complexity, complexity, training_flops
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.space import MLPSpace
 from dnc_jax.search.strategies import Evaluation, Strategy
@@ -44,11 +44,13 @@ class SearchResult(NamedTuple):
 
     Attributes:
       trials: all of them, in the order they finished.
-      candidate_epochs: epochs trained in this run, summed over candidates.
+      candidate_epochs: epochs trained in this run, summed over candidates, those
+        included whose rung the budget cut off.
       search_seconds: wall clock of this run.
       compile_seconds: the part of it that went into compiling: seconds of the
         compiling threads over the number of workers.
       complete: False if the budget ended the search.
+      flops: floating-point operations of this run's trials, of the true networks.
     """
 
     trials: list[Trial]
@@ -56,6 +58,7 @@ class SearchResult(NamedTuple):
     search_seconds: float
     compile_seconds: float
     complete: bool
+    flops: int
 
 
 class Winner(NamedTuple):
@@ -69,6 +72,7 @@ class Winner(NamedTuple):
       best_val_accuracy: at the best epoch.
       test_accuracy: on the test split, evaluated once.
       seconds: wall clock of training and testing.
+      flops: floating-point operations of the training.
     """
 
     trial: Trial
@@ -78,6 +82,7 @@ class Winner(NamedTuple):
     best_val_accuracy: float
     test_accuracy: float
     seconds: float
+    flops: int
 
 
 def search(
@@ -123,8 +128,13 @@ def search(
     trials: list[Trial] = []
     snapshots: dict[int, population.Snapshot] = {}
     curves: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {}
-    trained, finished = 0, 0
-    rows = len(data.validation.y)
+    finished, flops = 0, 0
+    trained: list[int] = []  # candidates of each epoch; workers append
+    rows = (len(data.train.y), len(data.validation.y))
+
+    def on_epoch(accuracies: Sequence[float]) -> None:
+        trained.append(len(accuracies))
+        callback.on_epoch(accuracies)
 
     def out_of_time() -> bool:
         return time.perf_counter() - begin > max_seconds
@@ -154,7 +164,7 @@ def search(
             outcomes = population.train(
                 jobs,
                 programs,
-                on_epoch=callback.on_epoch,
+                on_epoch=on_epoch,
                 should_stop=out_of_time,
             )
             rung, snapshots = [], {}
@@ -165,8 +175,10 @@ def search(
                     continue
                 # A network whose snapshot was lost has started from scratch.
                 past = curves[evaluation.candidate_id] if job.start else ((), ())
-                trial = _trial(evaluation, outcome, past, objective, largest, rows)
-                trained += len(outcome.val_loss)
+                trial = _trial(evaluation, outcome, past, objective, largest, rows[1])
+                flops += training_flops(
+                    trial.complexity.flops_per_example, *rows, len(outcome.val_loss)
+                )
                 rung.append(trial)
                 if outcome.snapshot:
                     snapshots[trial.candidate_id] = outcome.snapshot
@@ -196,10 +208,11 @@ def search(
         )
     return SearchResult(
         trials,
-        trained,
+        sum(trained),
         time.perf_counter() - begin,
         programs.seconds.compiling / programs.workers,
         complete and not strategy.ask(state),
+        flops,
     )
 
 
@@ -278,10 +291,18 @@ def retrain(
             max(history.val_accuracy),
             float(test.accuracy),
             time.perf_counter() - begin,
+            _retraining_flops(trial, data, epochs, refit),
         )
     raise InputError(
         "every candidate diverged; lower the upper end of space.learning_rate"
     )
+
+
+def _retraining_flops(trial: Trial, data: Dataset, epochs: int, refit: bool) -> int:
+    cost = trial.complexity.flops_per_example
+    rows = (len(data.train.y), len(data.validation.y))
+    flops = training_flops(cost, *rows, epochs)
+    return flops + refit * training_flops(cost, sum(rows), rows[1], epochs)
 
 
 def _joined(one: Split, other: Split) -> Split:

@@ -175,13 +175,13 @@ def _groups_backward(
     flat = weights.reshape(len(weights), -1, b_out)
 
     def inputs(dy: jax.Array) -> jax.Array:
-        products = einsum("qko,qob->qkb", flat, rows_of(dy, b_out)).astype(x.dtype)
+        products = einsum("qko,qob->qkb", flat, rows_of(dy, b_out))
         products = by_edge(
             products.reshape(*pattern.sources.shape, b_in * dy.shape[1]), pattern
         )
         lookup = lookup_of(products, edges)
         dx = sum_terms(lambda k: lookup(column(edges, k)), edges.shape[1])
-        return dx.reshape(-1, dy.shape[1])
+        return dx.reshape(-1, dy.shape[1]).astype(x.dtype)
 
     batch = x.shape[1]
     parts = -(-4 * flat.size // b_out * batch // CHUNK_BYTES)
@@ -242,17 +242,24 @@ def _elements_backward(
         for a, side in ((x, b_in), (dy, b_out))
     )  # [passes, P or Q, tiles, side, _VECTOR]
 
-    def outputs(sources: jax.Array, *tiles_y: jax.Array) -> jax.Array:
-        total = jnp.zeros(())
-        for number in range(passes):
+    def one_pass(tiles_x: jax.Array, tiles_y: jax.Array) -> jax.Array:
+        def outputs(sources: jax.Array, tiles_y: jax.Array) -> jax.Array:
+            total = jnp.zeros(())
             for tile in range(tiles):
-                left = tiles_x[number, :, tile][sources]
-                right = tiles_y[number][:, tile]
-                total += left[:, :, :, None] * right[:, None, None]
-        return total @ jnp.ones(_VECTOR, total.dtype)
+                left = tiles_x[:, tile][sources]
+                total += left[:, :, :, None] * tiles_y[:, tile][:, None, None]
+            return total @ jnp.ones(_VECTOR, total.dtype)
 
-    row_bytes = pattern.sources.shape[1] * b_in * b_out * _VECTOR * 4
-    d_weight = chunked(outputs, row_bytes, pattern.sources, *tiles_y)
+        row_bytes = pattern.sources.shape[1] * b_in * b_out * _VECTOR * 4
+        return chunked(outputs, row_bytes, pattern.sources, tiles_y)
+
+    d_weight = one_pass(tiles_x[0], tiles_y[0])
+    if passes > 1:
+        d_weight, _ = lax.scan(
+            lambda total, tiles: (total + one_pass(*tiles), None),
+            d_weight,
+            (tiles_x[1:], tiles_y[1:]),
+        )
     return by_edge(d_weight, pattern), dx
 
 

@@ -3,13 +3,6 @@
 An edge joins a block of `b_in` input nodes to a block of `b_out` output nodes; blocks
 of (1, 1) are single nodes. Edges are numbered output block by output block and, within
 one, by input block; edge e owns the weights `weight[e]`, a [b_in, b_out] matrix.
-
-| letter | meaning                                            |
-| ------ | -------------------------------------------------- |
-| P, Q   | input blocks, output blocks                        |
-| K      | the largest number of edges into an output block   |
-| F      | the largest number of edges out of an input block  |
-| E      | edges between blocks                               |
 """
 
 import dataclasses

@@ -1,0 +1,170 @@
+"""Energy counters, on fake trees of the kernel's powercap folder."""
+
+import json
+import pathlib
+import shutil
+import time
+
+import pytest
+
+from dnc_jax.footprint import Energy, Meter, find, training_flops
+from dnc_jax.footprint.meters import CounterError, Found
+
+
+def zone(root, folder, name, microjoules=0, limit=262_143_328_850):
+    path = root / folder
+    path.mkdir(parents=True)
+    (path / "name").write_text(f"{name}\n")
+    (path / "energy_uj").write_text(f"{microjoules}\n")
+    (path / "max_energy_range_uj").write_text(f"{limit}\n")
+    return path
+
+
+def move(path, microjoules):
+    (path / "energy_uj").write_text(f"{microjoules}\n")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Two packages with memory, and the zones that must not be counted."""
+    zones = {
+        "package": zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000),
+        "cores": zone(tmp_path, "intel-rapl:0:0", "core"),
+        "memory": zone(tmp_path, "intel-rapl:0:1", "dram", 1_000_000),
+        "other": zone(tmp_path, "intel-rapl:1", "package-1"),
+        "whole": zone(tmp_path, "intel-rapl:2", "psys"),
+        "twin": zone(tmp_path, "intel-rapl-mmio:0", "package-0"),
+    }
+    return tmp_path, zones
+
+
+def test_packages_and_memory_are_counted_and_nothing_twice(machine):
+    root, zones = machine
+    with Meter(find(root)) as meter:
+        for path in zones.values():
+            move(path, 7_000_000)
+    energy = meter.energy(flops=12)
+    assert energy.kind == "measured"
+    assert energy.joules == pytest.approx(2 + 6 + 7)
+    assert {part.counter for part in energy.parts} == {
+        "package-0 (intel-rapl:0)",
+        "dram (intel-rapl:0:1)",
+        "package-1 (intel-rapl:1)",
+    }
+    assert energy.flops == 12
+    assert energy.seconds > 0
+
+
+def test_a_wrap_is_not_negative_energy(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 262_143_000_000)
+    with Meter(find(tmp_path)) as meter:
+        move(package, 1_000_000)
+    # To the end of the range, and on from 0.
+    assert meter.energy().joules == pytest.approx(0.32885 + 1)
+
+
+def test_wraps_between_two_readings_of_the_thread_are_all_counted(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 0, limit=1_000_000)
+    with Meter(find(tmp_path), interval_seconds=0.02) as meter:
+        for turn in range(1, 7):  # 0.6 J a turn, modulo 1 J
+            move(package, 600_000 * turn % 1_000_000)
+            before = meter.energy().seconds
+            deadline = time.monotonic() + 10
+            while meter.energy().seconds == before:  # until it was read
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+    assert meter.energy().joules == pytest.approx(3.6)
+
+
+def test_a_counter_that_was_reset_makes_the_record_unavailable(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 100_000_000_000)
+    with Meter(find(tmp_path)) as meter:
+        move(package, 0)
+    energy = meter.energy()
+    assert energy.joules is None
+    assert energy.kind == "unavailable"
+    assert "100000 J to 0 J, which no wrap explains" in energy.reason
+
+
+def test_a_counter_that_vanishes_stops_the_record_not_the_work(machine):
+    root, zones = machine
+    finished = False
+    with Meter(find(root)) as meter:
+        shutil.rmtree(zones["memory"])
+        finished = True
+    energy = meter.energy()
+    assert finished
+    assert energy.joules is None
+    assert "intel-rapl:0:1/energy_uj cannot be read" in energy.reason
+    assert "after 0 s" in energy.reason
+    json.dumps(energy.to_json())
+
+
+def test_a_counter_for_root_only_is_explained_with_the_remedy(machine, monkeypatch):
+    root, _ = machine
+    read_text = pathlib.Path.read_text
+
+    def refuse(path, *arguments, **keywords):
+        if path.name == "energy_uj":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_text(path, *arguments, **keywords)
+
+    monkeypatch.setattr(pathlib.Path, "read_text", refuse)
+    found = find(root)
+    assert found.counters == ()
+    assert "root only; `sudo chmod -R a+r" in found.reason
+
+
+def test_no_counters_are_unavailable_and_never_zero(tmp_path):
+    for root in (tmp_path / "none", tmp_path):
+        with Meter(find(root)) as meter:
+            sum(range(10**6))
+        energy = meter.energy()
+        assert energy.joules is None
+        assert energy.kind == "unavailable"
+        assert f"{root} has no RAPL zones" in energy.reason
+        assert energy.cpu_seconds > 0
+    zone(tmp_path, "intel-rapl:0", "psys")
+    assert "lists no package, only ['psys']" in find(tmp_path).reason
+
+
+def test_a_counter_that_holds_no_number_is_named(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0")
+    (package / "energy_uj").write_text("soon")
+    assert "holds 'soon', not a number" in find(tmp_path).reason
+
+
+def test_the_counters_of_this_machine_are_read_or_explained():
+    found = find()
+    assert bool(found.counters) != bool(found.reason)
+    for counter in found.counters:
+        assert counter.read() >= 0
+
+
+def test_two_readings_of_a_failing_counter_keep_the_first_reason():
+    class Failing:
+        name, range_joules = "failing", 1.0
+        reads = 0
+
+        def read(self):
+            self.reads += 1
+            if self.reads > 1:
+                raise CounterError(f"reading {self.reads} failed")
+            return 0.0
+
+    with Meter(Found((Failing(),), None), interval_seconds=0.01) as meter:
+        time.sleep(0.05)
+    assert meter.energy().reason.startswith("reading 2 failed")
+
+
+def test_a_record_survives_json_and_reads_as_a_sentence():
+    for energy in (
+        Energy(12345.6, "measured", None, (), 10.0, 19.6, 3 * 10**13),
+        Energy(None, "unavailable", "no counters", (), 10.0, 19.6, None),
+    ):
+        assert Energy.from_json(json.loads(json.dumps(energy.to_json()))) == energy
+    assert str(energy) == "energy unavailable (no counters); 20 CPU seconds"
+
+
+def test_training_is_three_forward_passes_and_validation_one():
+    assert training_flops(100, 10, 4, epochs=2) == 2 * (3 * 1000 + 400)
