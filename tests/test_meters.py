@@ -122,7 +122,7 @@ def test_no_counters_are_unavailable_and_never_zero(tmp_path):
         energy = meter.energy()
         assert energy.joules is None
         assert energy.kind == "unavailable"
-        assert f"{root} has no RAPL zones" in energy.reason
+        assert energy.reason == f"no RAPL zones in {root}"
         assert energy.cpu_seconds > 0
     zone(tmp_path, "intel-rapl:0", "psys")
     assert "lists no package, only ['psys']" in find(tmp_path).reason

@@ -85,7 +85,7 @@ def find(root: pathlib.Path = POWERCAP) -> Found:
         return Found((), f"the energy of the {backend} is not read yet")
     zones = sorted(root.glob("intel-rapl:*")) if root.is_dir() else []
     if not zones:
-        return Found((), f"no energy counters: {root} has no RAPL zones")
+        return Found((), f"no RAPL zones in {root}")
     try:
         names = {zone: _text(zone / "name") for zone in zones}
         counters = tuple(

@@ -2,8 +2,9 @@
 
 Command: python -m experiments.train --config=experiments/configs/sparse_mnist.py \
              --config.data.dir=DIR
-Time:    TIME
-Result:  RESULT
+Time:    53 s on 2 cores
+Result:  97.84 % test accuracy with 223,242 parameters (dense: 98.39 %, 1,863,690),
+         0.76 s an epoch (dense: 2.25 s)
 """
 
 from typing import Any
