@@ -66,6 +66,8 @@ def matmul(
 ) -> jax.Array:
     """W^T x of a sparse W: differentiable in `weight` and `x`.
 
+    Under `shard_map`, "pallas" needs `check_vma=False`; the others do not.
+
     Args:
       weight: [E, b_in, b_out].
       pattern: of the same junction.
