@@ -7,21 +7,10 @@ import pytest
 from flax import linen as nn
 
 from dnc_jax import sparse
+from tests.oracle import dense_of
 
 KEY, OTHER = jax.random.split(jax.random.key(0))
 PATTERN = sparse.structured(KEY, 128, 96, density=0.125)
-
-
-def dense_of(weight, pattern):
-    """[..., E, b_in, b_out] as [..., n_in, n_out]."""
-    sources, outputs = pattern.edge_list()
-    full = np.zeros(
-        (*weight.shape[:-3], pattern.blocks_in, pattern.blocks_out, *pattern.block)
-    )
-    full[..., sources, outputs, :, :] = weight
-    return np.swapaxes(full, -3, -2).reshape(
-        *weight.shape[:-3], pattern.n_in, pattern.n_out
-    )
 
 
 def test_the_example_of_the_readme_has_one_weight_for_each_edge():

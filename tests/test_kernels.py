@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dnc_jax import sparse
 from dnc_jax.sparse import gather, kernels, pallas
+from tests.oracle import dense_of
 
 KEY = jax.random.key(0)
 IMPLS = ("blocks", "groups", "elements", "dense", "pallas")
@@ -44,9 +45,7 @@ def oracle(pattern, weight, x, dy):
     weight, x, dy = (np.asarray(a, np.float64) for a in (weight, x, dy))
     sources, outputs = pattern.edge_list()
     b_in, b_out = pattern.block
-    full = np.zeros((pattern.blocks_in, pattern.blocks_out, b_in, b_out))
-    full[sources, outputs] = weight
-    full = full.transpose(0, 2, 1, 3).reshape(pattern.n_in, pattern.n_out)
+    full = dense_of(weight, pattern)
     d_full = (x @ dy.T).reshape(pattern.blocks_in, b_in, pattern.blocks_out, b_out)
     return full.T @ x, d_full.transpose(0, 2, 1, 3)[sources, outputs], full @ dy
 

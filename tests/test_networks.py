@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, Sparsity, from_json, mlp, to_json
 from dnc_jax.networks.dropout import dropout, fold_in
+from tests.oracle import dense_of
 
 architectures = st.builds(
     MLP,
@@ -140,11 +141,7 @@ def masked(params, patterns):
     for junction, pattern in zip(params, patterns, strict=True):
         weight = junction["weight"]
         if pattern:
-            blocks = np.zeros(
-                (pattern.blocks_in, pattern.blocks_out, *pattern.block), np.float32
-            )
-            blocks[pattern.edge_list()] = weight
-            weight = blocks.transpose(0, 2, 1, 3).reshape(pattern.n_in, pattern.n_out)
+            weight = dense_of(weight, pattern)
         full.append({"weight": weight, "bias": junction["bias"]})
     return tuple(full)
 

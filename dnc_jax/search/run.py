@@ -210,7 +210,7 @@ def search(
         trials,
         sum(trained),
         time.perf_counter() - begin,
-        programs.seconds.compiling / programs.workers,
+        programs.compile_seconds / programs.workers,
         complete and not strategy.ask(state),
         flops,
     )

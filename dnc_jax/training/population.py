@@ -56,13 +56,6 @@ class Outcome(NamedTuple):
     snapshot: Snapshot | None  # None if diverged
 
 
-class Seconds(NamedTuple):
-    """Worker-seconds by what they went into."""
-
-    compiling: float = 0.0
-    training: float = 0.0
-
-
 class Programs:
     """The compiled programs of one search, by shape, and the data they run on.
 
@@ -80,7 +73,7 @@ class Programs:
         self.planned: set[plan.Shape] = set()
         self._locks: dict[plan.Shape, threading.Lock] = {}
         self._lock = threading.Lock()
-        self.seconds = Seconds()
+        self.compile_seconds = 0.0  # of all workers together
         # XLA keeps about one core busy with networks of this size, so on a CPU as
         # many programs as cores run at a time; an accelerator runs one after another.
         cpu = jax.default_backend() == "cpu"
@@ -94,13 +87,6 @@ class Programs:
     def shapes(self) -> list[plan.Shape]:
         """Shapes already compiled."""
         return sorted(self._compiled)
-
-    def account(self, compiling: float = 0.0, training: float = 0.0) -> None:
-        """Adds worker-seconds to the books."""
-        with self._lock:
-            self.seconds = Seconds(
-                self.seconds.compiling + compiling, self.seconds.training + training
-            )
 
     def order(self, epoch: int) -> jax.Array:
         """The rows in the order of `epoch`, the same for every network."""
@@ -142,7 +128,8 @@ class Programs:
                     *self._statistics,
                 )
                 compiled = program.compile(compiler_options=self._options)
-                self.account(compiling=time.perf_counter() - start)
+                with self._lock:
+                    self.compile_seconds += time.perf_counter() - start
                 self._compiled[shape] = compiled
         compiled = self._compiled[shape]
         return lambda *arguments, epoch: compiled(
@@ -305,7 +292,6 @@ def _train_group(
             break  # every lane has diverged
     final = jax.device_get((weights, adam.mu, adam.nu))
     seconds = time.perf_counter() - start
-    programs.account(training=seconds)
     history = np.stack(curves)  # [epochs, (validation loss, accuracy), G]
     return [
         _outcome(job, lane, history[:, :, lane], final, int(step), seconds / len(jobs))
