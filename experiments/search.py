@@ -4,11 +4,12 @@
   python -m experiments.search --config=experiments/configs/mnist_mlp.py \
       --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
 
-The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
+The work folder receives trials.sqlite, best/, report.html and summary.json. A search
 that was interrupted goes on after its last finished rung; a finished one is shown
 again.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -16,16 +17,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
-from dnc_jax.report import plots, terminal
+from dnc_jax.report import page, terminal
+from dnc_jax.report.live import Reporter
 from dnc_jax.search import MLPSpace, Objective, Store, Trial
-from dnc_jax.search.run import SearchResult, Winner, retrain, search
+from dnc_jax.search.run import Callbacks, SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.training import checkpoints
-from dnc_jax.training.data import load
+from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.data import Dataset, Split, load
+from dnc_jax.training.trainer import EVALUATION_BATCH
 from experiments import launch
 
 
@@ -65,6 +70,12 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             Meter(find()) as meter,
             terminal.ProgressReport(out, strategy.candidate_epochs) as progress,
         ):
+            reporter = Reporter(
+                workdir,
+                (rows, len(data.validation.y)),
+                lambda: meter.energy().joules,
+            )
+            callback = Callbacks(progress, reporter)
             result = search(
                 space,
                 data,
@@ -74,7 +85,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 store=store,
                 folder=workdir,
                 max_seconds=config.budget.seconds or math.inf,
-                callback=progress,
+                callback=callback,
             )
             winner = retrain(
                 result,
@@ -84,12 +95,12 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 epochs=config.train.epochs,
                 refit=config.train.refit,
-                callback=progress,
+                callback=callback,
             )
     checkpoints.save(workdir / "best", winner.network)
-    plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
     summary = summarise(
         config,
+        data,
         result,
         winner,
         meter.energy(result.flops + winner.flops),
@@ -98,12 +109,14 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     partial = workdir / "summary.json.partial"
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.rename(summary_path)
+    page.write(workdir)
     checkpoints.remove_snapshots(workdir)
     show(out, summary, result.trials, workdir)
 
 
 def summarise(
     config: launch.Config,
+    data: Dataset,
     result: SearchResult,
     winner: Winner,
     energy: Energy,
@@ -130,7 +143,19 @@ def summarise(
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
         "best": winner.trial.candidate.to_json(),
+        "history": winner.history._asdict(),
+        "confusion": confusion(winner.network, data.test, data.classes).tolist(),
+        "programs": {k: dataclasses.asdict(v) for k, v in result.programs.items()},
     }
+
+
+def confusion(network: Network, split: Split, classes: int) -> np.ndarray:
+    """Examples by true and by predicted class: [C, C] int64."""
+    batches = range(0, len(split.y), EVALUATION_BATCH)
+    logits = [np.asarray(network(split.x[i : i + EVALUATION_BATCH])) for i in batches]
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (split.y, np.concatenate(logits).argmax(-1)), 1)
+    return matrix
 
 
 def show(
@@ -145,7 +170,7 @@ def show(
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)
     out.print(
-        f"{workdir}: trials.sqlite, summary.json, pareto.html, and "
+        f"{workdir}: trials.sqlite, summary.json, report.html, and "
         f"dnc_jax.load('{workdir / 'best'}')",
         markup=False,
     )

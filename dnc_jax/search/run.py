@@ -39,6 +39,33 @@ class Callback:
         """The winner finished an epoch of its full-length training."""
 
 
+class Callbacks(Callback):
+    """Tells each of several, in their order."""
+
+    def __init__(self, *callbacks: Callback) -> None:
+        self._callbacks = callbacks
+
+    def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
+        """A rung begins."""
+        for callback in self._callbacks:
+            callback.on_rung_start(evaluations)
+
+    def on_epoch(self, accuracies: Sequence[float]) -> None:
+        """Candidates finished an epoch."""
+        for callback in self._callbacks:
+            callback.on_epoch(accuracies)
+
+    def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
+        """A rung is done."""
+        for callback in self._callbacks:
+            callback.on_rung_end(trials, resumed)
+
+    def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
+        """The winner finished an epoch."""
+        for callback in self._callbacks:
+            callback.on_retrain_epoch(epoch, epochs, val_accuracy)
+
+
 class SearchResult(NamedTuple):
     """What a search found.
 
@@ -51,6 +78,7 @@ class SearchResult(NamedTuple):
         compiling threads over the number of workers.
       complete: False if the budget ended the search.
       flops: floating-point operations of this run's trials, of the true networks.
+      programs: what each compiled program of this run took, by its shape in words.
     """
 
     trials: list[Trial]
@@ -59,6 +87,7 @@ class SearchResult(NamedTuple):
     compile_seconds: float
     complete: bool
     flops: int
+    programs: dict[str, population.Account]
 
 
 class Winner(NamedTuple):
@@ -213,6 +242,7 @@ def search(
         programs.compile_seconds / programs.workers,
         complete and not strategy.ask(state),
         flops,
+        {str(shape): account for shape, account in programs.accounts.items()},
     )
 
 

@@ -78,14 +78,23 @@ def _order(trial: Trial) -> tuple[float, int, int]:
     return (trial.score, trial.complexity.parameters, trial.candidate_id)
 
 
-def front(trials: Iterable[Trial]) -> list[Trial]:
-    """The Pareto front of validation error against parameters, small networks first."""
-    by_size = sorted(
+def front(trials: Iterable[Trial], cost: str = "parameters") -> list[Trial]:
+    """The Pareto front of validation error against a cost, cheap networks first.
+
+    Args:
+      trials: of a search.
+      cost: a term of `Complexity`.
+    """
+    by_cost = sorted(
         ranking(trials),
-        key=lambda t: (t.complexity.parameters, -t.best_val_accuracy, t.candidate_id),
+        key=lambda t: (
+            getattr(t.complexity, cost),
+            -t.best_val_accuracy,
+            t.candidate_id,
+        ),
     )
     best: list[Trial] = []
-    for trial in by_size:
+    for trial in by_cost:
         if not best or trial.best_val_accuracy > best[-1].best_val_accuracy:
             best.append(trial)
     return best
@@ -141,22 +150,7 @@ class Store:
 
     def trials(self) -> list[Trial]:
         """All trials, by rung of each candidate."""
-        rows = self._db.execute("SELECT * FROM trials ORDER BY candidate_id, rung")
-        return [
-            Trial(
-                candidate_id=row[0],
-                rung=row[1],
-                candidate=Candidate.from_json(json.loads(row[2])),
-                epochs=row[3],
-                val_loss=tuple(json.loads(row[4])),
-                val_accuracy=tuple(json.loads(row[5])),
-                complexity=Complexity(row[6], row[7]),
-                score=math.inf if row[8] is None else row[8],
-                seconds=row[9],
-                status=row[10],
-            )
-            for row in rows
-        ]
+        return _trials(self._db)
 
     def close(self) -> None:
         """Closes the file; what was added stays."""
@@ -168,6 +162,40 @@ class Store:
     def __exit__(self, *error: object) -> None:
         with contextlib.suppress(sqlite3.Error):
             self.close()
+
+
+def read(path: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
+    """Config and trials of the store in `path`, also while a search writes to it.
+
+    Raises:
+      InputError: there is no store.
+    """
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            row = db.execute("SELECT config FROM search").fetchone()
+            return (json.loads(row[0]) if row else {}), _trials(db)
+    except sqlite3.Error as error:
+        raise InputError(f"no trial store in {path}: {error}") from error
+
+
+def _trials(db: sqlite3.Connection) -> list[Trial]:
+    rows = db.execute("SELECT * FROM trials ORDER BY candidate_id, rung")
+    return [
+        Trial(
+            candidate_id=row[0],
+            rung=row[1],
+            candidate=Candidate.from_json(json.loads(row[2])),
+            epochs=row[3],
+            val_loss=tuple(json.loads(row[4])),
+            val_accuracy=tuple(json.loads(row[5])),
+            complexity=Complexity(row[6], row[7]),
+            score=math.inf if row[8] is None else row[8],
+            seconds=row[9],
+            status=row[10],
+        )
+        for row in rows
+    ]
 
 
 def _refuse_other(
