@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity
 
+PERFORMANCES = ("error", "loss", "mse")
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """`log10(f_p + w_c * f_c)`, lower is better.
 
-    `f_p` is the least validation error (1 - accuracy) or the least validation loss
-    over the epochs; `f_c` the weighted sum of parameters and FLOPs, each over those
-    of the space's largest network.
+    `f_p` is the least validation error (1 - accuracy, or the variance left unexplained
+    in regression), the least validation loss, or ten times the least mean squared
+    error over the epochs; `f_c` the weighted sum of parameters and FLOPs, each over
+    those of the space's largest network.
 
     Attributes:
-      performance: `error` or `loss`.
+      performance: `error`, `loss`, or `mse` (regression only).
       w_c: weight of complexity, 0 (performance alone) to 10 (small above all).
       parameters, flops: weights of the terms within `f_c`.
 
@@ -33,9 +36,9 @@ class Objective:
     flops: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.performance not in ("error", "loss"):
+        if self.performance not in PERFORMANCES:
             raise InputError(
-                f"objective.performance must be 'error' or 'loss', "
+                f"objective.performance must be one of {', '.join(PERFORMANCES)}, "
                 f"got {self.performance!r}"
             )
         for name in ("w_c", "parameters", "flops"):
@@ -45,13 +48,25 @@ class Objective:
                     f"objective.{name} must be a finite number >= 0, got {value}"
                 )
 
+    def check(self, task: str) -> None:
+        """Whether this objective suits a `Dataset.task`.
+
+        Raises:
+          InputError: it does not.
+        """
+        if self.performance == "mse" and task != "regression":
+            raise InputError(
+                f"objective.performance = 'mse' is for regression, and the data is a "
+                f"{task} problem; use 'error' or 'loss'"
+            )
+
     def score(
         self,
         val_loss: Sequence[float],
         val_accuracy: Sequence[float],
         cost: Complexity,
         largest: Complexity,
-        rows: int,
+        resolution: float,
     ) -> float:
         """Score of a network from its curves, one entry an epoch, and its cost.
 
@@ -60,15 +75,17 @@ class Objective:
             a finite loss, whose score is infinite.
           cost: of the network.
           largest: of the largest network of the space.
-          rows: of the validation split. `f_p` is at least half an error in them: a
-            perfect score would be minus infinity, and is not known any better.
+          resolution: least `f_p` that is told from 0 (`Dataset.resolution`): the score
+            of a perfect network would be minus infinity, and is not known any better.
         """
         if not val_loss:
             return math.inf
         by_error = self.performance == "error"
         f_p = 1 - max(val_accuracy) if by_error else min(val_loss)
+        if self.performance == "mse":
+            f_p *= 10
         f_c = (
             self.parameters * cost.parameters / largest.parameters
             + self.flops * cost.flops_per_example / largest.flops_per_example
         )
-        return math.log10(max(f_p, 0.5 / rows) + self.w_c * f_c)
+        return math.log10(max(f_p, resolution) + self.w_c * f_c)
