@@ -106,6 +106,17 @@ def test_the_score_is_the_logarithm_of_error_plus_weighted_complexity():
     assert score == pytest.approx(math.log10(0.1 + 0.5 * (10 / 100 + 2 * 30 / 120)))
 
 
+def test_measured_terms_are_relative_to_fixed_seconds_and_joules():
+    one = Complexity(1, 1)
+    objective = Objective(w_c=0.1, parameters=0.0, seconds=2.0, joules=1.0)
+    score = objective.score(
+        (0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0, epoch_joules=300.0
+    )
+    assert score == pytest.approx(math.log10(0.1 + 0.1 * (2 * 5 / 10 + 300 / 1000)))
+    with pytest.raises(ValueError, match="not measured"):
+        objective.score((0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0)
+
+
 def test_the_score_may_use_the_loss():
     score = Objective("loss").score(
         (0.9, 0.8, 0.85), (0.0, 0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 0.05
