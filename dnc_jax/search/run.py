@@ -12,7 +12,7 @@ import numpy as np
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity, complexity, training_flops
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.space import MLPSpace
+from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Evaluation, Strategy
 from dnc_jax.search.trials import Store, Trial, ranking
 from dnc_jax.training import checkpoints, population, trainer
@@ -86,7 +86,7 @@ class Winner(NamedTuple):
 
 
 def search(
-    space: MLPSpace,
+    space: Space,
     data: Dataset,
     objective: Objective,
     strategy: Strategy,
@@ -218,7 +218,7 @@ def search(
 
 def retrain(
     result: SearchResult,
-    space: MLPSpace,
+    space: Space,
     data: Dataset,
     objective: Objective,
     *,
