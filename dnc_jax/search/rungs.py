@@ -7,7 +7,7 @@ import jax
 
 from dnc_jax.footprint import complexity, training_flops
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.space import MLPSpace
+from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.units import Units
@@ -40,7 +40,7 @@ class Rungs:
 
     def __init__(
         self,
-        space: MLPSpace,
+        space: Space,
         data: Dataset,
         objective: Objective,
         *,
