@@ -116,8 +116,10 @@ def search(
       callback: told of progress.
 
     Raises:
-      InputError: not one candidate was evaluated within `max_seconds`.
+      InputError: not one candidate was evaluated within `max_seconds`, or the
+        objective is not for this data.
     """
+    objective.check(data.task)
     begin = time.perf_counter()
     callback = callback or Callback()
     strategy_key, candidate_key, order_key = _keys(seed)
@@ -175,7 +177,9 @@ def search(
                     continue
                 # A network whose snapshot was lost has started from scratch.
                 past = curves[evaluation.candidate_id] if job.start else ((), ())
-                trial = _trial(evaluation, outcome, past, objective, largest, rows[1])
+                trial = _trial(
+                    evaluation, outcome, past, objective, largest, data.resolution
+                )
                 flops += training_flops(
                     trial.complexity.flops_per_example, *rows, len(outcome.val_loss)
                 )
@@ -270,12 +274,8 @@ def retrain(
             continue
         statistics = (data.mean, data.scale)
         test = trainer.evaluate(params, architecture, data.test, *statistics)
-        network = Network(
-            architecture,
-            trial.candidate.hyperparameters,
-            params,
-            *statistics,
-            example_shape=data.train.x.shape[1:],
+        network = Network.trained_on(
+            data, architecture, trial.candidate.hyperparameters, params
         )
         return Winner(
             trial,
@@ -286,7 +286,7 @@ def retrain(
                 history.val_accuracy,
                 trial.complexity,
                 complexity(space.largest()),
-                len(data.validation.y),
+                data.resolution,
             ),
             max(history.val_accuracy),
             float(test.accuracy),
@@ -343,7 +343,7 @@ def _trial(
     past: tuple[tuple[float, ...], tuple[float, ...]],
     objective: Objective,
     largest: Complexity,
-    validation_rows: int,
+    resolution: float,
 ) -> Trial:
     val_loss = past[0] + outcome.val_loss
     val_accuracy = past[1] + outcome.val_accuracy
@@ -356,7 +356,7 @@ def _trial(
         val_loss=val_loss,
         val_accuracy=val_accuracy,
         complexity=cost,
-        score=objective.score(val_loss, val_accuracy, cost, largest, validation_rows),
+        score=objective.score(val_loss, val_accuracy, cost, largest, resolution),
         seconds=outcome.seconds,
         status="diverged" if outcome.diverged else "done",
     )
