@@ -27,9 +27,10 @@ from dnc_jax.report.live import Reporter
 from dnc_jax.search import MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import Callbacks, SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
+from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
 from dnc_jax.training.checkpoints import Network
-from dnc_jax.training.data import Dataset, Split, load
+from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
 from experiments import launch
 
@@ -44,21 +45,11 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
-    data = load(
-        config.data.name,
-        data_dir=config.data.dir,
-        seed=config.seed,
-        validation_fraction=config.data.validation_fraction,
-    )
+    data = launch.load_data(config)
     rows = len(data.train.y)
-    space = MLPSpace(data.inputs, data.classes, **config.space).limited_to(rows)
+    space = MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
     strategy = halving(space, **config.search)
-    out.print(
-        f"{rows:,} training, {len(data.validation.y):,} validation and "
-        f"{len(data.test.y):,} test rows of {data.inputs} features, "
-        f"{data.classes} classes; results go to {workdir}",
-        markup=False,
-    )
+    out.print(f"{data}; results go to {workdir}", markup=False)
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", config.to_dict()) as store:
         summary_path = workdir / "summary.json"
@@ -68,7 +59,9 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             return
         with (
             Meter(find()) as meter,
-            terminal.ProgressReport(out, strategy.candidate_epochs) as progress,
+            terminal.ProgressReport(
+                out, strategy.candidate_epochs, data.metric
+            ) as progress,
         ):
             reporter = Reporter(
                 workdir,
@@ -110,7 +103,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.rename(summary_path)
     page.write(workdir)
-    checkpoints.remove_snapshots(workdir)
+    Units(workdir).remove()
     show(out, summary, result.trials, workdir)
 
 
@@ -140,22 +133,26 @@ def summarise(
         "retrain_seconds": winner.seconds,
         "total_seconds": total_seconds,
         "data": config.data.name,
+        "metric": data.metric,
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
         "best": winner.trial.candidate.to_json(),
         "history": winner.history._asdict(),
-        "confusion": confusion(winner.network, data.test, data.classes).tolist(),
+        "confusion": confusion(winner.network, data),
         "programs": {k: dataclasses.asdict(v) for k, v in result.programs.items()},
     }
 
 
-def confusion(network: Network, split: Split, classes: int) -> np.ndarray:
-    """Examples by true and by predicted class: [C, C] int64."""
-    batches = range(0, len(split.y), EVALUATION_BATCH)
-    logits = [np.asarray(network(split.x[i : i + EVALUATION_BATCH])) for i in batches]
-    matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (split.y, np.concatenate(logits).argmax(-1)), 1)
-    return matrix
+def confusion(network: Network, data: Dataset) -> list[list[int]] | None:
+    """Test examples by true and by predicted class: [C, C]; None in regression."""
+    if data.task == "regression":
+        return None
+    x, y = data.test
+    batches = range(0, len(y), EVALUATION_BATCH)
+    logits = [np.asarray(network(x[i : i + EVALUATION_BATCH])) for i in batches]
+    matrix = np.zeros((data.outputs, data.outputs), np.int64)
+    np.add.at(matrix, (y, np.concatenate(logits).argmax(-1)), 1)
+    return matrix.tolist()
 
 
 def show(
@@ -165,7 +162,7 @@ def show(
     workdir: pathlib.Path,
 ) -> None:
     """Prints what was found and where it lies."""
-    out.print(terminal.best_table(trials))
+    out.print(terminal.best_table(trials, metric=summary["metric"]))
     out.print(terminal.front_table(trials))
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)

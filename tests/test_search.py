@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc_jax import InputError
-from dnc_jax.footprint import Complexity, complexity
+from dnc_jax.footprint import Complexity
 from dnc_jax.networks import MLP
 from dnc_jax.search import Candidate, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import Callback, retrain, search
@@ -37,86 +37,39 @@ def trial(number, rung=0, accuracy=0.5, parameters=100, score=None, status="done
     )
 
 
-# Space
-
-
-@given(st.integers(0, 1000))
-def test_every_candidate_is_inside_the_space_and_survives_json(seed):
-    space = MLPSpace(6, 4)
-    for candidate in space.sample(jax.random.key(seed), 5):
-        network, training = candidate.architecture, candidate.hyperparameters
-        assert 0 <= len(network.hidden) <= 3
-        assert all(20 <= width <= 400 for width in network.hidden)
-        assert 0 <= network.dropout <= 0.5
-        assert 1e-5 <= training.learning_rate <= 1e-1
-        assert training.weight_decay == 0 or 1e-5 <= training.weight_decay <= 1e-3
-        assert training.batch_size in space.batch_sizes
-        again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
-        assert again == candidate
-
-
-def test_samples_depend_on_the_key_alone():
-    one, two = (SPACE.sample(jax.random.key(3), 20) for _ in range(2))
-    assert one == two != SPACE.sample(jax.random.key(4), 20)
-
-
-def test_the_largest_network_of_the_papers_space_has_the_papers_size():
-    space = MLPSpace(784, 10, depth=(0, 2))
-    assert complexity(space.largest()).parameters == 478_410
-
-
-def test_no_network_of_the_space_is_larger_than_the_largest():
-    space = MLPSpace(50, 40, depth=(0, 3), width=(1, 3))
-    limit = complexity(space.largest()).parameters
-    candidates = space.sample(jax.random.key(0), 200)
-    assert max(complexity(c.architecture).parameters for c in candidates) <= limit
-
-
-def test_batches_are_cut_to_the_training_rows():
-    space = MLPSpace(6, 4, batch_sizes=(32, 128, 512)).limited_to(100)
-    assert space.batch_sizes == (32, 100)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"width": (30, 20)}, "space.width: lower 30 > upper 20"),
-        ({"depth": (-1, 2)}, "space.depth must be >= 0, got -1"),
-        ({"learning_rate": (0.0, 1.0)}, "space.learning_rate must be >="),
-        ({"dropout": (0.0, 1.0)}, "space.dropout must be < 1"),
-        ({"activations": ("relu", "elu")}, "unknown 'elu'; known: relu"),
-        ({"activations": ()}, "must not be"),
-        ({"batch_sizes": (0,)}, "space.batch_sizes must be >= 1"),
-        ({"width": (20,)}, "must be .lower, upper."),
-    ],
-)
-def test_an_impossible_range_is_refused_by_name(fields, message):
-    with pytest.raises(InputError, match=message):
-        MLPSpace(6, 4, **fields)
-
-
 # Objective
 
 
 def test_the_score_is_the_logarithm_of_error_plus_weighted_complexity():
     objective = Objective(w_c=0.5, parameters=1.0, flops=2.0)
     score = objective.score(
-        (0.9, 0.8), (0.7, 0.9), Complexity(10, 30), Complexity(100, 120), 1000
+        (0.9, 0.8), (0.7, 0.9), Complexity(10, 30), Complexity(100, 120), 1e-3
     )
     assert score == pytest.approx(math.log10(0.1 + 0.5 * (10 / 100 + 2 * 30 / 120)))
 
 
+def test_measured_terms_are_relative_to_fixed_seconds_and_joules():
+    one = Complexity(1, 1)
+    objective = Objective(w_c=0.1, parameters=0.0, seconds=2.0, joules=1.0)
+    score = objective.score(
+        (0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0, epoch_joules=300.0
+    )
+    assert score == pytest.approx(math.log10(0.1 + 0.1 * (2 * 5 / 10 + 300 / 1000)))
+    with pytest.raises(ValueError, match="not measured"):
+        objective.score((0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0)
+
+
 def test_the_score_may_use_the_loss():
     score = Objective("loss").score(
-        (0.9, 0.8, 0.85), (0.0, 0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 10
+        (0.9, 0.8, 0.85), (0.0, 0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 0.05
     )
     assert score == pytest.approx(math.log10(0.8))
 
 
 def test_a_perfect_network_scores_half_an_error_and_a_diverged_one_infinity():
     one = Complexity(1, 1)
-    assert Objective().score((0.0,), (1.0,), one, one, 50) == pytest.approx(-2)
-    assert Objective().score((), (), one, one, 50) == math.inf
+    assert Objective().score((0.0,), (1.0,), one, one, 0.01) == pytest.approx(-2)
+    assert Objective().score((), (), one, one, 0.01) == math.inf
 
 
 @pytest.mark.parametrize(

@@ -209,9 +209,15 @@ def _cards(run: Run) -> list[tuple[str, str]]:
 
 
 def _energy_rows(energy: Energy) -> list[tuple[str, str]]:
-    rows = [(name, f"{joules:,.0f} J") for name, joules in energy.parts]
+    rows = [(p.counter, f"{p.joules:,.0f} J, {p.kind}") for p in energy.parts]
     if energy.joules is not None:
         rows.append(("search and winner", f"{energy.joules:,.0f} J"))
+    if energy.band_joules:
+        low, high = energy.band_joules
+        rows.append(("between", f"{low:,.0f} J and {high:,.0f} J"))
+    if energy.dynamic_joules is not None:
+        rows.append(("above idling", f"{energy.dynamic_joules:,.0f} J"))
+    rows += [("not counted", part) for part in energy.missing]
     if energy.flops is not None:
         rows.append(("FLOPs of training", f"{energy.flops:.3g}"))
     rows.append(("processor time", f"{energy.cpu_seconds:.0f} s"))
