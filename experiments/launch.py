@@ -10,6 +10,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from dnc_jax.errors import InputError
+from dnc_jax.training import data
+from dnc_jax.training.data import Dataset
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -76,6 +78,14 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.
     logging.set_verbosity(logging.WARNING)
     app.run(checked, flags_parser=parse)
+
+
+def load_data(config: Config) -> Dataset:
+    """The data set that `config.data` describes, split by `config.seed`."""
+    fields = config.data.to_dict()
+    return data.load(
+        fields.pop("name"), data_dir=fields.pop("dir"), seed=config.seed, **fields
+    )
 
 
 def _field(error: Exception) -> str:

@@ -26,7 +26,6 @@ from dnc_jax.search.run import SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
-from dnc_jax.training.data import load
 from experiments import launch
 
 
@@ -40,21 +39,11 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
-    data = load(
-        config.data.name,
-        data_dir=config.data.dir,
-        seed=config.seed,
-        validation_fraction=config.data.validation_fraction,
-    )
+    data = launch.load_data(config)
     rows = len(data.train.y)
-    space = MLPSpace(data.inputs, data.classes, **config.space).limited_to(rows)
+    space = MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
     strategy = halving(space, **config.search)
-    out.print(
-        f"{rows:,} training, {len(data.validation.y):,} validation and "
-        f"{len(data.test.y):,} test rows of {data.inputs} features, "
-        f"{data.classes} classes; results go to {workdir}",
-        markup=False,
-    )
+    out.print(f"{data}; results go to {workdir}", markup=False)
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", config.to_dict()) as store:
         summary_path = workdir / "summary.json"
@@ -64,7 +53,9 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             return
         with (
             Meter(find()) as meter,
-            terminal.ProgressReport(out, strategy.candidate_epochs) as progress,
+            terminal.ProgressReport(
+                out, strategy.candidate_epochs, data.metric
+            ) as progress,
         ):
             result = search(
                 space,
@@ -91,6 +82,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
     summary = summarise(
         config,
+        data.metric,
         result,
         winner,
         meter.energy(result.flops + winner.flops),
@@ -105,6 +97,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
 
 def summarise(
     config: launch.Config,
+    metric: str,
     result: SearchResult,
     winner: Winner,
     energy: Energy,
@@ -128,6 +121,7 @@ def summarise(
         "retrain_seconds": winner.seconds,
         "total_seconds": total_seconds,
         "data": config.data.name,
+        "metric": metric,
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
         "best": winner.trial.candidate.to_json(),
@@ -141,7 +135,7 @@ def show(
     workdir: pathlib.Path,
 ) -> None:
     """Prints what was found and where it lies."""
-    out.print(terminal.best_table(trials))
+    out.print(terminal.best_table(trials, metric=summary["metric"]))
     out.print(terminal.front_table(trials))
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)

@@ -23,7 +23,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, complexity, find, training_flops
 from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
-from dnc_jax.training.data import Dataset, load
+from dnc_jax.training.data import Dataset
 from experiments import launch
 
 
@@ -35,12 +35,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     hyperparameters = Hyperparameters(
         config.train.learning_rate, config.train.weight_decay, config.train.batch_size
     )
-    data = load(
-        config.data.name,
-        data_dir=config.data.dir,
-        seed=config.seed,
-        validation_fraction=config.data.validation_fraction,
-    )
+    data = launch.load_data(config)
     network = architecture(config.network, data)
     summary_path = workdir / "summary.json"
     recorded = json.loads(config.to_json())
@@ -69,7 +64,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
 
 def architecture(config: launch.Config, data: Dataset) -> MLP:
     """The network that the config describes, with the nearest possible densities."""
-    sizes = (data.inputs, *config.hidden, data.classes)
+    sizes = (data.inputs, *config.hidden, data.outputs)
     names = ("densities", "block_inputs", "block_outputs", "families")
     fields = [config[name] for name in names]
     if {len(field) for field in fields} != {len(sizes) - 1}:
@@ -90,7 +85,7 @@ def architecture(config: launch.Config, data: Dataset) -> MLP:
     return MLP(
         data.inputs,
         tuple(config.hidden),
-        data.classes,
+        data.outputs,
         config.activation,
         config.dropout,
         tuple(sparsity) if any(sparsity) else (),
@@ -145,13 +140,8 @@ def train(
         "patterns": [p and p.describe()._asdict() for p in patterns],
     }
     return (
-        checkpoints.Network(
-            network,
-            hyperparameters,
-            params,
-            *scaling,
-            example_shape=data.train.x.shape[1:],
-            patterns=patterns,
+        checkpoints.Network.trained_on(
+            data, network, hyperparameters, params, patterns
         ),
         summary,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import InputError
-from dnc_jax.training import data
+from dnc_jax.training import readers
 from dnc_jax.training.data import Split, from_arrays, load, normalise
 
 TFDS_DIR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
@@ -60,7 +60,10 @@ def test_a_constant_feature_is_left_finite():
             Split(np.zeros((40, 3)), np.arange(40) % 2 * 2),
             "no training row has label 1",
         ),
-        (Split(np.zeros((40, 3)), np.linspace(0, 1, 40)), "labels must be integers"),
+        (Split(np.zeros((40, 3)), np.zeros((40, 2), int)), "labels must be integers"),
+        (Split(np.zeros((40, 3)), np.linspace(0, 0, 40)), "target 0 is 0 in every"),
+        (Split(np.zeros((40, 3)), np.full(40, np.nan)), "targets hold NaN"),
+        (Split(np.zeros((40, 3)), np.zeros((40, 2, 1))), "40 examples but labels"),
         (Split(np.full((40, 3), "a"), np.arange(40) % 2), "numbers are needed"),
         (Split(np.zeros((2, 3)), np.arange(2)), "too few to hold out"),
         (Split(np.zeros((40, 4)), np.arange(40) % 2), "must agree"),
@@ -135,7 +138,95 @@ def test_the_reader_keeps_quiet_about_the_file_layout_only(caplog):
     import logging
 
     logger = logging.getLogger("absl")
-    with data._quiet_reader():
+    with readers._quiet_reader():
         logger.error("File x was created with group size 256.")
         logger.error("File x is damaged.")
     assert [record.getMessage() for record in caplog.records] == ["File x is damaged."]
+
+
+def test_labels_of_any_kind_become_0_to_k_and_keep_their_names():
+    x = np.zeros((40, 3), np.float32)
+    for labels in (np.array(["cat", "dog"]), np.array([-3, 700])):
+        problem = from_arrays((x, labels[np.arange(40) % 2]), (x, labels[[1] * 40]))
+        assert problem.labels == tuple(map(str, labels))
+        assert problem.train.y.dtype == np.int32
+        assert set(problem.train.y) == {0, 1}
+        assert set(problem.test.y) == {1}
+
+
+def test_regression_targets_are_standardised_by_the_training_rows():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 3)), rng.normal(50, 7, (200, 2))
+    problem = from_arrays((x, y), (x, y))
+    assert (problem.task, problem.outputs, problem.labels) == ("regression", 2, ())
+    np.testing.assert_allclose(problem.train.y.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(problem.train.y.std(0), 1, atol=1e-5)
+    again = problem.test.y / problem.target_scale + problem.target_mean
+    np.testing.assert_allclose(again, y, rtol=1e-5)
+
+
+def test_the_task_can_be_said_where_the_type_misleads():
+    x, y = np.zeros((40, 3)), np.arange(40)
+    assert from_arrays((x, y), (x, y), task="regression").task == "regression"
+    with pytest.raises(InputError, match=r"data\.task must be one of"):
+        from_arrays((x, y), (x, y), task="clustering")
+
+
+def test_images_with_channels_first_are_turned():
+    x = np.arange(40 * 2 * 3 * 4, dtype=np.uint8).reshape(40, 2, 3, 4)
+    y = np.arange(40) % 2
+    problem = from_arrays((x, y), (x, y), channels="first")
+    assert problem.train.x.shape[1:] == (3, 4, 2)
+    np.testing.assert_array_equal(problem.test.x[5], x[5].transpose(1, 2, 0))
+    with pytest.raises(InputError, match=r"channels='first' is for images"):
+        from_arrays((x[:, 0], y), (x[:, 0], y), channels="first")
+
+
+CSV = "size,age,price\n" + "".join(f"{i},{i % 7},{3.5 * i}\n" for i in range(50))
+
+
+def test_a_csv_file_is_read_by_its_header(tmp_path):
+    path = tmp_path / "houses.csv"
+    path.write_text(CSV)
+    problem = load(str(path))
+    assert (problem.task, problem.inputs, len(problem.test.y)) == ("regression", 2, 10)
+    again = load(str(path), seed=1)
+    np.testing.assert_array_equal(problem.test.x, again.test.x)
+    other = load(str(path), target="age")
+    assert (other.task, other.labels) == ("classification", tuple("0123456"))
+    (tmp_path / "more.csv").write_text(CSV)
+    assert len(load(str(path), test=str(tmp_path / "more.csv")).test.y) == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("a,b\n", "no rows"),
+        ("a\n1\n", "has one column"),
+        ("a,b\n1,2\n3\n", "row 3: 1 values for 2 columns"),
+        ("a,b\n1,2\nred,3\n", r"row 3, column 'a': 'red' is not a number"),
+        ("a,b\n1,2\n,3\n", r"row 3, column 'a': '' is not a number"),
+        ('a,b\n1,"2\n', "cannot read"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_used_is_refused_with_the_place(
+    tmp_path, text, message
+):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load(str(path))
+
+
+def test_options_of_a_csv_file_are_refused_where_they_mean_nothing(tmp_path):
+    with pytest.raises(InputError, match=r"are for \.csv files"):
+        load("digits", target="age")
+    path = tmp_path / "houses.csv"
+    path.write_text(CSV)
+    with pytest.raises(InputError, match=r"no column 'colour'"):
+        load(str(path), target="colour")
+    other = tmp_path / "other.csv"
+    other.write_text("size,price\n1,2\n")
+    with pytest.raises(InputError, match="they must agree"):
+        load(str(path), test=str(other))

@@ -101,22 +101,33 @@ def test_an_impossible_range_is_refused_by_name(fields, message):
 def test_the_score_is_the_logarithm_of_error_plus_weighted_complexity():
     objective = Objective(w_c=0.5, parameters=1.0, flops=2.0)
     score = objective.score(
-        (0.9, 0.8), (0.7, 0.9), Complexity(10, 30), Complexity(100, 120), 1000
+        (0.9, 0.8), (0.7, 0.9), Complexity(10, 30), Complexity(100, 120), 1e-3
     )
     assert score == pytest.approx(math.log10(0.1 + 0.5 * (10 / 100 + 2 * 30 / 120)))
 
 
+def test_measured_terms_are_relative_to_fixed_seconds_and_joules():
+    one = Complexity(1, 1)
+    objective = Objective(w_c=0.1, parameters=0.0, seconds=2.0, joules=1.0)
+    score = objective.score(
+        (0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0, epoch_joules=300.0
+    )
+    assert score == pytest.approx(math.log10(0.1 + 0.1 * (2 * 5 / 10 + 300 / 1000)))
+    with pytest.raises(ValueError, match="not measured"):
+        objective.score((0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0)
+
+
 def test_the_score_may_use_the_loss():
     score = Objective("loss").score(
-        (0.9, 0.8, 0.85), (0.0, 0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 10
+        (0.9, 0.8, 0.85), (0.0, 0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 0.05
     )
     assert score == pytest.approx(math.log10(0.8))
 
 
 def test_a_perfect_network_scores_half_an_error_and_a_diverged_one_infinity():
     one = Complexity(1, 1)
-    assert Objective().score((0.0,), (1.0,), one, one, 50) == pytest.approx(-2)
-    assert Objective().score((), (), one, one, 50) == math.inf
+    assert Objective().score((0.0,), (1.0,), one, one, 0.01) == pytest.approx(-2)
+    assert Objective().score((), (), one, one, 0.01) == math.inf
 
 
 @pytest.mark.parametrize(

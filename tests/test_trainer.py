@@ -4,7 +4,7 @@ import pytest
 
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, Sparsity, mlp
-from dnc_jax.training import Hyperparameters, trainer
+from dnc_jax.training import Hyperparameters, timing, trainer
 from dnc_jax.training.hyperparameters import rate_factor
 
 
@@ -148,3 +148,21 @@ def test_training_without_the_patterns_is_refused(small):
             order_key=jax.random.key(2),
             epochs=1,
         )
+
+
+def test_the_seconds_of_an_epoch_are_for_all_its_steps(small, monkeypatch):
+    """A clock that advances by the steps trained replaces the machine's."""
+    training = Hyperparameters(batch_size=2)  # 80 steps: twice what is timed
+    steps = []
+    original = trainer.train_epoch
+
+    def counted(state, architecture, batch_size, *rest):
+        result = original(state, architecture, batch_size, *rest)
+        steps.append(len(rest[3]) // batch_size)
+        return result
+
+    monkeypatch.setattr(trainer, "train_epoch", counted)
+    monkeypatch.setattr(trainer.time, "perf_counter", lambda: float(sum(steps)))
+    seconds = timing.epoch_seconds(jax.random.key(0), MLP(6, (5,), 4), training, small)
+    assert steps == [40] * 6
+    assert seconds == len(small.train.y) // 2

@@ -1,7 +1,8 @@
 """Networks: a plain description each, and pure `init` and `apply` functions."""
 
-from dnc_jax.networks import mlp
+from dnc_jax.networks import mlp, presets
 from dnc_jax.networks.architecture import (
+    CNN,
     MLP,
     Architecture,
     Sparsity,
@@ -9,4 +10,13 @@ from dnc_jax.networks.architecture import (
     to_json,
 )
 
-__all__ = ["MLP", "Architecture", "Sparsity", "from_json", "mlp", "to_json"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "Architecture",
+    "Sparsity",
+    "from_json",
+    "mlp",
+    "presets",
+    "to_json",
+]

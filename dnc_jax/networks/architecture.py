@@ -1,6 +1,7 @@
 """What a network looks like, as plain data that goes to JSON and back."""
 
 import dataclasses
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -103,35 +104,205 @@ class MLP:
         layers = "-".join(map(str, self.sizes))
         dropout = f" dropout {self.dropout:g}" if self.hidden and self.dropout else ""
         activation = f" {self.activation}" if self.hidden else ""
-        kept = [f"{one.density:.3g}" if one else "1" for one in self.sparsity]
-        density = f" density {'/'.join(kept)}" if kept else ""
+        density = f" density {_densities(self.sparsity)}" if self.sparsity else ""
         return f"{layers}{activation}{dropout}{density}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CNN:
+    """A plain convolutional network: 3x3 convolutions, then one linear head.
+
+    Each layer is a convolution with SAME padding and a bias, max-pool, batch norm,
+    activation, dropout, in this order, each where the network has it; after the last
+    layer come the mean over the image and a fully connected junction.
+
+    A shortcut spans two layers; the first one starts at the network's second layer.
+    What goes into its first layer is added before its second's activation, brought to
+    size without parameters: an average over 2 x 2 pixels for each down-sampling, and
+    zeros as further channels.
+
+    Attributes:
+      image: `(height, width, channels)` of one example.
+      channels: after each convolution.
+      outputs: classes.
+      activation: name of the function in each layer.
+      downsampling: how the image is halved (rounded up) in each layer: "stride" of the
+        convolution, "pool" for a 2 x 2 max-pool after it, "" not at all; empty if none.
+      batch_norm: of each layer, whether it has one; empty if none has.
+      dropout: of each layer, the probability that an activation is dropped in
+        training; empty if all are 0.
+      shortcuts: layers from one shortcut to the next, at least 2; 0 for none.
+      sparsity: of each convolution, then of the head, None for a dense one; empty if
+        all are dense. A convolution's patterns are between channels.
+
+    Raises:
+      InputError: no layer, a size below 1, unknown names, a probability outside [0, 1),
+        a field that describes another number of layers, a shortcut to fewer channels,
+        an impossible density.
+
+    Reference: S. Dey et al., "Deep-n-Cheap" (2020).
+    """
+
+    image: tuple[int, int, int]
+    channels: tuple[int, ...]
+    outputs: int
+    activation: str = "relu"
+    downsampling: tuple[str, ...] = ()
+    batch_norm: tuple[bool, ...] = ()
+    dropout: tuple[float, ...] = ()
+    shortcuts: int = 0
+    sparsity: tuple[Sparsity | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise InputError("a CNN needs at least one convolution, got channels ()")
+        if min(*self.image, *self.sizes) < 1:
+            raise InputError(
+                f"every size must be at least 1, got images {self.image}, channels "
+                f"{self.channels} and {self.outputs} outputs"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise InputError(
+                f"unknown activation {self.activation!r}; known: "
+                f"{', '.join(ACTIVATIONS)}"
+            )
+        for name in ("downsampling", "batch_norm", "dropout"):
+            if len(getattr(self, name)) not in (0, len(self.channels)):
+                raise InputError(
+                    f"{name} describes {len(getattr(self, name))} layers, the network "
+                    f"has {len(self.channels)} convolutions"
+                )
+        if unknown := set(self.downsampling) - {"", "stride", "pool"}:
+            raise InputError(
+                f"unknown downsampling {min(unknown)!r}; known: '', stride, pool"
+            )
+        if not all(0 <= rate < 1 for rate in self.dropout):
+            raise InputError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.shortcuts < 0 or self.shortcuts == 1:
+            raise InputError(
+                f"shortcuts must be 0 or at least 2 layers apart, got {self.shortcuts}"
+            )
+        for first in self.shortcut_starts:
+            if self.channels[first + 1] < self.channels[first - 1]:
+                raise InputError(
+                    f"a shortcut leads from {self.channels[first - 1]} to "
+                    f"{self.channels[first + 1]} channels; it can only add channels"
+                )
+        if self.sparsity and len(self.sparsity) != len(self.junctions):
+            raise InputError(
+                f"sparsity describes {len(self.sparsity)} junctions, the network has "
+                f"{len(self.junctions)}, the head included"
+            )
+        _ = self.edges  # refuses a density that a junction cannot have
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of one example."""
+        return math.prod(self.image)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Channels of the image and after every convolution, then the outputs."""
+        return (self.image[2], *self.channels, self.outputs)
+
+    @property
+    def junctions(self) -> tuple[tuple[int, int], ...]:
+        """`(n_in, n_out)` channels of every convolution, then of the head."""
+        return tuple(pairwise(self.sizes))
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """`(height, width)` of what each convolution computes, before a max-pool."""
+        (height, width), grids = self.image[:2], []
+        for how in self.downsampling or ("",) * len(self.channels):
+            halved = (-(-height // 2), -(-width // 2))
+            grids.append(halved if how == "stride" else (height, width))
+            height, width = halved if how else (height, width)
+        return tuple(grids)
+
+    @property
+    def shortcut_starts(self) -> tuple[int, ...]:
+        """The first layer of every shortcut, counted from 0."""
+        if not self.shortcuts:
+            return ()
+        return tuple(range(1, len(self.channels) - 1, self.shortcuts))
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Weights of every junction; a convolution has 9 for each pair of channels."""
+        sparsity = self.sparsity or (None,) * len(self.junctions)
+        taps = (9,) * len(self.channels) + (1,)
+        return tuple(
+            count * (one.edges(n_in, n_out) if one else n_in * n_out)
+            for count, one, (n_in, n_out) in zip(
+                taps, sparsity, self.junctions, strict=True
+            )
+        )
+
+    @property
+    def density(self) -> float:
+        """Net density: all weights over all that there could be."""
+        return sum(self.edges) / sum(dataclasses.replace(self, sparsity=()).edges)
+
+    def __str__(self) -> str:
+        halving = self.downsampling or ("",) * len(self.channels)
+        marks = {"": "", "stride": "/2", "pool": "p"}
+        layers = [
+            f"{c}{marks[how]}" for c, how in zip(self.channels, halving, strict=True)
+        ]
+        parts = [
+            f"{'x'.join(map(str, self.image))}-{'-'.join(layers)}-{self.outputs}",
+            self.activation,
+        ]
+        if any(self.batch_norm):
+            every = all(self.batch_norm)
+            flags = "".join(str(int(flag)) for flag in self.batch_norm)
+            parts.append("batch norm" if every else f"batch norm {flags}")
+        if any(self.dropout):
+            rates = [f"{rate:g}" for rate in self.dropout]
+            parts.append(f"dropout {'/'.join(rates)}")
+        if self.shortcut_starts:
+            parts.append(f"shortcuts every {self.shortcuts}")
+        if self.sparsity:
+            parts.append(f"density {_densities(self.sparsity)}")
+        return " ".join(parts)
 
 
 Architecture = MLP
 
 
-def to_json(architecture: Architecture) -> dict[str, Any]:
+def _densities(sparsity: tuple[Sparsity | None, ...]) -> str:
+    return "/".join(f"{one.density:.3g}" if one else "1" for one in sparsity)
+
+
+def to_json(architecture: MLP | CNN) -> dict[str, Any]:
     """The architecture as a dict that `json.dumps` takes and `from_json` reads."""
-    return {"kind": "mlp", **dataclasses.asdict(architecture)}
+    kind = type(architecture).__name__.lower()
+    return {"kind": kind, **dataclasses.asdict(architecture)}
 
 
-def from_json(data: dict[str, Any]) -> Architecture:
+def from_json(data: dict[str, Any]) -> Any:
     """The architecture that `to_json` described.
 
     Raises:
       InputError: the kind is unknown, or a field is missing or not one of its own.
     """
+    kinds: dict[str, type[MLP] | type[CNN]] = {"mlp": MLP, "cnn": CNN}
     fields = dict(data)
     kind = fields.pop("kind", None)
-    if kind != "mlp":
-        raise InputError(f"unknown kind of architecture {kind!r}; known: mlp")
+    if kind not in kinds:
+        raise InputError(
+            f"unknown kind of architecture {kind!r}; known: {', '.join(kinds)}"
+        )
     try:
-        fields["hidden"] = tuple(fields["hidden"])
         fields["sparsity"] = tuple(
             one and Sparsity(**{**one, "block": tuple(one["block"])})
             for one in fields.get("sparsity", ())
         )
-        return MLP(**fields)
+        for name, value in fields.items():
+            fields[name] = tuple(value) if isinstance(value, list) else value
+        return kinds[kind](**fields)
     except (KeyError, TypeError) as error:
-        raise InputError(f"not the description of an MLP: {error}") from error
+        raise InputError(
+            f"not the description of {'an MLP' if kind == 'mlp' else 'a CNN'}: {error}"
+        ) from error

@@ -38,8 +38,11 @@ class ProgressReport(Callback):
     Use as a context manager around the search.
     """
 
-    def __init__(self, out: Console, candidate_epochs: int) -> None:
+    def __init__(
+        self, out: Console, candidate_epochs: int, metric: str = "accuracy"
+    ) -> None:
         self._out = out
+        self._metric = metric
         self._begin = time.perf_counter()
         self._lock = threading.Lock()
         self._best: float | None = None
@@ -89,7 +92,7 @@ class ProgressReport(Callback):
         accuracy = max((t.best_val_accuracy for t in trials), default=0.0)
         line = (
             f"[{time.perf_counter() - self._begin:6.1f} s] {self._rung}, best score "
-            f"{_score(self._best)}, best validation accuracy {accuracy:.2%}"
+            f"{_score(self._best)}, best validation {self._metric} {accuracy:.2%}"
             + (f", {diverged} diverged" if diverged else "")
             + (", from the store" if resumed else "")
         )
@@ -114,14 +117,16 @@ def _score(score: float | None) -> str:
     return "-" if score is None else f"{score:.3f}"
 
 
-def best_table(trials: Sequence[Trial], count: int = 5) -> Table:
+def best_table(
+    trials: Sequence[Trial], count: int = 5, metric: str = "accuracy"
+) -> Table:
     """The best candidates of a search, one a row."""
     ranked = ranking(trials)
     best = ranked[:count]
     table = Table(title=f"Best {len(best)} of {len(ranked)} candidates")
     for name in ("network", "lr", "decay", "batch"):
         table.add_column(name)
-    for name in ("epochs", "val. acc.", "parameters", "FLOPs/ex.", "score"):
+    for name in ("epochs", f"val. {metric}", "parameters", "FLOPs/ex.", "score"):
         table.add_column(name, justify="right")
     for trial in best:
         training = trial.candidate.hyperparameters
@@ -158,11 +163,12 @@ def front_table(trials: Sequence[Trial]) -> Table:
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
     """What was found and what it took, from the contents of summary.json."""
+    metric = summary["metric"]
     return [
         f"Winner, trained for {summary['train_epochs']} epochs: "
         f"{Candidate.from_json(summary['best'])}",
-        f"  validation accuracy {summary['best_val_accuracy']:.2%}, "
-        f"test accuracy {summary['test_accuracy']:.2%}, "
+        f"  validation {metric} {summary['best_val_accuracy']:.2%}, "
+        f"test {metric} {summary['test_accuracy']:.2%}, "
         f"score {summary['score']:.3f}",
         f"  {summary['parameters']:,} parameters, "
         f"{summary['flops_per_example']:,} FLOPs per example",

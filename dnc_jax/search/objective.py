@@ -7,19 +7,28 @@ from collections.abc import Sequence
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity
 
+PERFORMANCES = ("error", "loss", "mse")
+TERMS = ("parameters", "flops", "seconds", "joules")
+_REFERENCE_SECONDS = 10.0  # as in Deep-n-Cheap
+_REFERENCE_JOULES = 1000.0  # ten seconds at 100 W
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """`log10(f_p + w_c * f_c)`, lower is better.
 
-    `f_p` is the least validation error (1 - accuracy) or the least validation loss
-    over the epochs; `f_c` the weighted sum of parameters and FLOPs, each over those
-    of the space's largest network.
+    `f_p` is the least validation error (1 - accuracy, or the variance left unexplained
+    in regression), the least validation loss, or ten times the least mean squared
+    error over the epochs; `f_c` is a weighted sum: parameters and FLOPs, each over
+    those of the space's largest network, the seconds of an epoch of training over 10 s,
+    and its joules over 1 kJ. Seconds and joules are of the network trained by itself.
 
     Attributes:
-      performance: `error` or `loss`.
+      performance: `error`, `loss`, or `mse` (regression only).
       w_c: weight of complexity, 0 (performance alone) to 10 (small above all).
-      parameters, flops: weights of the terms within `f_c`.
+      parameters, flops, seconds, joules: weights of the terms within `f_c`. With
+        weights on the last two, each candidate is trained by itself for a moment, and
+        scores depend on the machine and on who else uses it.
 
     Raises:
       InputError: an unknown performance or a negative weight.
@@ -31,19 +40,33 @@ class Objective:
     w_c: float = 0.0
     parameters: float = 1.0
     flops: float = 0.0
+    seconds: float = 0.0
+    joules: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.performance not in ("error", "loss"):
+        if self.performance not in PERFORMANCES:
             raise InputError(
-                f"objective.performance must be 'error' or 'loss', "
+                f"objective.performance must be one of {', '.join(PERFORMANCES)}, "
                 f"got {self.performance!r}"
             )
-        for name in ("w_c", "parameters", "flops"):
+        for name in ("w_c", *TERMS):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(
                     f"objective.{name} must be a finite number >= 0, got {value}"
                 )
+
+    def check(self, task: str) -> None:
+        """Whether this objective suits a `Dataset.task`.
+
+        Raises:
+          InputError: it does not.
+        """
+        if self.performance == "mse" and task != "regression":
+            raise InputError(
+                f"objective.performance = 'mse' is for regression, and the data is a "
+                f"{task} problem; use 'error' or 'loss'"
+            )
 
     def score(
         self,
@@ -51,7 +74,10 @@ class Objective:
         val_accuracy: Sequence[float],
         cost: Complexity,
         largest: Complexity,
-        rows: int,
+        resolution: float,
+        *,
+        epoch_seconds: float | None = None,
+        epoch_joules: float | None = None,
     ) -> float:
         """Score of a network from its curves, one entry an epoch, and its cost.
 
@@ -60,15 +86,31 @@ class Objective:
             a finite loss, whose score is infinite.
           cost: of the network.
           largest: of the largest network of the space.
-          rows: of the validation split. `f_p` is at least half an error in them: a
-            perfect score would be minus infinity, and is not known any better.
+          resolution: least `f_p` that is told from 0 (`Dataset.resolution`): the score
+            of a perfect network would be minus infinity, and is not known any better.
+          epoch_seconds, epoch_joules: of training, where measured.
+
+        Raises:
+          ValueError: a term with a weight was not measured.
         """
         if not val_loss:
             return math.inf
         by_error = self.performance == "error"
         f_p = 1 - max(val_accuracy) if by_error else min(val_loss)
+        if self.performance == "mse":
+            f_p *= 10
         f_c = (
             self.parameters * cost.parameters / largest.parameters
             + self.flops * cost.flops_per_example / largest.flops_per_example
+            + _measured(self.seconds, epoch_seconds, _REFERENCE_SECONDS)
+            + _measured(self.joules, epoch_joules, _REFERENCE_JOULES)
         )
-        return math.log10(max(f_p, 0.5 / rows) + self.w_c * f_c)
+        return math.log10(max(f_p, resolution) + self.w_c * f_c)
+
+
+def _measured(weight: float, value: float | None, reference: float) -> float:
+    if not weight:
+        return 0.0
+    if value is None:
+        raise ValueError("the objective weighs a term that was not measured")
+    return weight * value / reference

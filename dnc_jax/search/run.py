@@ -49,10 +49,11 @@ def search(
       callback: told of progress.
 
     Raises:
-      InputError: not one candidate was evaluated within `max_seconds`, or the store
-        cannot be written.
+      InputError: not one candidate was evaluated within `max_seconds`, the objective
+        is not for this data, or the store cannot be written.
       OSError: the folder cannot be written.
     """
+    objective.check(data.task)
     begin = time.perf_counter()
     callback = callback or Callback()
 

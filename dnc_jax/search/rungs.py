@@ -55,7 +55,7 @@ class Rungs:
         self.programs = population.Programs(data, order_key)
         self._objective, self._largest = objective, complexity(space.largest())
         self._rows = (len(data.train.y), len(data.validation.y))
-        self._epochs = epochs
+        self._resolution, self._epochs = data.resolution, epochs
         self._store, self._units = store, Units(folder)
         self._known = (
             {(t.candidate_id, t.rung): t for t in store.trials()} if store else {}
@@ -131,9 +131,13 @@ class Rungs:
             members: Sequence[int], outcomes: Sequence[population.Outcome]
         ) -> None:
             for i, outcome in zip(members, outcomes, strict=True):
-                trials[i] = self._trial(evaluations[i], outcome, jobs[i].start > 0)
+                e = evaluations[i]
+                known = self._known.get((e.candidate_id, e.rung))
+                if not known or outcome.epochs:
+                    known = self._trial(e, outcome, jobs[i].start > 0)
+                trials[i] = known
                 if outcome.snapshot:
-                    snapshots[evaluations[i].candidate_id] = outcome.snapshot
+                    snapshots[e.candidate_id] = outcome.snapshot
             if self._store:
                 self._store.add(trials[i] for i in members)
 
@@ -188,7 +192,7 @@ class Rungs:
             val_accuracy=val_accuracy,
             complexity=cost,
             score=self._objective.score(
-                val_loss, val_accuracy, cost, self._largest, self._rows[1]
+                val_loss, val_accuracy, cost, self._largest, self._resolution
             ),
             seconds=outcome.seconds,
             status="diverged" if outcome.diverged else "done",

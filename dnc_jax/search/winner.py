@@ -71,12 +71,8 @@ def retrain(
             continue
         statistics = (data.mean, data.scale)
         test = trainer.evaluate(params, architecture, data.test, *statistics)
-        network = Network(
-            architecture,
-            trial.candidate.hyperparameters,
-            params,
-            *statistics,
-            example_shape=data.train.x.shape[1:],
+        network = Network.trained_on(
+            data, architecture, trial.candidate.hyperparameters, params
         )
         return Winner(
             trial,
@@ -87,7 +83,7 @@ def retrain(
                 history.val_accuracy,
                 trial.complexity,
                 complexity(space.largest()),
-                len(data.validation.y),
+                data.resolution,
             ),
             max(history.val_accuracy),
             float(test.accuracy),

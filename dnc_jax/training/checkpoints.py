@@ -9,6 +9,7 @@ import zipfile
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -16,7 +17,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.networks import Architecture, from_json, mlp, to_json
 from dnc_jax.networks.mlp import Patterns
 from dnc_jax.sparse import Pattern, from_edges
-from dnc_jax.training.data import normalise
+from dnc_jax.training.data import Dataset, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.typing import Array, Params
 
@@ -34,6 +35,8 @@ class Network:
         them.
       mean, scale: of the data it was trained on, applied by calling.
       example_shape: shape of one example.
+      labels: of the classes, as the data named them; empty in regression.
+      target_mean, target_scale: undone by calling in regression; empty otherwise.
       patterns: of its sparse junctions; empty for a dense network.
     """
 
@@ -44,9 +47,37 @@ class Network:
     scale: np.ndarray
     example_shape: tuple[int, ...]
     patterns: Patterns = ()
+    labels: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_scale: tuple[float, ...] = ()
+
+    @classmethod
+    def trained_on(
+        cls,
+        data: Dataset,
+        architecture: Architecture,
+        hyperparameters: Hyperparameters,
+        params: Params,
+        patterns: Patterns = (),
+    ) -> "Network":
+        """The network with what `data` says of its inputs and outputs."""
+        return cls(
+            architecture,
+            hyperparameters,
+            params,
+            data.mean,
+            data.scale,
+            data.train.x.shape[1:],
+            patterns,
+            data.labels,
+            data.target_mean,
+            data.target_scale,
+        )
 
     def __call__(self, x: Array) -> jax.Array:
-        """Logits [B, C] of raw examples [B, *example_shape], e.g. uint8 images.
+        """Outputs [B, C] for raw examples [B, *example_shape], e.g. uint8 images.
+
+        Logits of the classes, or predictions in the units of the targets.
 
         Raises:
           ValueError: the examples have another shape.
@@ -57,7 +88,11 @@ class Network:
                 f"[B, {', '.join(map(str, self.example_shape))}]"
             )
         x = normalise(x, self.mean, self.scale)
-        return mlp.apply(self.params, self.architecture, x, self.patterns)
+        outputs = mlp.apply(self.params, self.architecture, x, self.patterns)
+        if not self.target_mean:
+            return outputs
+        mean, scale = jnp.array([self.target_mean]), jnp.array([self.target_scale])
+        return outputs / scale + mean
 
 
 def save(path: str | os.PathLike[str], network: Network) -> None:
@@ -79,6 +114,9 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
             "scale": network.scale.tolist(),
             "example_shape": list(network.example_shape),
         },
+        "labels": list(network.labels),
+        "target_mean": network.target_mean,
+        "target_scale": network.target_scale,
     }
     (partial / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     if network.patterns:
@@ -117,6 +155,9 @@ def load(path: str | os.PathLike[str]) -> Network:
         np.asarray(preprocessing["scale"], np.float32),
         tuple(preprocessing["example_shape"]),
         patterns,
+        tuple(description["labels"]),
+        tuple(description["target_mean"]),
+        tuple(description["target_scale"]),
     )
 
 

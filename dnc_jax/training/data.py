@@ -1,54 +1,87 @@
 """Data sets: read once, checked once, kept as they are stored (uint8 for images)."""
 
-import logging
-import os
-import pathlib
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.training import readers
 from dnc_jax.typing import Array
 
-DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
+TASKS = ("auto", "classification", "regression")
+CHANNELS = ("last", "first")
 
 
 class Split(NamedTuple):
     """Rows of one split: a host copy, or the same on device."""
 
     x: Array  # [N, ...] uint8 or float32
-    y: Array  # [N] int32, 0 .. classes - 1
+    y: Array  # [N] int32, 0 .. outputs - 1, or [N, C] float32, standardised
 
 
 class Dataset(NamedTuple):
-    """A classification problem.
+    """A classification or regression problem.
 
     Attributes:
       name: for people.
-      classes: number of labels.
+      outputs: classes, or numbers to predict: the width of a network's last layer.
       train, validation, test: the rows; `test` is for one final evaluation.
       mean, scale: statistics of the training rows, one for each entry of the last
         axis: a feature of a table, a channel of an image [H, W, channels]; one for
         all where there is no such axis. A network sees `(x - mean) * scale`.
+      labels: of the classes, as the data names them; empty in regression.
+      target_mean, target_scale: of the training targets in regression; a network
+        predicts `(y - target_mean) * target_scale`. Empty in classification.
     """
 
     name: str
-    classes: int
+    outputs: int
     train: Split
     validation: Split
     test: Split
     mean: np.ndarray  # [channels] float32
     scale: np.ndarray  # [channels] float32
+    labels: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_scale: tuple[float, ...] = ()
 
     @property
     def inputs(self) -> int:
         """Features of one example after flattening."""
         return int(np.prod(self.train.x.shape[1:]))
+
+    @property
+    def task(self) -> str:
+        """`classification` or `regression`."""
+        return "regression" if self.target_mean else "classification"
+
+    @property
+    def metric(self) -> str:
+        """What `val_accuracy` and `test_accuracy` are, for people."""
+        return "accuracy" if self.task == "classification" else "R²"
+
+    @property
+    def resolution(self) -> float:
+        """Half an error in the validation rows: an error rate no smaller is known.
+
+        In regression, whose errors are not counted, next to nothing.
+        """
+        classification = self.task == "classification"
+        return 0.5 / len(self.validation.y) if classification else 1e-9
+
+    def __str__(self) -> str:
+        rows = [len(split.y) for split in (self.train, self.validation, self.test)]
+        kind = "classes" if self.task == "classification" else "numbers to predict"
+        text = (
+            "{:,} training, {:,} validation and {:,} test rows of ".format(*rows)
+            + f"{self.inputs} features, {self.outputs} {kind}"
+        )
+        if self.labels != tuple(map(str, range(len(self.labels)))):
+            text += f" (0 is {self.labels[0]!r}, 1 is {self.labels[1]!r}"
+            text += ", ...)" if self.outputs > 2 else ")"
+        return text
 
 
 def normalise(x: Array, mean: Array, scale: Array) -> jax.Array:
@@ -64,6 +97,10 @@ def load(
     name: str,
     *,
     data_dir: str = "",
+    test: str = "",
+    target: str = "",
+    task: str = "auto",
+    channels: str = "last",
     seed: int = 0,
     validation_fraction: float = 0.2,
 ) -> Dataset:
@@ -71,25 +108,22 @@ def load(
 
     Args:
       name: `digits` (embedded in scikit-learn; a fixed fifth of each class is
-        the test split), an `.npz` file with the arrays `xtr ytr xte yte`, or the name
-        of a TFDS image-classification set prepared in `data_dir`.
+        the test split), an `.npz` file with the arrays `xtr ytr xte yte`, a `.csv`
+        file with a header, or the name of a TFDS image-classification set prepared in
+        `data_dir`.
       data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
-      seed: chooses the validation rows.
-      validation_fraction: of the training rows, class by class.
+      test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows.
+      target: the column of a `.csv` file to predict; empty: the last one.
+      task, channels, seed, validation_fraction: as for `from_arrays`.
 
     Raises:
       InputError: unknown name, missing directory or unusable rows.
     """
-    if name == "digits":
-        train, test = _digits()
-    elif name.endswith(".npz"):
-        train, test = _npz(pathlib.Path(name))
-    else:
-        train, test = _tfds(name, pathlib.Path(data_dir or DEFAULT_DIR).expanduser())
     return from_arrays(
-        train,
-        test,
+        *readers.read(name, data_dir=data_dir, test=test, target=target),
         name=name,
+        task=task,
+        channels=channels,
         seed=seed,
         validation_fraction=validation_fraction,
     )
@@ -100,189 +134,193 @@ def from_arrays(
     test: Split | tuple[np.ndarray, np.ndarray],
     *,
     name: str = "arrays",
+    task: str = "auto",
+    channels: str = "last",
     seed: int = 0,
     validation_fraction: float = 0.2,
 ) -> Dataset:
     """A data set from arrays `(x [N, ...], y [N])`; validation comes out of `train`.
 
+    Args:
+      train, test: rows; y is [N] labels (integers or names), or [N] or [N, C] floats.
+      name: for people.
+      task: `classification`, `regression`, or `auto`: by the type of y.
+      channels: `last` for images [N, H, W, channels], `first` for [N, channels, H, W].
+      seed: chooses the validation rows.
+      validation_fraction: of the training rows; in classification, class by class.
+
     Raises:
-      InputError: no rows, unequal lengths, NaN or infinite values, labels that are
-        not integers 0 .. k-1, fewer than two classes, a class with too few training
-        rows to split, or a fraction outside (0, 1).
+      InputError: no rows, unequal lengths, NaN or infinite values, y that does not suit
+        the task, fewer than two classes, a class of the test rows that is not in the
+        training rows, a class with too few training rows to split, a constant target,
+        or a fraction outside (0, 1).
     """
     if not 0 < validation_fraction < 1:
         raise InputError(
             f"validation_fraction must lie in (0, 1), got {validation_fraction}"
         )
-    train, test = (
-        _checked(Split(*split), f"{name}, {part}")
+    for option, value, known in (
+        ("task", task, TASKS),
+        ("channels", channels, CHANNELS),
+    ):
+        if value not in known:
+            raise InputError(f"data.{option} must be one of {known}, got {value!r}")
+    (x, y), (test_x, test_y) = (
+        _checked(*split, f"{name}, {part}", channels)
         for split, part in ((train, "train"), (test, "test"))
     )
-    if train.x.shape[1:] != test.x.shape[1:]:
+    if x.shape[1:] != test_x.shape[1:]:
         raise InputError(
-            f"{name}: a training example has shape {train.x.shape[1:]}, a test "
-            f"example {test.x.shape[1:]}; they must agree"
+            f"{name}: a training example has shape {x.shape[1:]}, a test "
+            f"example {test_x.shape[1:]}; they must agree"
         )
-    classes = np.unique(train.y)
-    if len(classes) < 2:
-        raise InputError(
-            f"{name}: all training labels are {classes[0]}; classification needs at "
-            "least two classes"
-        )
-    absent = np.setdiff1d(
-        np.arange(max(classes[-1], test.y.max(initial=0)) + 1), classes
-    )
-    if len(absent):
-        raise InputError(
-            f"{name}: no training row has label {absent[0]}; labels must be "
-            "0 .. k-1, each present in train"
-        )
-    fit, held_out = _stratified(np.asarray(train.y), validation_fraction, seed, name)
-    axes = tuple(range(train.x.ndim - 1)) if train.x.ndim in (2, 4) else None
-    mean = np.atleast_1d(train.x[fit].mean(axes, dtype=np.float64))
-    spread = np.atleast_1d(train.x[fit].std(axes, dtype=np.float64))
+    if task == "auto":
+        task = "regression" if y.dtype.kind == "f" else "classification"
+    # The constant in the seed keeps this draw apart from others of the same seed.
+    rng = np.random.default_rng([seed, 0x5B117])
+    if task == "classification":
+        y, test_y, labels = _classes(y, test_y, name)
+        held_out = _stratified(y, validation_fraction, rng, name, labels)
+        outputs, target_mean, target_scale = len(labels), (), ()
+    else:
+        labels, held_out = (), _held_out(len(y), validation_fraction, rng, name)
+        rest = np.setdiff1d(np.arange(len(y)), held_out)
+        y, test_y, target_mean, target_scale = _standardised(y, test_y, rest, name)
+        outputs = y.shape[1]
+    fit = np.setdiff1d(np.arange(len(y)), held_out)
+    axes = tuple(range(x.ndim - 1)) if x.ndim in (2, 4) else None
+    mean = np.atleast_1d(x[fit].mean(axes, dtype=np.float64))
+    spread = np.atleast_1d(x[fit].std(axes, dtype=np.float64))
     return Dataset(
         name=name,
-        classes=len(classes),
-        train=Split(train.x[fit], train.y[fit]),
-        validation=Split(train.x[held_out], train.y[held_out]),
-        test=test,
+        outputs=outputs,
+        train=Split(x[fit], y[fit]),
+        validation=Split(x[held_out], y[held_out]),
+        test=Split(test_x, test_y),
         mean=mean.astype(np.float32),
         scale=(1 / np.where(spread > 0, spread, 1)).astype(np.float32),
+        labels=labels,
+        target_mean=target_mean,
+        target_scale=target_scale,
     )
 
 
-def _checked(split: Split, where: str) -> Split:
-    x, y = np.asarray(split.x), np.asarray(split.y)
+def _checked(
+    x: Array, y: Array, where: str, channels: str
+) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(x), np.asarray(y)
     if not len(x):
         raise InputError(f"{where}: no rows; at least one is needed")
-    if len(x) != len(y) or y.ndim != 1:
+    if len(x) != len(y) or y.ndim not in (1, 2):
         raise InputError(
             f"{where}: {len(x)} examples but labels of shape {y.shape}; "
-            "one integer label for each example is needed"
+            "one for each example is needed"
         )
     if x.dtype.kind not in "buif":
         raise InputError(f"{where}: examples of type {x.dtype}; numbers are needed")
+    if channels == "first":
+        if x.ndim != 4:
+            raise InputError(
+                f"{where}: channels='first' is for images [N, channels, H, W], got "
+                f"examples of shape {x.shape[1:]}"
+            )
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     if x.dtype != np.uint8:
         x = x.astype(np.float32)
-        bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1)
-        if bad.any():
-            raise InputError(
-                f"{where}: {bad.sum()} of {len(x)} examples hold NaN or infinite "
-                f"values, the first in row {bad.argmax()}; remove or repair them"
-            )
-    if y.dtype.kind not in "bui" or y.min() < 0:
+        _refuse_nan(x, where, "examples")
+    return x, y
+
+
+def _refuse_nan(values: np.ndarray, where: str, what: str) -> None:
+    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if bad.any():
         raise InputError(
-            f"{where}: labels must be integers 0 .. k-1, got {y.dtype} from {y.min()}"
+            f"{where}: {bad.sum()} of {len(values)} {what} hold NaN or infinite "
+            f"values, the first in row {bad.argmax()}; remove or repair them"
         )
-    return Split(x, y.astype(np.int32))
+
+
+def _classes(
+    y: np.ndarray, test_y: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Labels as 0 .. k-1, [N] int32 of both splits, and what they stand for."""
+    for part, labels in (("train", y), ("test", test_y)):
+        if labels.ndim != 1 or labels.dtype.kind not in "buiUS":
+            raise InputError(
+                f"{name}, {part}: labels must be integers or names, one for each "
+                f"example, got {labels.dtype} of shape {labels.shape}; numbers to "
+                "predict are data.task = 'regression'"
+            )
+    known = np.unique(y)
+    if len(known) < 2:
+        raise InputError(
+            f"{name}: all training labels are {known[0]}; classification needs at "
+            "least two classes"
+        )
+    absent = np.setdiff1d(test_y, known)
+    if len(absent):
+        raise InputError(
+            f"{name}: no training row has label {absent[0]}; every label of the test "
+            "rows must be present in train"
+        )
+    y, test_y = (np.searchsorted(known, labels) for labels in (y, test_y))
+    return y.astype(np.int32), test_y.astype(np.int32), tuple(map(str, known))
 
 
 def _stratified(
-    labels: np.ndarray, fraction: float, seed: int, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers to train on and to validate on, the same share of every class."""
-    rng = np.random.default_rng([seed, 0x5B117])
-    held_out = []
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        count = max(1, round(fraction * len(rows)))
-        if count >= len(rows):
+    y: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
+    name: str,
+    labels: tuple[str, ...],
+) -> np.ndarray:
+    """Row numbers to validate on: the same share of every class."""
+    held_out = np.sort(readers.stratified(y, fraction, rng))
+    left = np.bincount(np.delete(y, held_out), minlength=len(labels))
+    if not left.all():
+        label = int(left.argmin())
+        raise InputError(
+            f"{name}: label {labels[label]} has {(y == label).sum()} training row(s), "
+            f"too few to hold out {fraction:g} for validation; 2 or more are needed"
+        )
+    return held_out
+
+
+def _held_out(
+    rows: int, fraction: float, rng: np.random.Generator, name: str
+) -> np.ndarray:
+    count = max(1, round(fraction * rows))
+    if count >= rows:
+        raise InputError(
+            f"{name}: {rows} training row(s) are too few to hold out {fraction:g} for "
+            "validation; 2 or more are needed"
+        )
+    return np.sort(rng.permutation(rows)[:count])
+
+
+def _standardised(
+    y: np.ndarray, test_y: np.ndarray, fit: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...], tuple[float, ...]]:
+    """Targets [N, C] float32 of both splits in units of the rows `fit`, and these."""
+    targets = []
+    for part, values in (("train", y), ("test", test_y)):
+        if values.dtype.kind not in "buif":
             raise InputError(
-                f"{name}: label {label} has {len(rows)} training row(s), too few to "
-                f"hold out {fraction:g} for validation; 2 or more are needed"
+                f"{name}, {part}: targets of type {values.dtype}; regression needs "
+                "numbers"
             )
-        held_out.append(rows[:count])
-    validation = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(labels)), validation), validation
-
-
-def _digits() -> tuple[Split, Split]:
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
-    x, y = bunch.images.astype(np.uint8)[..., None], bunch.target
-    fit, test = _stratified(y, 0.2, 0, "digits")
-    return Split(x[fit], y[fit]), Split(x[test], y[test])
-
-
-def _npz(path: pathlib.Path) -> tuple[Split, Split]:
-    try:
-        # Opened here: np.load leaves a file that is no archive open.
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            missing = {"xtr", "ytr", "xte", "yte"} - set(file.files)
-            if missing:
-                raise InputError(
-                    f"{path}: no array {', '.join(sorted(missing))}; an .npz data set "
-                    f"holds xtr, ytr, xte and yte, this one {', '.join(file.files)}"
-                )
-            return Split(file["xtr"], file["ytr"]), Split(file["xte"], file["yte"])
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-
-
-def _tfds(name: str, directory: pathlib.Path) -> tuple[Split, Split]:
-    if not directory.is_dir():
+        targets.append(values.reshape(len(values), -1).astype(np.float64))
+        _refuse_nan(targets[-1], f"{name}, {part}", "targets")
+    if targets[0].shape[1] != targets[1].shape[1]:
         raise InputError(
-            f"unknown data set {name!r}; known: digits (embedded), any .npz file; "
-            f"for a TFDS set name its data directory with --config.data.dir=DIR, "
-            f"since {directory} does not exist"
+            f"{name}: {targets[0].shape[1]} targets in train, {targets[1].shape[1]} "
+            "in test; they must agree"
         )
-    known = sorted(path.parent.name for path in directory.glob("*/[0-9]*.*"))
-    if name not in known:
+    mean, spread = targets[0][fit].mean(0), targets[0][fit].std(0)
+    if not spread.all():
         raise InputError(
-            f"unknown data set {name!r}; known: digits (embedded), any .npz file"
-            + (f", and in {directory}: {', '.join(known)}" if known else "")
-            + "; TFDS prepares others with "
-            f"tfds.builder({name!r}, file_format='array_record')"
-            ".download_and_prepare()"
+            f"{name}: target {int(spread.argmin())} is {mean[spread.argmin()]:g} in "
+            "every training row; there is nothing to predict"
         )
-    with _quiet_reader():
-        import tensorflow_datasets as tfds
-
-        try:
-            builder = tfds.builder(name, data_dir=str(directory))
-            features: Any = builder.info.features or {}
-            if not {"image", "label"} <= set(features):
-                raise InputError(
-                    f"{name!r} is not an image-classification set: it has "
-                    f"{sorted(features)}, and 'image' and 'label' are needed"
-                )
-            return _read(builder, "train"), _read(builder, "test")
-        except (OSError, NotImplementedError) as error:
-            raise InputError(f"cannot read {name!r} in {directory}: {error}") from error
-
-
-def _read(builder: Any, split: str) -> Split:
-    if split not in builder.info.splits:
-        raise InputError(
-            f"{builder.name!r} has no split {split!r}, only {list(builder.info.splits)}"
-        )
-    # In order and all at once: single random reads decompress a group each.
-    source = builder.as_data_source(split)
-    rows = source.__getitems__(range(len(source)))
-    shapes = {row["image"].shape for row in rows}
-    if len(shapes) > 1:
-        raise InputError(
-            f"{builder.name!r}: images of {len(shapes)} different shapes; one is needed"
-        )
-    images = np.stack([row["image"] for row in rows])
-    return Split(images, np.array([row["label"] for row in rows], np.int32))
-
-
-@contextmanager
-def _quiet_reader() -> Iterator[None]:
-    """Drops the readers' advice about record groups and OpenCV, which is no news."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return "group size" not in message and "OpenCV" not in message
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
+    y, test_y = (((part - mean) / spread).astype(np.float32) for part in targets)
+    return y, test_y, tuple(mean.tolist()), tuple((1 / spread).tolist())

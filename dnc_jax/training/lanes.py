@@ -26,7 +26,7 @@ from jax import lax
 
 from dnc_jax.networks import MLP
 from dnc_jax.networks.dropout import dropout, fold_in
-from dnc_jax.training import trainer
+from dnc_jax.training import losses, trainer
 from dnc_jax.training.data import Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.plan import Shape
@@ -204,9 +204,9 @@ def epoch(
     decay = _per_lane(settings.weight_decay, weights)
 
     def loss(weights: Weights, x: jax.Array, y: Array, seed: Array) -> jax.Array:
-        losses = trainer.cross_entropy(forward(weights, settings, x, seed), y)
+        outputs = forward(weights, settings, x, seed)
         # Lanes share no weight, so the gradient of the sum is each one's own.
-        return losses.mean(axis=1).sum()
+        return losses.loss(outputs, y).mean(axis=1).sum()
 
     def train_step(carry: Any, rows: jax.Array) -> Any:
         weights, adam, step = carry
@@ -228,17 +228,18 @@ def epoch(
         real = jnp.expand_dims(rows < count, 0)
         rows = jnp.minimum(rows, count - 1)
         x, y = normalise(validation.x[rows], mean, scale), validation.y[rows]
-        logits = forward(weights, settings, x, None)
-        loss = jnp.where(real, trainer.cross_entropy(logits, y), 0)
-        hits = real & (logits.argmax(-1) == jnp.expand_dims(y, 0))
-        return (totals[0] + loss.sum(1), totals[1] + hits.sum(1)), None
+        outputs = forward(weights, settings, x, None)
+        loss = jnp.where(real, losses.loss(outputs, y), 0)
+        merit = jnp.where(real, losses.merit(outputs, y), 0)
+        return (totals[0] + loss.sum(1), totals[1] + merit.sum(1)), None
 
     lanes = len(settings.seed)
-    start = jnp.zeros(lanes), jnp.zeros(lanes, jnp.int32)
-    (val_loss, hits), _ = lax.scan(
+    whole = losses.is_classification(validation.y)
+    start = jnp.zeros(lanes), jnp.zeros(lanes, jnp.int32 if whole else jnp.float32)
+    (val_loss, merit), _ = lax.scan(
         validate, start, jnp.asarray(trainer.evaluation_rows(count))
     )
-    return weights, adam, step, val_loss / count, hits / count
+    return weights, adam, step, val_loss / count, merit / count
 
 
 def _per_lane(values: Array, weights: Weights) -> Weights:

@@ -90,7 +90,7 @@ class Programs:
         self._train, self._validation = jax.device_put((data.train, data.validation))
         self._statistics = (data.mean, data.scale)
         self.rows = len(data.train.y)
-        self.inputs, self.outputs = data.inputs, data.classes
+        self.inputs, self.outputs = data.inputs, data.outputs
         self._order_key = order_key
         self._orders: dict[int, jax.Array] = {}
         self._compiled: dict[plan.Shape, Any] = {}

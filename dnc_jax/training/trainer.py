@@ -13,6 +13,7 @@ import optax
 from dnc_jax.networks import MLP, mlp
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.mlp import Patterns
+from dnc_jax.training import losses
 from dnc_jax.training.data import Dataset, Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar
@@ -32,8 +33,8 @@ class TrainState(NamedTuple):
 class Evaluation(NamedTuple):
     """Means over the rows of a split."""
 
-    loss: Array  # [] float32, cross-entropy in nats
-    accuracy: Array  # [] float32, fraction of rows
+    loss: Array  # [] float32, cross-entropy in nats or squared error
+    accuracy: Array  # [] float32, fraction of rows or of variance, see `losses.merit`
 
 
 class History(NamedTuple):
@@ -70,14 +71,6 @@ def _permutation(key: Key, rows: int) -> jax.Array:
     return jax.random.permutation(key, rows).astype(jnp.int32)
 
 
-def cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
-    """Negative log-likelihood of each row: [..., B, C] and [B] to [..., B]."""
-    log_probabilities = jax.nn.log_softmax(logits)
-    hits = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    hits = jnp.expand_dims(hits, tuple(range(logits.ndim - 2)))
-    return -jnp.sum(log_probabilities * hits, axis=-1)
-
-
 @partial(jax.jit, static_argnums=(1, 2), donate_argnums=0)
 def train_epoch(
     state: TrainState,
@@ -112,8 +105,8 @@ def train_epoch(
     """
 
     def loss(params: Params, x: Array, y: Array, seed: Array) -> jax.Array:
-        logits = mlp.apply(params, architecture, x, patterns, dropout_seed=seed)
-        return cross_entropy(logits, y).mean()
+        outputs = mlp.apply(params, architecture, x, patterns, dropout_seed=seed)
+        return losses.loss(outputs, y).mean()
 
     def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
         x = normalise(data.x[rows], mean, scale)
@@ -128,8 +121,8 @@ def train_epoch(
 
     steps = order.shape[0] // batch_size
     batches = jnp.asarray(order[: steps * batch_size]).reshape(steps, batch_size)
-    state, losses = jax.lax.scan(step, state, batches)
-    return state, losses.mean()
+    state, values = jax.lax.scan(step, state, batches)
+    return state, values.mean()
 
 
 @partial(jax.jit, static_argnums=1)
@@ -149,15 +142,16 @@ def evaluate(
         real = rows < len(data.y)
         rows = jnp.minimum(rows, len(data.y) - 1)
         x = normalise(data.x[rows], mean, scale)
-        logits = mlp.apply(params, architecture, x, patterns)
-        loss = jnp.where(real, cross_entropy(logits, data.y[rows]), 0)
-        hits = real & (logits.argmax(-1) == data.y[rows])
-        return (totals[0] + loss.sum(), totals[1] + hits.sum()), None
+        outputs, y = mlp.apply(params, architecture, x, patterns), data.y[rows]
+        loss = jnp.where(real, losses.loss(outputs, y), 0)
+        merit = jnp.where(real, losses.merit(outputs, y), 0)
+        return (totals[0] + loss.sum(), totals[1] + merit.sum()), None
 
     count = len(data.y)
-    zeros = (jnp.float32(0), jnp.int32(0))
-    (loss, hits), _ = jax.lax.scan(chunk, zeros, jnp.asarray(evaluation_rows(count)))
-    return Evaluation(loss / count, hits / count)
+    whole = losses.is_classification(data.y)
+    zeros = (jnp.float32(0), jnp.int32(0) if whole else jnp.float32(0))
+    (loss, merit), _ = jax.lax.scan(chunk, zeros, jnp.asarray(evaluation_rows(count)))
+    return Evaluation(loss / count, merit / count)
 
 
 def evaluation_rows(count: int) -> np.ndarray:

@@ -56,7 +56,7 @@ def ours(path: str, seconds: float, seed: int) -> dict[str, Any]:
     """One search with the strategy of configs/mnist_mlp.py, bracket after bracket."""
     config = mnist_mlp.get_config()
     data = _dataset(path)
-    space = MLPSpace(data.inputs, data.classes, **config.space)
+    space = MLPSpace(data.inputs, data.outputs, **config.space)
     schedule = {**config.search, "brackets": 1000}
     curve = Curve()
     result = search(

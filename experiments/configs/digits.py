@@ -16,8 +16,12 @@ def get_config() -> Any:
     config.seed = 0
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "digits"  # or an .npz file, or a TFDS set in data.dir
+    config.data.name = "digits"  # or an .npz or .csv file, or a TFDS set in data.dir
     config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
+    config.data.test = ""  # second .csv file; empty: a fixed fifth of the rows
+    config.data.target = ""  # column of a .csv file to predict; empty: the last
+    config.data.task = "auto"  # or "classification", "regression"
+    config.data.channels = "last"  # of images; or "first"
     config.data.validation_fraction = 0.2  # of the training rows
 
     config.space = ml_collections.ConfigDict()
@@ -30,7 +34,7 @@ def get_config() -> Any:
     config.space.batch_sizes = (32, 128, 512)
 
     config.objective = ml_collections.ConfigDict()
-    config.objective.performance = "error"  # or "loss"
+    config.objective.performance = "error"  # or "loss", or "mse" in regression
     config.objective.w_c = 0.0  # 0: performance alone ... 10: small above all
     config.objective.parameters = 1.0  # weights of the terms of complexity
     config.objective.flops = 0.0

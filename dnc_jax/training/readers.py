@@ -1,0 +1,231 @@
+"""Where rows come from: one function for each kind of source, looked up by name.
+
+Each returns the training and the test rows as `(x [N, ...], y [N])`, as stored and not
+yet checked; `data.from_arrays` does that.
+"""
+
+import csv
+import logging
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from dnc_jax.errors import InputError
+
+DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def read(
+    name: str, *, data_dir: str = "", test: str = "", target: str = ""
+) -> tuple[Rows, Rows]:
+    """Training and test rows of a data set.
+
+    Args:
+      name: `digits`, an `.npz` or `.csv` file, or a TFDS set in `data_dir`.
+      data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
+      test: another `.csv` file with the test rows; empty: a fifth of `name`'s rows,
+        the same ones always.
+      target: the column of a `.csv` file to predict; empty: the last one.
+
+    Raises:
+      InputError: unknown name, missing directory or file, or unreadable rows.
+    """
+    if not name.endswith(".csv") and (test or target):
+        raise InputError(
+            f"data.test and data.target are for .csv files, and data.name is {name!r}"
+        )
+    if name == "digits":
+        return _digits()
+    if name.endswith(".npz"):
+        return _npz(pathlib.Path(name))
+    if name.endswith(".csv"):
+        return _csv(pathlib.Path(name), test and pathlib.Path(test), target)
+    return _tfds(name, pathlib.Path(data_dir or DEFAULT_DIR).expanduser())
+
+
+def _held_out(rows: int) -> np.ndarray:
+    """A fifth of the row numbers, drawn once and for all."""
+    order = np.random.default_rng(0).permutation(rows)
+    return np.sort(order[: max(1, rows // 5)])
+
+
+def _csv(
+    path: pathlib.Path, test: pathlib.Path | str, target: str
+) -> tuple[Rows, Rows]:
+    x, y, columns = _table(path, target)
+    if isinstance(test, pathlib.Path):
+        other_x, other_y, other_columns = _table(test, target)
+        if columns != other_columns:
+            raise InputError(
+                f"{test} has columns {', '.join(other_columns)}, {path} has "
+                f"{', '.join(columns)}; they must agree"
+            )
+        return (x, y), (other_x, other_y)
+    held_out = _held_out(len(x))
+    kept = np.setdiff1d(np.arange(len(x)), held_out)
+    return (x[kept], y[kept]), (x[held_out], y[held_out])
+
+
+def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Features [N, D] float32, targets [N] and the columns of a file with a header."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            columns, *rows = csv.reader(file, strict=True)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is empty; a header and rows are needed") from error
+    target = target or columns[-1]
+    if target not in columns:
+        raise InputError(
+            f"{path} has no column {target!r}, only {', '.join(columns)}; name the one "
+            "to predict by data.target"
+        )
+    if len(columns) < 2:
+        raise InputError(f"{path} has one column; features and a target are needed")
+    place = columns.index(target)
+    x = np.empty((len(rows), len(columns) - 1), np.float32)
+    names = [name for name in columns if name != target]
+    for number, row in enumerate(rows, start=2):  # as an editor counts lines
+        if len(row) != len(columns):
+            raise InputError(
+                f"{path}, row {number}: {len(row)} values for {len(columns)} columns"
+            )
+        features = row[:place] + row[place + 1 :]
+        try:
+            x[number - 2] = features
+        except ValueError as error:
+            bad = next(i for i, text in enumerate(features) if not _is_number(text))
+            raise InputError(
+                f"{path}, row {number}, column {names[bad]!r}: {features[bad]!r} is "
+                "not a number; encode or remove the column"
+            ) from error
+    return x, _parsed([row[place] for row in rows]), columns
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parsed(texts: list[str]) -> np.ndarray:
+    """As integers if all are, else as numbers if all are, else as names."""
+    for kind in (np.int64, np.float64):
+        try:
+            return np.array(texts).astype(kind)
+        except ValueError:
+            continue
+    return np.array(texts)
+
+
+def _digits() -> tuple[Rows, Rows]:
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    x, y = bunch.images.astype(np.uint8)[..., None], bunch.target
+    test = np.sort(stratified(y, 0.2, np.random.default_rng([0, 0x5B117])))
+    fit = np.setdiff1d(np.arange(len(y)), test)
+    return (x[fit], y[fit]), (x[test], y[test])
+
+
+def stratified(
+    labels: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Row numbers of `fraction` of every class, at least one of each: [n] int."""
+    held_out = []
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        held_out.append(rows[: max(1, round(fraction * len(rows)))])
+    return np.concatenate(held_out)
+
+
+def _npz(path: pathlib.Path) -> tuple[Rows, Rows]:
+    try:
+        # Opened here: np.load leaves a file that is no archive open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            missing = {"xtr", "ytr", "xte", "yte"} - set(file.files)
+            if missing:
+                raise InputError(
+                    f"{path}: no array {', '.join(sorted(missing))}; an .npz data set "
+                    f"holds xtr, ytr, xte and yte, this one {', '.join(file.files)}"
+                )
+            return (file["xtr"], file["ytr"]), (file["xte"], file["yte"])
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def _tfds(name: str, directory: pathlib.Path) -> tuple[Rows, Rows]:
+    if not directory.is_dir():
+        raise InputError(
+            f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
+            f"file; for a TFDS set name its data directory with --config.data.dir=DIR, "
+            f"since {directory} does not exist"
+        )
+    known = sorted(path.parent.name for path in directory.glob("*/[0-9]*.*"))
+    if name not in known:
+        raise InputError(
+            f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
+            "file"
+            + (f", and in {directory}: {', '.join(known)}" if known else "")
+            + "; TFDS prepares others with "
+            f"tfds.builder({name!r}, file_format='array_record')"
+            ".download_and_prepare()"
+        )
+    with _quiet_reader():
+        import tensorflow_datasets as tfds
+
+        try:
+            builder = tfds.builder(name, data_dir=str(directory))
+            features: Any = builder.info.features or {}
+            if not {"image", "label"} <= set(features):
+                raise InputError(
+                    f"{name!r} is not an image-classification set: it has "
+                    f"{sorted(features)}, and 'image' and 'label' are needed"
+                )
+            return _read(builder, "train"), _read(builder, "test")
+        except (OSError, NotImplementedError) as error:
+            raise InputError(f"cannot read {name!r} in {directory}: {error}") from error
+
+
+def _read(builder: Any, split: str) -> Rows:
+    if split not in builder.info.splits:
+        raise InputError(
+            f"{builder.name!r} has no split {split!r}, only {list(builder.info.splits)}"
+        )
+    # In order and all at once: single random reads decompress a group each.
+    source = builder.as_data_source(split)
+    rows = source.__getitems__(range(len(source)))
+    shapes = {row["image"].shape for row in rows}
+    if len(shapes) > 1:
+        raise InputError(
+            f"{builder.name!r}: images of {len(shapes)} different shapes; one is needed"
+        )
+    images = np.stack([row["image"] for row in rows])
+    return images, np.array([row["label"] for row in rows], np.int32)
+
+
+@contextmanager
+def _quiet_reader() -> Iterator[None]:
+    """Drops the readers' advice about record groups and OpenCV, which is no news."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return "group size" not in message and "OpenCV" not in message
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
