@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dnc_jax.footprint import Energy, Meter, find, training_flops
-from dnc_jax.footprint.meters import CounterError, Found
+from dnc_jax.footprint.counters import CounterError, Found
 
 
 def zone(root, folder, name, microjoules=0, limit=262_143_328_850):
@@ -143,7 +143,7 @@ def test_the_counters_of_this_machine_are_read_or_explained():
 
 def test_two_readings_of_a_failing_counter_keep_the_first_reason():
     class Failing:
-        name, range_joules = "failing", 1.0
+        name, device, range_joules = "failing", "failing", 1.0
         reads = 0
 
         def read(self):

@@ -1,14 +1,18 @@
 """What a network, and the search that found it, cost."""
 
 from dnc_jax.footprint.complexity import Complexity, complexity
-from dnc_jax.footprint.meters import Meter, find
-from dnc_jax.footprint.records import Energy, training_flops
+from dnc_jax.footprint.counters import Found, find
+from dnc_jax.footprint.meters import Meter, measure
+from dnc_jax.footprint.records import Assumed, Energy, training_flops
 
 __all__ = [
+    "Assumed",
     "Complexity",
     "Energy",
+    "Found",
     "Meter",
     "complexity",
     "find",
+    "measure",
     "training_flops",
 ]

@@ -1,109 +1,31 @@
 """Energy by the machine's own counters: read while work runs, never guessed.
 
-A counter counts joules since some moment in the past. On Linux the processor's are
-those of powercap (RAPL): packages and memory, and never `psys`, which contains the
-package. They wrap around, at 200 W after about 22 minutes, so a meter reads them every
-half minute.
+RAPL counters wrap around, at 200 W after about 22 minutes, so a meter reads them every
+half minute. An assumed power stands in for what has no counter, only when asked.
 """
 
-import pathlib
 import threading
 import time
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from dnc_jax.footprint.records import Energy, Part
+from dnc_jax.footprint import locks
+from dnc_jax.footprint.counters import Counter, CounterError, Found
+from dnc_jax.footprint.records import Assumed, Energy, Part, worst
 
-POWERCAP = pathlib.Path("/sys/class/powercap")
 _INTERVAL_SECONDS = 30.0
 _MAX_WATTS = 5000.0  # of one counter: beyond that it did not wrap but was reset
-
-
-class CounterError(Exception):
-    """A counter cannot be read; the message says which, why and what would help."""
-
-
-@runtime_checkable
-class Counter(Protocol):
-    """A source of cumulative joules."""
-
-    name: str
-    range_joules: float  # at which it starts again from 0
-
-    def read(self) -> float:
-        """Joules so far.
-
-        Raises:
-          CounterError: it cannot be read (any more).
-        """
-        ...
-
-
-class Rapl:
-    """One powercap zone: a processor package, or the memory of one.
-
-    Args:
-      zone: the folder that holds `name`, `energy_uj` and `max_energy_range_uj`.
-
-    Raises:
-      CounterError: the zone cannot be read.
-    """
-
-    def __init__(self, zone: pathlib.Path) -> None:
-        self._zone = zone
-        self.name = f"{_text(zone / 'name')} ({zone.name})"
-        self.range_joules = _microjoules(zone / "max_energy_range_uj")
-        self.read()
-
-    def read(self) -> float:
-        """Joules since the counter last wrapped."""
-        return _microjoules(self._zone / "energy_uj")
-
-
-class Found(NamedTuple):
-    """Counters of this machine, and if there are none, why."""
-
-    counters: tuple[Counter, ...]
-    reason: str | None
-
-
-def find(root: pathlib.Path = POWERCAP) -> Found:
-    """The counters that together cover what this process computes on.
-
-    Args:
-      root: the powercap folder.
-
-    Returns:
-      Packages and memory of all processors; none, with a reason, where one of them is
-      missing or unreadable or the work is done on an accelerator, because part of an
-      energy is not an energy.
-    """
-    backend = jax.default_backend()
-    if backend != "cpu":
-        return Found((), f"the energy of the {backend} is not read yet")
-    zones = sorted(root.glob("intel-rapl:*")) if root.is_dir() else []
-    if not zones:
-        return Found((), f"no RAPL zones in {root}")
-    try:
-        names = {zone: _text(zone / "name") for zone in zones}
-        counters = tuple(
-            Rapl(zone)
-            for zone, name in names.items()
-            if name.startswith("package") or name == "dram"
-        )
-    except CounterError as error:
-        return Found((), str(error))
-    if not counters:
-        return Found((), f"{root} lists no package, only {sorted(names.values())}")
-    return Found(counters, None)
 
 
 class Meter:
     """Counts energy from entering to leaving a `with` block.
 
-    A counter that fails meanwhile makes the record unavailable, not the work.
+    A counter that fails meanwhile makes the record unavailable, not the work. A counter
+    counts all that runs on its device, whoever runs it; of two processes on a machine
+    the one that came first has it, and the other's record is unavailable.
 
       with Meter(find()) as meter:
           jax.block_until_ready(work())  # JAX returns before it has computed
@@ -112,26 +34,50 @@ class Meter:
     Args:
       found: the counters to read.
       interval_seconds: between readings; shorter than any counter takes to wrap.
+      idle_seconds: to wait before and after the block, outside of its record, and
+        count what the machine takes doing nothing; 0 does not.
+      assumed: power of what has no counter, where that is to be estimated.
     """
 
     def __init__(
-        self, found: Found, interval_seconds: float = _INTERVAL_SECONDS
+        self,
+        found: Found,
+        interval_seconds: float = _INTERVAL_SECONDS,
+        idle_seconds: float = 0.0,
+        assumed: Assumed | None = None,
     ) -> None:
         self._found = found
         self._interval_seconds = interval_seconds
+        self._idle_seconds = idle_seconds
+        self._assumed = assumed
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._last: dict[str, tuple[float, float]] = {}  # seconds, joules
+        self._last: dict[str, _Reading] = {}
         self._joules: dict[str, float] = {}
-        self._failure: str | None = found.reason
+        self._failure: str | None = None
+        self._held: list[str] = []
+        self._idle_watts: list[float] = []
         self._begin = self._begin_cpu = 0.0
         self._seconds = self._cpu_seconds = 0.0
         self._thread = threading.Thread(target=self._poll, daemon=True)
 
     def __enter__(self) -> "Meter":
+        for counter in self._found.counters:
+            if locks.acquire(counter.device):
+                self._held.append(counter.device)
+            else:
+                self._failure = (
+                    f"another process of this machine counts {counter.name}, and this "
+                    "one's energy is in its record"
+                )
         self._begin, self._begin_cpu = time.perf_counter(), time.process_time()
+        # An accelerator whose context is open takes more than one that sleeps.
+        jax.block_until_ready(jnp.zeros(()))
+        self._read_idle()
+        self._begin, self._begin_cpu = time.perf_counter(), time.process_time()
+        self._last, self._joules = {}, {}
         self._read()
-        if self._found.counters:
+        if self._found.counters and not self._failure:
             self._thread.start()
         return self
 
@@ -140,20 +86,70 @@ class Meter:
         if self._thread.is_alive():
             self._thread.join()
         self._read()
+        if error[0] is None:
+            work = self._joules, self._seconds, self._cpu_seconds
+            self._read_idle()
+            self._joules, self._seconds, self._cpu_seconds = work
+        for device in self._held:
+            locks.release(device)
+
+    @property
+    def available(self) -> bool:
+        """Whether the record will have joules, as far as one knows."""
+        counted = self._found.counters or self._assumed
+        return bool(counted) and not self._failure
 
     def energy(self, flops: int | None = None) -> Energy:
         """The record up to the last reading; `flops` is passed on to it."""
         with self._lock:
-            parts = tuple(Part(name, value) for name, value in self._joules.items())
-            return Energy(
-                joules=None if self._failure else sum(part.joules for part in parts),
-                kind="unavailable" if self._failure else "measured",
-                reason=self._failure,
-                parts=parts,
-                seconds=self._seconds,
-                cpu_seconds=self._cpu_seconds,
-                flops=flops,
-            )
+            return self._energy(flops)
+
+    def now(self) -> Energy:
+        """The record up to this moment."""
+        self._read()
+        return self.energy()
+
+    def _energy(self, flops: int | None) -> Energy:
+        parts = [Part(name, value) for name, value in self._joules.items()]
+        counted = sum(part.joules for part in parts)
+        band, missing = None, self._found.missing
+        if self._assumed and (missing or not self._found.counters):
+            assumed = self._assumed.watts * self._seconds
+            parts.append(Part(_name(self._assumed), assumed, "estimated"))
+            low, high = self._assumed.band_watts
+            band = (counted + low * self._seconds, counted + high * self._seconds)
+            missing = ()
+        failure = self._failure or (None if parts else self._found.reason)
+        joules = None if failure else sum(part.joules for part in parts)
+        idle_watts = dynamic = None
+        if self._idle_watts and joules is not None and not band:
+            idle_watts = sum(self._idle_watts) / len(self._idle_watts)
+            dynamic = joules - idle_watts * self._seconds
+        return Energy(
+            joules=joules,
+            kind=worst(["unavailable"] if failure else [part.kind for part in parts]),
+            reason=failure,
+            parts=tuple(parts),
+            seconds=self._seconds,
+            cpu_seconds=self._cpu_seconds,
+            flops=flops,
+            measured_fraction=counted / joules if joules else None,
+            band_joules=None if failure else band,
+            idle_watts=idle_watts,
+            dynamic_joules=dynamic,
+            missing=missing,
+        )
+
+    def _read_idle(self) -> None:
+        if not (self._idle_seconds and self._found.counters) or self._failure:
+            return
+        self._read()
+        before, begin = sum(self._joules.values()), self._seconds
+        time.sleep(self._idle_seconds)
+        self._read()
+        if not self._failure:
+            grown = sum(self._joules.values()) - before
+            self._idle_watts.append(grown / (self._seconds - begin))
 
     def _poll(self) -> None:
         while not self._stopping.wait(self._interval_seconds):
@@ -172,34 +168,36 @@ class Meter:
 
     def _add(self, readings: Sequence[tuple[Counter, float]]) -> None:
         for counter, now in readings:
-            seconds, before = self._last.get(counter.name, (self._seconds, now))
-            grown = now - before
+            last = self._last.get(counter.name, _Reading(self._seconds, now))
+            grown = now - last.joules
             if grown < 0:  # wrapped around
                 grown += counter.range_joules
-            if grown > _MAX_WATTS * (1 + self._seconds - seconds):
+            if grown > _MAX_WATTS * (1 + self._seconds - last.seconds):
                 raise CounterError(
-                    f"{counter.name} went from {before:.0f} J to {now:.0f} J, which "
-                    "no wrap explains"
+                    f"{counter.name} went from {last.joules:.0f} J to {now:.0f} J, "
+                    "which no wrap explains"
                 )
             self._joules[counter.name] = self._joules.get(counter.name, 0.0) + grown
-            self._last[counter.name] = (self._seconds, now)
+            self._last[counter.name] = _Reading(self._seconds, now)
 
 
-def _text(path: pathlib.Path) -> str:
-    try:
-        return path.read_text().strip()
-    except PermissionError as error:
-        raise CounterError(
-            f"{path} may be read by root only; `sudo chmod -R a+r {path.parent}` "
-            "allows it until the next start of the machine"
-        ) from error
-    except OSError as error:
-        raise CounterError(f"{path} cannot be read: {error.strerror}") from error
+class _Reading(NamedTuple):
+    seconds: float
+    joules: float
 
 
-def _microjoules(path: pathlib.Path) -> float:
-    text = _text(path)
-    try:
-        return int(text) / 1e6
-    except ValueError as error:
-        raise CounterError(f"{path} holds {text!r}, not a number") from error
+def measure(
+    found: Found, work: Callable[..., Any], *arguments: Any
+) -> tuple[Any, Energy]:
+    """The outputs of `work(*arguments)` and the energy until they are computed.
+
+    It waits for the outputs themselves: `jax.effects_barrier` does not wait for a
+    jitted call.
+    """
+    with Meter(found) as meter:
+        outputs = jax.block_until_ready(work(*arguments))
+    return outputs, meter.energy()
+
+
+def _name(assumed: Assumed) -> str:
+    return f"assumed {assumed.utilisation:.0%} of {assumed.tdp_watts:g} W"

@@ -8,7 +8,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
-from dnc_jax.search.space import MLPSpace
+from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Strategy
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
@@ -18,7 +18,7 @@ __all__ = ["Callback", "SearchResult", "Winner", "retrain", "search"]
 
 
 def search(
-    space: MLPSpace,
+    space: Space,
     data: Dataset,
     objective: Objective,
     strategy: Strategy,

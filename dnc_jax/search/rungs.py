@@ -7,7 +7,7 @@ import jax
 
 from dnc_jax.footprint import complexity, training_flops
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.space import MLPSpace
+from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.units import Units
@@ -40,7 +40,7 @@ class Rungs:
 
     def __init__(
         self,
-        space: MLPSpace,
+        space: Space,
         data: Dataset,
         objective: Objective,
         *,
@@ -55,7 +55,8 @@ class Rungs:
         self.programs = population.Programs(data, order_key)
         self._objective, self._largest = objective, complexity(space.largest())
         self._rows = (len(data.train.y), len(data.validation.y))
-        self._resolution, self._epochs = data.resolution, epochs
+        self._resolution = data.resolution
+        self._epochs = epochs
         self._store, self._units = store, Units(folder)
         self._known = (
             {(t.candidate_id, t.rung): t for t in store.trials()} if store else {}

@@ -10,7 +10,7 @@ from dnc_jax.footprint import complexity, training_flops
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import keys
-from dnc_jax.search.space import MLPSpace
+from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
 from dnc_jax.training import trainer
 from dnc_jax.training.checkpoints import Network
@@ -19,7 +19,7 @@ from dnc_jax.training.data import Dataset, Split
 
 def retrain(
     result: SearchResult,
-    space: MLPSpace,
+    space: Space,
     data: Dataset,
     objective: Objective,
     *,

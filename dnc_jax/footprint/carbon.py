@@ -1,0 +1,242 @@
+"""Greenhouse gases of electricity: energy times PUE times the grid's intensity.
+
+Each of the two factors carries its value, year and source. The result is `estimated`
+at best: a year's average of a country is not the current of this hour. Nothing here
+asks the network; the table of intensities is part of the package and can be overridden.
+"""
+
+import math
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import tables
+
+JOULES_PER_KWH = 3.6e6
+GRAMS_PER_POUND = 453.59237
+
+
+class Factor(NamedTuple):
+    """A number that a result was multiplied by, and where it comes from."""
+
+    value: float
+    year: int | None
+    source: str
+
+    def __str__(self) -> str:
+        year = f", {self.year}" if self.year else ""
+        return f"{self.value:g} ({self.source}{year})"
+
+
+# Power usage effectiveness: the whole data centre's energy over its computers'.
+PUES = {
+    "none": Factor(1.0, None, "none assumed: the computer alone"),
+    "uptime": Factor(1.56, 2024, "average of Uptime Institute's survey"),
+    "strubell": Factor(1.58, 2018, "average in Strubell et al. 2019"),
+}
+
+
+class Region(NamedTuple):
+    """A country or US state and what a kWh emits there.
+
+    Attributes:
+      code: ISO 3166, "FR" or "US-CA".
+      alpha3: of a country, "FRA".
+      name: in English.
+      intensity: grams of CO2e for each kWh.
+    """
+
+    code: str
+    alpha3: str
+    name: str
+    intensity: Factor
+
+
+class Emissions(NamedTuple):
+    """Greenhouse gases of an amount of energy.
+
+    Attributes:
+      grams_co2e: None where the energy is unavailable.
+      kind: never "measured".
+      pue, intensity: the factors.
+    """
+
+    grams_co2e: float | None
+    kind: Literal["estimated", "unavailable"]
+    pue: Factor
+    intensity: Factor
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that `json.dumps` takes."""
+        factors = {"pue": self.pue._asdict(), "intensity": self.intensity._asdict()}
+        return {**self._asdict(), **factors}
+
+
+@cache
+def regions() -> tuple[Region, ...]:
+    """All regions of the table."""
+    return tuple(
+        Region(
+            row["code"],
+            row["alpha3"],
+            row["name"],
+            Factor(float(row["grams_per_kwh"]), int(row["year"]), row["source"]),
+        )
+        for row in tables.read("intensity.csv")
+    )
+
+
+def region(name: str) -> Region:
+    """The region with this code or name.
+
+    >>> region("fr").name, region("California").code
+    ('France', 'US-CA')
+
+    Raises:
+      InputError: there is none, or several; it offers the nearest.
+    """
+    rows = regions()
+    entries = [((r.code, r.alpha3, r.name), i) for i, r in enumerate(rows)]
+    return rows[tables.pick("region", name, entries)]
+
+
+def given_intensity(grams_per_kwh: float) -> Factor:
+    """An intensity that the user knows better than the table.
+
+    Raises:
+      InputError: it is negative or not finite.
+    """
+    return Factor(_checked("intensity", grams_per_kwh), None, "given by the user")
+
+
+def given_pue(value: float) -> Factor:
+    """A PUE that the user knows.
+
+    Raises:
+      InputError: it is below 1: the computer is part of its data centre.
+    """
+    if not 1 <= value < math.inf:
+        raise InputError(f"a PUE is at least 1, got {value:g}")
+    return Factor(value, None, "given by the user")
+
+
+def emissions(joules: float | None, pue: Factor, intensity: Factor) -> Emissions:
+    """Greenhouse gases of `joules` at the computer; unavailable for None."""
+    if joules is None:
+        return Emissions(None, "unavailable", pue, intensity)
+    kwh = _checked("joules", joules) / JOULES_PER_KWH
+    grams = kwh * pue.value * intensity.value
+    return Emissions(grams, "estimated", pue, intensity)
+
+
+class Cost(NamedTuple):
+    """What a published formula gives."""
+
+    kwh: float
+    grams_co2e: float
+
+
+def ml_co2_impact(
+    hours: float, watts: float, grams_per_kwh: float, offset: float = 0.0
+) -> Cost:
+    """The ML CO2 Impact calculator: TDP times hours, without PUE.
+
+    Args:
+      hours: of all devices together.
+      watts: TDP of a device.
+      grams_per_kwh: of the provider's region.
+      offset: fraction that the provider offsets, subtracted.
+
+    Raises:
+      InputError: a negative or infinite number, or an offset above 1.
+
+    Reference: A. Lacoste et al., "Quantifying the Carbon Emissions of Machine
+    Learning" (2019).
+    """
+    if not 0 <= offset <= 1:
+        raise InputError(f"offset must lie in [0, 1], got {offset:g}")
+    kwh = _checked("watts", watts) * _checked("hours", hours) / 1000
+    return Cost(kwh, kwh * _checked("intensity", grams_per_kwh) * (1 - offset))
+
+
+def strubell(
+    hours: float, gpu_watts: float, gpus: int, cpu_watts: float, ram_watts: float
+) -> Cost:
+    """The formula of Strubell et al., a historical mode: PUE 1.58, 0.954 lb/kWh.
+
+    The paper itself was not at hand; these constants give back, to the digit, the
+    CO2e that its table 3 has for the powers and hours that stand beside it.
+
+    Raises:
+      InputError: a negative or infinite number.
+
+    Reference: E. Strubell et al., "Energy and Policy Considerations for Deep Learning
+    in NLP" (2019).
+    """
+    watts = (
+        _checked("cpu_watts", cpu_watts)
+        + _checked("ram_watts", ram_watts)
+        + _checked("gpus", gpus) * _checked("gpu_watts", gpu_watts)
+    )
+    kwh = PUES["strubell"].value * _checked("hours", hours) * watts / 1000
+    return Cost(kwh, 0.954 * kwh * GRAMS_PER_POUND)
+
+
+def green_algorithms(
+    hours: float,
+    cores: int,
+    watts_per_core: float,
+    usage: float,
+    memory_gb: float,
+    pue: float,
+    grams_per_kwh: float,
+) -> Cost:
+    """The Green Algorithms calculator: cores by their usage, memory by its size.
+
+    Raises:
+      InputError: a negative or infinite number, or a usage above 1.
+
+    Reference: L. Lannelongue et al., "Green Algorithms: Quantifying the Carbon
+    Footprint of Computation" (2021).
+    """
+    if not 0 <= usage <= 1:
+        raise InputError(f"usage must lie in [0, 1], got {usage:g}")
+    watts = _checked("cores", cores) * usage * _checked(
+        "watts_per_core", watts_per_core
+    ) + 0.3725 * _checked("memory_gb", memory_gb)
+    kwh = _checked("hours", hours) * watts * given_pue(pue).value / 1000
+    return Cost(kwh, kwh * _checked("intensity", grams_per_kwh))
+
+
+class Equivalent(NamedTuple):
+    """Something familiar that emits so much."""
+
+    name: str
+    pounds_co2e: float
+
+
+# Table 1 of Strubell et al. (2019).
+EQUIVALENTS = (
+    Equivalent("flights New York - San Francisco, one passenger", 1984),
+    Equivalent("years of an average human life", 11023),
+    Equivalent("years of an average American life", 36156),
+    Equivalent("cars with their fuel, a lifetime each", 126_000),
+    Equivalent("trainings of an NLP pipeline", 39),
+    Equivalent("trainings of an NLP pipeline, tuned and experimented with", 78_468),
+    Equivalent("trainings of a big Transformer", 192),
+    Equivalent("trainings of a big Transformer, with architecture search", 626_155),
+)
+
+
+def equivalents(grams_co2e: float) -> list[tuple[str, float]]:
+    """How many of each familiar thing emit as much."""
+    return [
+        (thing.name, grams_co2e / (thing.pounds_co2e * GRAMS_PER_POUND))
+        for thing in EQUIVALENTS
+    ]
+
+
+def _checked(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name} must be a finite number >= 0, got {value:g}")
+    return value
