@@ -5,8 +5,7 @@
       --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
 
 The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
-that was interrupted goes on after its last finished rung; a finished one is shown
-again.
+that was interrupted goes on where it stopped; a finished one is shown again.
 """
 
 import json
@@ -76,6 +75,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 epochs=config.train.epochs,
                 refit=config.train.refit,
+                folder=workdir,
                 callback=progress,
             )
     checkpoints.save(workdir / "best", winner.network)
@@ -150,5 +150,5 @@ if __name__ == "__main__":
     launch.run(
         main,
         default_config="digits",
-        on_interrupt="the same command goes on after the last finished rung",
+        on_interrupt="what was trained is kept; the same command goes on from there",
     )

@@ -132,9 +132,13 @@ class Rungs:
             members: Sequence[int], outcomes: Sequence[population.Outcome]
         ) -> None:
             for i, outcome in zip(members, outcomes, strict=True):
-                trials[i] = self._trial(evaluations[i], outcome, jobs[i].start > 0)
+                e = evaluations[i]
+                known = self._known.get((e.candidate_id, e.rung))
+                if not known or outcome.epochs:
+                    known = self._trial(e, outcome, jobs[i].start > 0)
+                trials[i] = known
                 if outcome.snapshot:
-                    snapshots[evaluations[i].candidate_id] = outcome.snapshot
+                    snapshots[e.candidate_id] = outcome.snapshot
             if self._store:
                 self._store.add(trials[i] for i in members)
 
