@@ -20,7 +20,7 @@ from rich.console import Console
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import plots, terminal
-from dnc_jax.search import MLPSpace, Objective, Store, Trial
+from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.units import Units
@@ -40,7 +40,10 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
     data = launch.load_data(config)
     rows = len(data.train.y)
-    space = MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
+    constraints = Constraints(**config.constraints)
+    space = constraints.limited(
+        MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
+    )
     strategy = halving(space, **config.search)
     out.print(f"{data}; results go to {workdir}", markup=False)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 store=store,
                 folder=workdir,
+                constraints=constraints,
+                read_joules=meter.joules if meter.available else None,
                 max_seconds=config.budget.seconds or math.inf,
                 callback=progress,
             )

@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS trials (
   score REAL,
   seconds REAL NOT NULL,
   status TEXT NOT NULL,
+  epoch_seconds REAL,
+  epoch_joules REAL,
   PRIMARY KEY (candidate_id, rung)
 );
 """
@@ -46,7 +48,9 @@ class Trial:
       complexity: of the true network.
       score: lower is better; infinite if the network never had a finite loss.
       seconds: this candidate's share of the rung's training time.
-      status: `done` or `diverged`.
+      status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
+      epoch_seconds, epoch_joules: of training this network by itself, where the search
+        asks for them.
     """
 
     candidate_id: int
@@ -59,6 +63,8 @@ class Trial:
     score: float
     seconds: float
     status: str
+    epoch_seconds: float | None = None
+    epoch_joules: float | None = None
 
     @property
     def best_val_accuracy(self) -> float:
@@ -67,7 +73,7 @@ class Trial:
 
 
 def ranking(trials: Iterable[Trial]) -> list[Trial]:
-    """The best trial of each candidate, best first; diverged ones are left out."""
+    """The best trial of each candidate, best first; those not `done` are left out."""
     best: dict[int, Trial] = {}
     for trial in trials:
         if trial.status == "done":
@@ -144,10 +150,12 @@ class Store:
                 t.score if math.isfinite(t.score) else None,
                 t.seconds,
                 t.status,
+                t.epoch_seconds,
+                t.epoch_joules,
             )
             for t in trials
         ]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 11)})"
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 13)})"
         with (
             _clear(
                 f"cannot write to {self._path}",
@@ -223,6 +231,8 @@ def _trials(db: sqlite3.Connection) -> list[Trial]:
             score=math.inf if row[8] is None else row[8],
             seconds=row[9],
             status=row[10],
+            epoch_seconds=row[11],
+            epoch_joules=row[12],
         )
         for row in rows
     ]
