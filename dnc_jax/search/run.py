@@ -3,6 +3,7 @@
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 
 from dnc_jax.errors import InputError
 from dnc_jax.search.objective import Objective
@@ -26,6 +27,7 @@ def search(
     seed: int,
     store: Store | None = None,
     folder: pathlib.Path | None = None,
+    prior: Sequence[Trial] = (),
     max_seconds: float = math.inf,
     callback: Callback | None = None,
 ) -> SearchResult:
@@ -45,6 +47,9 @@ def search(
       seed: of everything random.
       store: receives trials as soon as networks that train together end a rung.
       folder: of the store; networks under way are kept there.
+      prior: trials of another search over the same data and validation rows. A
+        candidate that it has trained as long, by the same schedule, is scored anew and
+        not trained again.
       max_seconds: the search ends after this time with the best so far.
       callback: told of progress.
 
@@ -68,6 +73,7 @@ def search(
         epochs=strategy.epochs,
         store=store,
         folder=folder,
+        prior=prior,
         on_epoch=callback.on_epoch,
         should_stop=out_of_time,
     )

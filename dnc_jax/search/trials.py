@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS trials (
   score REAL,
   seconds REAL NOT NULL,
   status TEXT NOT NULL,
+  schedule_epochs INTEGER NOT NULL,
   PRIMARY KEY (candidate_id, rung)
 );
 """
@@ -47,6 +48,7 @@ class Trial:
       score: lower is better; infinite if the network never had a finite loss.
       seconds: this candidate's share of the rung's training time.
       status: `done` or `diverged`.
+      schedule_epochs: what the learning-rate schedule was spread over.
     """
 
     candidate_id: int
@@ -59,6 +61,7 @@ class Trial:
     score: float
     seconds: float
     status: str
+    schedule_epochs: int = 0
 
     @property
     def best_val_accuracy(self) -> float:
@@ -144,10 +147,11 @@ class Store:
                 t.score if math.isfinite(t.score) else None,
                 t.seconds,
                 t.status,
+                t.schedule_epochs,
             )
             for t in trials
         ]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 11)})"
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 12)})"
         with (
             _clear(
                 f"cannot write to {self._path}",
@@ -223,6 +227,7 @@ def _trials(db: sqlite3.Connection) -> list[Trial]:
             score=math.inf if row[8] is None else row[8],
             seconds=row[9],
             status=row[10],
+            schedule_epochs=row[11],
         )
         for row in rows
     ]
