@@ -306,6 +306,10 @@ def test_dense_and_back():
         (lambda: sparse.from_dense(np.eye(4), (2, 2)), "present in part"),
         (lambda: sparse.scatter([]), "got none"),
         (
+            lambda: sparse.edge_count("clash_free", 4, 4, density=0.5, block=(2, 2)),
+            "'clash_free' joins single nodes",
+        ),
+        (
             lambda: sparse.edge_count("ring", 4, 4, density=0.5),
             "'ring'; known: structured, balanced, random",
         ),

@@ -12,7 +12,7 @@ from dnc_jax.networks import CNN, MLP, Sparsity, presets
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real, tuples
 from dnc_jax.search.space import Candidate, Space, Values
-from dnc_jax.sparse import edge_count, families
+from dnc_jax.sparse import FAMILIES, edge_count
 from dnc_jax.training import Hyperparameters
 
 _WIDEST_BLOCK = 64  # outputs that share inputs: beyond that nothing gets faster
@@ -33,7 +33,8 @@ def fitting(family: str, density: float, n_in: int, n_out: int) -> Sparsity | No
     if density == 1:
         return None
     best: tuple[float, Sparsity | None] = (math.inf, None)
-    for side in range(min(n_out, _WIDEST_BLOCK), 0, -1):
+    widest = min(n_out, _WIDEST_BLOCK) if FAMILIES[family].blocks else 1
+    for side in range(widest, 0, -1):
         if n_out % side or (side > 1 and density * (n_out // side) < 1):
             continue
         block = (1, side)
@@ -61,7 +62,7 @@ class NetworkSpace(Space):
       any_batch_size: every whole number from the least to the largest of them instead.
       densities: choices for every junction but a CNN's first; 1 is dense. What a
         junction cannot have becomes what it can, in blocks that run fast.
-      family: of the sparse patterns, "balanced", "structured" or "random".
+      family: of the sparse patterns, one of `sparse.FAMILIES`.
     """
 
     learning_rate: tuple[float, ...] = (1e-5, 1e-1)
@@ -102,10 +103,9 @@ class NetworkSpace(Space):
             raise InputError(
                 f"space.densities must lie in (0, 1], got {self.densities}"
             )
-        if self.family not in families.FAMILIES:
+        if self.family not in FAMILIES:
             raise InputError(
-                f"space.family: unknown {self.family!r}; known: "
-                f"{', '.join(families.FAMILIES)}"
+                f"space.family: unknown {self.family!r}; known: {', '.join(FAMILIES)}"
             )
 
     def limited_to(self, rows: int) -> Space:

@@ -19,12 +19,14 @@ class Family(NamedTuple):
 
     Attributes:
       draw: `draw(key, n_in, n_out, density=, block=) -> Pattern`; consumes the key.
-      blocks: `blocks(n_in, n_out, density, block, nearest)`: edges between blocks,
+      count: `count(n_in, n_out, density, block, nearest)`: edges between blocks,
         known without drawing.
+      blocks: whether edges may join blocks of nodes.
     """
 
     draw: Callable[..., Pattern]
-    blocks: Callable[..., int]
+    count: Callable[..., int]
+    blocks: bool = True
 
 
 def _clash_free(
@@ -35,7 +37,6 @@ def _clash_free(
     The number of memories is the divisor of n_in nearest to its root: the most patterns
     lie between few memories and few rows.
     """
-    _refuse_block(block)
     memories = min(
         (z for z in range(1, n_in + 1) if n_in % z == 0),
         key=lambda z: abs(math.log(z * z / n_in)),
@@ -45,26 +46,11 @@ def _clash_free(
     )
 
 
-def _clash_free_blocks(
-    n_in: int, n_out: int, density: float, block: tuple[int, int], nearest: bool
-) -> int:
-    _refuse_block(block)
-    return families.structured_blocks(n_in, n_out, density, block, nearest)
-
-
-def _refuse_block(block: tuple[int, int]) -> None:
-    if block != (1, 1):
-        raise InputError(
-            f"a clash-free pattern joins single nodes, got blocks of {block}; use "
-            "family 'structured'"
-        )
-
-
 FAMILIES = {
     "structured": Family(families.structured, families.structured_blocks),
     "balanced": Family(families.balanced, families.balanced_blocks),
     "random": Family(families.random, families.random_blocks),
-    "clash_free": Family(_clash_free, _clash_free_blocks),
+    "clash_free": Family(_clash_free, families.structured_blocks, blocks=False),
 }
 
 
@@ -82,7 +68,8 @@ def draw(
     Raises:
       InputError: an unknown family, or as that family.
     """
-    return _known(family).draw(key, n_in, n_out, density=density, block=block)
+    known = _known(family, block)
+    return known.draw(key, n_in, n_out, density=density, block=block)
 
 
 def edge_count(
@@ -102,11 +89,16 @@ def edge_count(
     Raises:
       InputError: an unknown family, or as that family.
     """
-    blocks = _known(family).blocks(n_in, n_out, density, block, nearest)
-    return blocks * math.prod(block)
+    known = _known(family, block)
+    return known.count(n_in, n_out, density, block, nearest) * math.prod(block)
 
 
-def _known(name: str) -> Family:
+def _known(name: str, block: tuple[int, int]) -> Family:
     if name not in FAMILIES:
         raise InputError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
+    if block != (1, 1) and not FAMILIES[name].blocks:
+        raise InputError(
+            f"family {name!r} joins single nodes, got blocks of {block}; use "
+            "family 'structured'"
+        )
     return FAMILIES[name]
