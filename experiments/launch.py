@@ -1,5 +1,6 @@
 """What every launch file shares: flags, and errors in one line."""
 
+import json
 import pathlib
 import signal
 import sys
@@ -95,6 +96,21 @@ def load_data(config: Config) -> Dataset:
     return data.load(
         fields.pop("name"), data_dir=fields.pop("dir"), seed=config.seed, **fields
     )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        content = error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged ({content}); remove it to make it anew")
+    return content
 
 
 def _field(error: Exception) -> str:

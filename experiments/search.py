@@ -5,7 +5,9 @@
       --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
 
 The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
-that was interrupted goes on where it stopped; a finished one is shown again.
+that was interrupted goes on where it stopped; a finished one is shown again. With
+--fork=DIR trials of the search in DIR are taken over where this one asks for the same:
+another objective, a wider space or more candidates without training all of it again.
 """
 
 import json
@@ -15,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from absl import flags
 from rich.console import Console
 
 from dnc_jax.errors import InputError
@@ -23,9 +26,16 @@ from dnc_jax.report import plots, terminal
 from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
+from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
 from experiments import launch
+
+FORK = flags.DEFINE_string(
+    "fork",
+    None,
+    "Work folder of another search over the same data, whose trials are not repeated.",
+)
 
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
@@ -46,12 +56,16 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     )
     strategy = halving(space, **config.search)
     out.print(f"{data}; results go to {workdir}", markup=False)
+    recorded, prior = config.to_dict(), []
+    if FORK.value:
+        recorded["fork"] = FORK.value
+        prior = prior_trials(pathlib.Path(FORK.value), config)
     workdir.mkdir(parents=True, exist_ok=True)
-    with Store(workdir / "trials.sqlite", config.to_dict()) as store:
+    with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
         if summary_path.exists():
             out.print(f"{workdir} holds this search, finished:", markup=False)
-            show(out, json.loads(summary_path.read_text()), store.trials(), workdir)
+            show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
         with (
             Meter(find()) as meter,
@@ -67,6 +81,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 store=store,
                 folder=workdir,
+                prior=prior,
                 constraints=constraints,
                 read_joules=meter.joules if meter.available else None,
                 max_seconds=config.budget.seconds or math.inf,
@@ -83,21 +98,39 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 folder=workdir,
                 callback=progress,
             )
-    checkpoints.save(workdir / "best", winner.network)
-    plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
-    summary = summarise(
-        config,
-        data.metric,
-        result,
-        winner,
-        meter.energy(result.flops + winner.flops),
-        time.perf_counter() - begin,
-    )
-    partial = workdir / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.rename(summary_path)
-    Units(workdir).remove()
-    show(out, summary, result.trials, workdir)
+        checkpoints.save(workdir / "best", winner.network)
+        plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
+        summary = summarise(
+            config,
+            data.metric,
+            result,
+            winner,
+            meter.energy(result.flops + winner.flops),
+            time.perf_counter() - begin,
+        )
+        partial = workdir / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.rename(summary_path)
+        Units(workdir).remove()
+        show(out, summary, result.trials, workdir)
+
+
+def prior_trials(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
+    """Trials of the search in `folder`, which saw the same rows.
+
+    Raises:
+      InputError: there is no search, or of other data or another seed, which chooses
+        the validation rows.
+    """
+    stored, trials = read(folder / "trials.sqlite")
+    wanted = json.loads(json.dumps(config.to_dict()))
+    for name in ("data", "seed"):
+        if stored.get(name) != wanted[name]:
+            raise InputError(
+                f"--fork={folder}: its {name} is {stored.get(name)}, this search's is "
+                f"{wanted[name]}; trials of other rows say nothing about these"
+            )
+    return trials
 
 
 def summarise(

@@ -3,7 +3,7 @@
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dnc_jax.errors import InputError
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
@@ -29,6 +29,7 @@ def search(
     seed: int,
     store: Store | None = None,
     folder: pathlib.Path | None = None,
+    prior: Sequence[Trial] = (),
     constraints: Constraints = NO_CONSTRAINTS,
     max_seconds: float = math.inf,
     read_joules: Callable[[], float] | None = None,
@@ -50,6 +51,9 @@ def search(
       seed: of everything random.
       store: receives trials as soon as networks that train together end a rung.
       folder: of the store; networks under way are kept there.
+      prior: trials of another search over the same data and validation rows. A
+        candidate that it has trained as long, by the same schedule, is scored anew and
+        not trained again.
       constraints: those that are measured; `constraints.limited(space)` sees to the
         others.
       max_seconds: the search ends after this time with the best so far.
@@ -70,12 +74,21 @@ def search(
 
     strategy_key, candidate_key, _ = keys(seed)
     rungs = Rungs(
-        Scorer(space, data, objective, constraints, candidate_key, read_joules),
+        Scorer(
+            space,
+            data,
+            objective,
+            constraints,
+            candidate_key,
+            strategy.epochs,
+            read_joules,
+        ),
         data,
         seed=seed,
         epochs=strategy.epochs,
         store=store,
         folder=folder,
+        prior=prior,
         on_epoch=callback.on_epoch,
         should_stop=out_of_time,
     )
