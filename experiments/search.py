@@ -24,6 +24,7 @@ from dnc_jax.report import plots, terminal
 from dnc_jax.search import MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
+from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
 from experiments import launch
 
@@ -90,7 +91,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     partial = workdir / "summary.json.partial"
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.rename(summary_path)
-    checkpoints.remove_snapshots(workdir)
+    Units(workdir).remove()
     show(out, summary, result.trials, workdir)
 
 

@@ -9,7 +9,6 @@ import dnc_jax
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.training import Hyperparameters, checkpoints
-from dnc_jax.training.population import Snapshot
 
 
 def network(hidden=(5, 4)):
@@ -69,33 +68,6 @@ def test_a_damaged_network_is_refused_with_its_path(tmp_path, damage):
     damage(tmp_path / "best")
     with pytest.raises(InputError, match=r"no readable network in .*best"):
         dnc_jax.load(tmp_path / "best")
-
-
-def snapshot(seed, hidden):
-    params = mlp.init(jax.random.key(seed), MLP(6, hidden, 3))
-    params = jax.tree.map(np.asarray, params)
-    return Snapshot(params, params, params, 7)
-
-
-def test_snapshots_survive_the_disk_and_old_ones_go(tmp_path):
-    saved = {3: snapshot(0, (5, 4)), 11: snapshot(1, ())}
-    for finished in (1, 2, 3):
-        checkpoints.save_snapshots(tmp_path, finished, saved)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["rung-2.npz", "rung-3.npz"]
-    loaded = checkpoints.load_snapshots(tmp_path, 3)
-    assert loaded.keys() == saved.keys()
-    for number, one in saved.items():
-        assert loaded[number].step == 7
-        jax.tree.map(np.testing.assert_array_equal, loaded[number].params, one.params)
-    checkpoints.remove_snapshots(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("content", [b"", b"torn", b"PK\x03\x04torn"])
-def test_a_torn_rung_file_counts_as_missing(tmp_path, content):
-    (tmp_path / "rung-1.npz").write_bytes(content)
-    assert checkpoints.load_snapshots(tmp_path, 1) == {}
-    assert checkpoints.load_snapshots(tmp_path, 2) == {}
 
 
 def sparse_network(density, seed=0):

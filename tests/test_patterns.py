@@ -83,14 +83,19 @@ def test_300_draws_have_no_duplicate_edge_and_exact_degrees(name):
     assert len(seen) > 1, "every key draws the same pattern"
 
 
-@pytest.mark.parametrize("family", ["structured", "balanced", "random"])
+@pytest.mark.parametrize("family", sparse.FAMILIES)
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 1))
 @settings(deadline=None, max_examples=25)
 def test_edges_are_counted_without_drawing(family, rows, columns, density):
     nodes, block = (2 * rows, 3 * columns), (2, 3)
-    how = {} if family == "random" else {"nearest": True}
-    drawn = getattr(sparse, family)(KEY, *nodes, density=density, block=block, **how)
-    counted = sparse.edge_count(family, *nodes, density=density, block=block, **how)
+    if family == "clash_free":
+        block = (1, 1)
+    counted = sparse.edge_count(
+        family, *nodes, density=density, block=block, nearest=True
+    )
+    if family != "random":  # of which every density is possible
+        density = counted / (nodes[0] * nodes[1])
+    drawn = sparse.draw(KEY, family, *nodes, density=density, block=block)
     assert drawn.edges == counted
     if family == "balanced":
         fan_in, fan_out = drawn.describe()[5:7]
@@ -300,6 +305,10 @@ def test_dense_and_back():
         (lambda: sparse.from_dense(np.ones(3)), r"shape \(3,\)"),
         (lambda: sparse.from_dense(np.eye(4), (2, 2)), "present in part"),
         (lambda: sparse.scatter([]), "got none"),
+        (
+            lambda: sparse.edge_count("clash_free", 4, 4, density=0.5, block=(2, 2)),
+            "'clash_free' joins single nodes",
+        ),
         (
             lambda: sparse.edge_count("ring", 4, 4, density=0.5),
             "'ring'; known: structured, balanced, random",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc_jax import InputError
-from dnc_jax.footprint import Complexity, complexity
+from dnc_jax.footprint import Complexity
 from dnc_jax.networks import MLP
 from dnc_jax.search import Candidate, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import Callback, retrain, search
@@ -35,64 +35,6 @@ def trial(number, rung=0, accuracy=0.5, parameters=100, score=None, status="done
         seconds=0.25,
         status=status,
     )
-
-
-# Space
-
-
-@given(st.integers(0, 1000))
-def test_every_candidate_is_inside_the_space_and_survives_json(seed):
-    space = MLPSpace(6, 4)
-    for candidate in space.sample(jax.random.key(seed), 5):
-        network, training = candidate.architecture, candidate.hyperparameters
-        assert 0 <= len(network.hidden) <= 3
-        assert all(20 <= width <= 400 for width in network.hidden)
-        assert 0 <= network.dropout <= 0.5
-        assert 1e-5 <= training.learning_rate <= 1e-1
-        assert training.weight_decay == 0 or 1e-5 <= training.weight_decay <= 1e-3
-        assert training.batch_size in space.batch_sizes
-        again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
-        assert again == candidate
-
-
-def test_samples_depend_on_the_key_alone():
-    one, two = (SPACE.sample(jax.random.key(3), 20) for _ in range(2))
-    assert one == two != SPACE.sample(jax.random.key(4), 20)
-
-
-def test_the_largest_network_of_the_papers_space_has_the_papers_size():
-    space = MLPSpace(784, 10, depth=(0, 2))
-    assert complexity(space.largest()).parameters == 478_410
-
-
-def test_no_network_of_the_space_is_larger_than_the_largest():
-    space = MLPSpace(50, 40, depth=(0, 3), width=(1, 3))
-    limit = complexity(space.largest()).parameters
-    candidates = space.sample(jax.random.key(0), 200)
-    assert max(complexity(c.architecture).parameters for c in candidates) <= limit
-
-
-def test_batches_are_cut_to_the_training_rows():
-    space = MLPSpace(6, 4, batch_sizes=(32, 128, 512)).limited_to(100)
-    assert space.batch_sizes == (32, 100)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"width": (30, 20)}, "space.width: lower 30 > upper 20"),
-        ({"depth": (-1, 2)}, "space.depth must be >= 0, got -1"),
-        ({"learning_rate": (0.0, 1.0)}, "space.learning_rate must be >="),
-        ({"dropout": (0.0, 1.0)}, "space.dropout must be < 1"),
-        ({"activations": ("relu", "elu")}, "unknown 'elu'; known: relu"),
-        ({"activations": ()}, "must not be"),
-        ({"batch_sizes": (0,)}, "space.batch_sizes must be >= 1"),
-        ({"width": (20,)}, "must be .lower, upper."),
-    ],
-)
-def test_an_impossible_range_is_refused_by_name(fields, message):
-    with pytest.raises(InputError, match=message):
-        MLPSpace(6, 4, **fields)
 
 
 # Objective

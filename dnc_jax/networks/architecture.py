@@ -5,9 +5,9 @@ import math
 from itertools import pairwise
 from typing import Any
 
+from dnc_jax import sparse
 from dnc_jax.errors import InputError
 from dnc_jax.networks.activations import ACTIVATIONS
-from dnc_jax.sparse import families
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Sparsity:
     Attributes:
       density: kept fraction of the edges, one that the family allows.
       block: `(b_in, b_out)`, the nodes that an edge of the pattern joins.
-      family: "structured", "balanced" or "random"; see `dnc_jax.sparse`.
+      family: one of `sparse.FAMILIES`.
     """
 
     density: float
@@ -30,7 +30,7 @@ class Sparsity:
         Raises:
           InputError: the family does not allow this density for this junction.
         """
-        return families.edge_count(
+        return sparse.edge_count(
             self.family, n_in, n_out, density=self.density, block=self.block
         )
 

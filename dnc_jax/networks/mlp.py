@@ -9,7 +9,6 @@ from dnc_jax.errors import InputError
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import MLP
 from dnc_jax.networks.dropout import dropout, fold_in
-from dnc_jax.sparse import families
 from dnc_jax.typing import Array, Key, Params, Scalar
 
 _DRAW = 2**16
@@ -58,8 +57,13 @@ def patterns(key: Key, architecture: MLP) -> Patterns:
     keys = jax.random.split(key, len(architecture.junctions))
     return tuple(
         sparsity
-        and families.FAMILIES[sparsity.family](
-            key, n_in, n_out, density=sparsity.density, block=sparsity.block
+        and sparse.draw(
+            key,
+            sparsity.family,
+            n_in,
+            n_out,
+            density=sparsity.density,
+            block=sparsity.block,
         )
         for key, sparsity, (n_in, n_out) in zip(
             keys, architecture.sparsity, architecture.junctions, strict=False

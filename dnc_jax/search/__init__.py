@@ -4,8 +4,25 @@ The loop itself is `dnc_jax.search.run`; it is not imported here, so that the pa
 below it stay importable on their own.
 """
 
+from dnc_jax.search.constraints import Constraints
+from dnc_jax.search.dimensions import Choice, Integer, Real
+from dnc_jax.search.network_spaces import CNNSpace, MLPSpace, space_from_json
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.space import Candidate, MLPSpace
+from dnc_jax.search.space import Candidate, CustomSpace, Space
 from dnc_jax.search.trials import Store, Trial
 
-__all__ = ["Candidate", "MLPSpace", "Objective", "Store", "Trial"]
+__all__ = [
+    "CNNSpace",
+    "Candidate",
+    "Choice",
+    "Constraints",
+    "CustomSpace",
+    "Integer",
+    "MLPSpace",
+    "Objective",
+    "Real",
+    "Space",
+    "Store",
+    "Trial",
+    "space_from_json",
+]

@@ -1,23 +1,32 @@
 """What a search may vary: candidates, and the spaces they are drawn from."""
 
+import abc
 import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.networks import MLP, Architecture, from_json, to_json
-from dnc_jax.networks.activations import ACTIVATIONS
+from dnc_jax.footprint import Complexity, complexity
+from dnc_jax.networks import from_json, to_json
+from dnc_jax.search import dimensions as dims
+from dnc_jax.search.dimensions import Dimension
+from dnc_jax.sparse.families import generator_of
 from dnc_jax.training import Hyperparameters
 from dnc_jax.typing import Key
+
+Values = dict[str, Any]  # of the active dimensions, by name
+
+_TRIES = 1000  # draws for each candidate wanted
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
     """An architecture with the hyperparameters to train it."""
 
-    architecture: Architecture
+    architecture: Any  # MLP or CNN
     hyperparameters: Hyperparameters
 
     def __str__(self) -> str:
@@ -42,123 +51,224 @@ class Candidate:
         return Candidate(architecture, Hyperparameters(**fields))
 
 
-@dataclasses.dataclass(frozen=True)
-class MLPSpace:
-    """Multilayer perceptrons and how to train them; pairs are inclusive ranges.
+class Space(abc.ABC):
+    """Named dimensions, and what their values build.
 
-    Attributes:
-      inputs, outputs: given by the data.
-      depth: hidden layers.
-      width: nodes of a hidden layer, each layer its own, log-uniform: what a
-        network costs spans orders of magnitude, and small ones are wanted too.
-      activations: one for the whole network.
-      dropout: of every hidden layer, uniform.
-      learning_rate: log-uniform.
-      weight_decay: log-uniform; values in its lowest decade mean 0.
-      batch_sizes: choices. Each is compiled for by itself, and with the learning
-        rate tuned, neighbours in powers of two are hardly told apart; so few.
-
-    Raises:
-      InputError: a range with lower > upper or an impossible value.
-
-    Reference: S. Dey et al., "Deep-n-Cheap" (2020), MLP search space; depth up to 3.
+    A point of the unit cube has one coordinate for each dimension, in order; it is what
+    strategies sample, mutate and model. Different points may build the same candidate.
     """
 
-    inputs: int
-    outputs: int
-    depth: tuple[int, ...] = (0, 3)
-    width: tuple[int, ...] = (20, 400)
-    activations: tuple[str, ...] = ("relu", "tanh", "sigmoid")
-    dropout: tuple[float, ...] = (0.0, 0.5)
-    learning_rate: tuple[float, ...] = (1e-5, 1e-1)
-    weight_decay: tuple[float, ...] = (1e-6, 1e-3)
-    batch_sizes: tuple[int, ...] = (32, 128, 512)
+    @functools.cached_property
+    def dimensions(self) -> Mapping[str, Dimension]:
+        """By name."""
+        return self.describe()
 
-    def __post_init__(self) -> None:
-        limits = {
-            "depth": 0,
-            "width": 1,
-            "dropout": 0,
-            "learning_rate": 1e-12,
-            "weight_decay": 1e-12,
-        }
-        for name, least in limits.items():
-            pair = getattr(self, name)
-            if len(pair) != 2:
-                raise InputError(f"space.{name} must be (lower, upper), got {pair}")
-            if not pair[0] <= pair[1]:
-                raise InputError(
-                    f"space.{name}: lower {pair[0]} > upper {pair[1]}; swap them"
-                )
-            if pair[0] < least:
-                raise InputError(f"space.{name} must be >= {least}, got {pair[0]}")
-        if self.dropout[1] >= 1:
-            raise InputError(f"space.dropout must be < 1, got {self.dropout[1]}")
-        if not self.activations or not self.batch_sizes:
-            raise InputError("space.activations and space.batch_sizes must not be ()")
-        for name in self.activations:
-            if name not in ACTIVATIONS:
-                raise InputError(
-                    f"space.activations: unknown {name!r}; known: "
-                    f"{', '.join(ACTIVATIONS)}"
-                )
-        if min(self.batch_sizes) < 1:
-            raise InputError(
-                f"space.batch_sizes must be >= 1, got {min(self.batch_sizes)}"
-            )
+    @abc.abstractmethod
+    def describe(self) -> Mapping[str, Dimension]:
+        """The dimensions; one that another's `when` names comes before that other."""
 
-    def largest(self) -> MLP:
-        """The network with the most parameters: what complexity is relative to.
+    @abc.abstractmethod
+    def build(self, values: Values) -> Any:
+        """The candidate that the values of the active dimensions describe.
 
-        Widest first and last layers are not all: where `inputs * outputs` is large,
-        a network without hidden layers may have more parameters than one with.
+        Hashable; a `Candidate` where networks are searched for.
         """
-        widest = [
-            MLP(self.inputs, (self.width[1],) * depth, self.outputs)
-            for depth in range(self.depth[0], self.depth[1] + 1)
+
+    def allows(self, candidate: Any) -> bool:
+        """Whether the candidate may be proposed."""
+        return True
+
+    def decode(self, units: np.ndarray) -> list[Values]:
+        """Values at points of the unit cube, [n, dimensions]."""
+        columns = {
+            name: one.decode(units[:, i])
+            for i, (name, one) in enumerate(self.dimensions.items())
+        }
+        active = self._active(columns, len(units))
+        return [
+            {name: column[row] for name, column in columns.items() if active[name][row]}
+            for row in range(len(units))
         ]
-        return max(widest, key=lambda net: sum(a * b for a, b in net.junctions))
 
-    def limited_to(self, rows: int) -> "MLPSpace":
-        """The space with batches of at most `rows`, the size of the training set."""
-        sizes = tuple(dict.fromkeys(min(size, rows) for size in self.batch_sizes))
-        return dataclasses.replace(self, batch_sizes=sizes)
+    def encode(self, values: Iterable[Values]) -> np.ndarray:
+        """Points of the unit cube with these values, 0.5 for inactive dimensions."""
+        return np.array(
+            [
+                [
+                    one.encode(point[name]) if name in point else 0.5
+                    for name, one in self.dimensions.items()
+                ]
+                for point in values
+            ]
+        ).reshape(-1, len(self.dimensions))
 
-    def sample(self, key: Key, count: int) -> list[Candidate]:
+    def snap(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The points' canonical places, and which of their dimensions are active.
+
+        Points with the same values have the same place: `encode(decode(units))`.
+        """
+        columns = {
+            name: one.decode(units[:, i])
+            for i, (name, one) in enumerate(self.dimensions.items())
+        }
+        active = np.stack(list(self._active(columns, len(units)).values()), axis=1)
+        places = [
+            [one.encode(value) for value in columns[name]]
+            for name, one in self.dimensions.items()
+        ]
+        return np.where(active, np.array(places).T, 0.5), active
+
+    def candidates(self, units: np.ndarray) -> list[Any]:
+        """What is built at points of the unit cube, [n, dimensions]."""
+        return [self.build(values) for values in self.decode(units)]
+
+    def sample(self, key: Key, count: int) -> list[Any]:
         """`count` candidates drawn independently. Consumes `key`."""
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        return [self._draw(rng) for _ in range(count)]
+        return self.candidates(self.draw(generator_of(key), count))
 
-    def _draw(self, rng: np.random.Generator) -> Candidate:
-        depth = int(rng.integers(self.depth[0], self.depth[1] + 1))
-        widths = [_log_integer(rng, self.width) for _ in range(depth)]
-        activation = str(rng.choice(self.activations))
-        dropout = round(float(rng.uniform(self.dropout[0], self.dropout[1])), 3)
-        rate = _log_uniform(rng, self.learning_rate)
-        decay = _log_uniform(rng, self.weight_decay)
-        if decay < 10 * self.weight_decay[0]:
-            decay = 0.0
-        batch_size = int(rng.choice(self.batch_sizes))
-        return Candidate(
-            MLP(
-                self.inputs,
-                tuple(widths),
-                self.outputs,
-                activation if depth else "relu",
-                dropout if depth else 0.0,
-            ),
-            Hyperparameters(rate, decay, batch_size),
+    def sobol(self, key: Key, count: int) -> list[Any]:
+        """`count` candidates of a Sobol sequence, scrambled. Consumes `key`."""
+        return self.candidates(self.draw_sobol(generator_of(key), count))
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Random points of the unit cube whose candidates are allowed."""
+        width = len(self.dimensions)
+        return self._allowed(lambda n: rng.random((n, width)), count)
+
+    def draw_sobol(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Points of a scrambled Sobol sequence, those not allowed left out."""
+        from scipy.stats import qmc
+
+        sequence = qmc.Sobol(len(self.dimensions), rng=rng)
+        # Such a sequence is balanced, and SciPy silent, if it begins with 2**m points.
+        return self._allowed(
+            lambda n: sequence.random(1 << (n - 1).bit_length()), count
         )
 
+    def extreme(
+        self, measure: Callable[[Complexity], float], largest: bool = False
+    ) -> tuple[np.ndarray, Complexity]:
+        """The point of the least (largest) measure of complexity, and the complexity.
 
-def _log_integer(rng: np.random.Generator, bounds: tuple[int, ...]) -> int:
-    # Each integer k gets the log-share of [k - 1/2, k + 1/2), so both ends are whole.
-    low, high = bounds[0] - 0.5, bounds[1] + 0.5
-    value = round(10 ** float(rng.uniform(np.log10(low), np.log10(high))))
-    return min(max(value, bounds[0]), bounds[1])
+        From a corner of the cube one coordinate at a time is moved to where the measure
+        is least, until nothing changes. That is exact where more of one thing is more
+        of the whole, whatever the other things are.
+        """
+        sign = -1 if largest else 1
+        point = np.full(len(self.dimensions), 1.0 if largest else 0.0)
+        best = self._cost(point)
+        changed = True
+        while changed:
+            changed = False
+            for i, one in enumerate(self.dimensions.values()):
+                for place in one.grid:
+                    moved = point.copy()
+                    moved[i] = place
+                    cost = self._cost(moved)
+                    if sign * measure(cost) < sign * measure(best):
+                        point, best, changed = moved, cost, True
+        return point, best
+
+    def largest(self) -> Any:
+        """The architecture with the most parameters: what complexity is relative to."""
+        point, _ = self.extreme(lambda cost: cost.parameters, largest=True)
+        return self.candidates(point[None])[0].architecture
+
+    def limited_to(self, rows: int) -> "Space":
+        """The space with batches of at most `rows`, the size of the training set."""
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that `json.dumps` takes: the dimensions."""
+        return {"kind": "custom", "dimensions": dims.to_json(self.dimensions)}
+
+    def _active(
+        self, columns: Mapping[str, list[Any]], count: int
+    ) -> dict[str, np.ndarray]:
+        active: dict[str, np.ndarray] = {}
+        for name, one in self.dimensions.items():
+            active[name] = np.ones(count, bool)
+            if one.when:
+                other, wanted = one.when
+                active[name] = active[other] & [v in wanted for v in columns[other]]
+        return active
+
+    def _allowed(self, draw: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+        """The first `count` points drawn whose candidates are allowed."""
+        kept: list[np.ndarray] = []
+        drawn, missing = 0, count
+        while missing > 0:
+            if drawn > _TRIES * count:
+                raise InputError(
+                    f"{drawn} candidates were drawn and only {count - missing} of the "
+                    f"{count} wanted are allowed; widen the space"
+                )
+            units = draw(missing)
+            allowed = [self.allows(candidate) for candidate in self.candidates(units)]
+            kept.append(units[allowed])
+            drawn += len(units)
+            missing -= sum(allowed)
+        return np.concatenate([np.empty((0, len(self.dimensions))), *kept])[:count]
+
+    def _cost(self, point: np.ndarray) -> Complexity:
+        return complexity(self.candidates(point[None])[0].architecture)
 
 
-def _log_uniform(rng: np.random.Generator, bounds: tuple[float, ...]) -> float:
-    value = 10 ** rng.uniform(*np.log10(bounds))
-    # Three digits are all that matters, and all that a person wants to read.
-    return float(f"{value:.3g}")
+class CustomSpace(Space):
+    """A space in a few lines: dimensions, and a function of their values.
+
+    >>> from dnc_jax.networks import MLP
+    >>> space = CustomSpace(
+    ...     {
+    ...         "depth": dims.Choice((1, 2)),
+    ...         "first": dims.Integer(8, 64, log=True),
+    ...         "second": dims.Integer(8, 64, log=True, when=("depth", (2,))),
+    ...         "rate": dims.Real(1e-4, 1e-1, log=True),
+    ...     },
+    ...     lambda rate, depth, first, second=None: Candidate(
+    ...         MLP(64, (first, second) if second else (first,), 10),
+    ...         Hyperparameters(learning_rate=rate),
+    ...     ),
+    ... )
+    >>> import jax
+    >>> for candidate in space.sample(jax.random.key(0), 2):
+    ...     print(candidate)
+    64-13-8-10 relu, lr 0.000112, decay 0, batch 128
+    64-53-28-10 relu, lr 0.0154, decay 0, batch 128
+
+    Args:
+      dimensions: by name.
+      function: takes the values of the active dimensions as keyword arguments and
+        returns what is to be trained and scored, hashable.
+
+    Raises:
+      InputError: no dimensions, or a condition on one that does not come before.
+    """
+
+    def __init__(
+        self, dimensions: Mapping[str, Dimension], function: Callable[..., Any]
+    ) -> None:
+        if not dimensions:
+            raise InputError("a space needs at least one dimension, got none")
+        before: set[str] = set()
+        for name, one in dimensions.items():
+            if one.when and one.when[0] not in before:
+                raise InputError(
+                    f"{name} depends on {one.when[0]!r}, which must come before it"
+                )
+            before.add(name)
+        self._dimensions = dict(dimensions)
+        self._function = function
+
+    def describe(self) -> Mapping[str, Dimension]:
+        """The dimensions as given."""
+        return self._dimensions
+
+    def build(self, values: Values) -> Any:
+        """What the function makes of the values."""
+        return self._function(**values)
+
+    @staticmethod
+    def from_json(data: dict[str, Any], function: Callable[..., Any]) -> "CustomSpace":
+        """The space that `to_json` described, with its function."""
+        return CustomSpace(dims.from_json(data["dimensions"]), function)

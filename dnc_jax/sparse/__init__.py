@@ -13,7 +13,6 @@ from dnc_jax.sparse.families import (
     block_diagonal,
     butterfly,
     densities,
-    edge_count,
     grouped,
     mixed_radix,
     random,
@@ -23,9 +22,11 @@ from dnc_jax.sparse.families import (
 from dnc_jax.sparse.junction import apply, conv_apply, conv_init, init
 from dnc_jax.sparse.kernels import matmul
 from dnc_jax.sparse.pattern import Description, Pattern, from_dense, from_edges
+from dnc_jax.sparse.registry import FAMILIES, draw, edge_count
 from dnc_jax.sparse.scatter import Scatter, scatter
 
 __all__ = [
+    "FAMILIES",
     "Description",
     "Pattern",
     "Scatter",
@@ -39,6 +40,7 @@ __all__ = [
     "conv_apply",
     "conv_init",
     "densities",
+    "draw",
     "edge_count",
     "from_dense",
     "from_edges",

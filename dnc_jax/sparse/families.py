@@ -7,7 +7,7 @@ two nearest, or take the nearest where `nearest=True`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -47,9 +47,8 @@ def random(
       InputError: a density outside (0, 1], or blocks that do not divide the nodes.
     """
     blocks_in, blocks_out = grid(n_in, n_out, block)
-    _check_density(density)
-    cells = blocks_in * blocks_out
-    chosen = generator_of(key).choice(cells, _kept(density, cells), replace=False)
+    kept = random_blocks(n_in, n_out, density, block)
+    chosen = generator_of(key).choice(blocks_in * blocks_out, kept, replace=False)
     return from_edges(*np.divmod(chosen, blocks_out), n_in, n_out, block)
 
 
@@ -120,7 +119,7 @@ def balanced(
       InputError: an impossible density, or blocks that do not divide the nodes.
     """
     blocks_in, blocks_out = grid(n_in, n_out, block)
-    fan_in = _fan_in(n_in, n_out, density, block, nearest)
+    fan_in = balanced_blocks(n_in, n_out, density, block, nearest) // blocks_out
     generator = generator_of(key)
     each, more = divmod(blocks_out * fan_in, blocks_in)
     degrees = np.full(blocks_in, each)
@@ -140,43 +139,6 @@ def grouped(
 ) -> Pattern:
     """`balanced`, with `side` neighbouring outputs sharing one list of inputs."""
     return balanced(key, n_in, n_out, density=density, block=(1, side), nearest=nearest)
-
-
-FAMILIES: dict[str, Callable[..., Pattern]] = {
-    "structured": structured,
-    "balanced": balanced,
-    "random": random,
-}  # those that a density and a block describe in full
-
-
-def edge_count(
-    family: str,
-    n_in: int,
-    n_out: int,
-    *,
-    density: float,
-    block: tuple[int, int] = (1, 1),
-    nearest: bool = False,
-) -> int:
-    """Edges between nodes that a pattern of this family will have, undrawn.
-
-    >>> edge_count("structured", 800, 100, density=0.5)
-    40000
-
-    Raises:
-      InputError: an unknown family, or as that family.
-    """
-    if family not in FAMILIES:
-        raise InputError(f"unknown family {family!r}; known: {', '.join(FAMILIES)}")
-    blocks_in, blocks_out = grid(n_in, n_out, block)
-    if family == "random":
-        _check_density(density)
-        count = _kept(density, blocks_in * blocks_out)
-    elif family == "structured":
-        count = degrees_of(n_in, n_out, density, block, nearest)[0] * blocks_out
-    else:
-        count = _fan_in(n_in, n_out, density, block, nearest) * blocks_out
-    return count * block[0] * block[1]
 
 
 def block_diagonal(key: Key, n_in: int, n_out: int, *, blocks: int) -> Pattern:
@@ -376,18 +338,35 @@ def degrees_of(
     return step * blocks_in // choices, step * blocks_out // choices
 
 
-def _fan_in(
-    n_in: int, n_out: int, density: float, block: tuple[int, int], nearest: bool
+def random_blocks(
+    n_in: int,
+    n_out: int,
+    density: float,
+    block: tuple[int, int],
+    nearest: bool = False,  # any density is possible
 ) -> int:
-    """In blocks, where only fan_in is constant."""
-    blocks_in, _ = grid(n_in, n_out, block)
-    what = f"{n_in} inputs in blocks of {block[0]}"
-    return _step(density, blocks_in, what, nearest)
-
-
-def _kept(density: float, cells: int) -> int:
+    """Blocks that `random` keeps."""
+    _check_density(density)
+    cells = math.prod(grid(n_in, n_out, block))
     # Less one part in 1e9, so that 0.1 * 10 cells, which is 1.0000000000000002, is 1.
     return max(1, math.ceil(density * cells * (1 - 1e-9)))
+
+
+def structured_blocks(
+    n_in: int, n_out: int, density: float, block: tuple[int, int], nearest: bool
+) -> int:
+    """Blocks that `structured` keeps."""
+    fan_in, _ = degrees_of(n_in, n_out, density, block, nearest)
+    return fan_in * (n_out // block[1])
+
+
+def balanced_blocks(
+    n_in: int, n_out: int, density: float, block: tuple[int, int], nearest: bool
+) -> int:
+    """Blocks that `balanced` keeps, where only fan_in is constant."""
+    blocks_in, blocks_out = grid(n_in, n_out, block)
+    what = f"{n_in} inputs in blocks of {block[0]}"
+    return _step(density, blocks_in, what, nearest) * blocks_out
 
 
 def _step(density: float, choices: int, what: str, nearest: bool) -> int:

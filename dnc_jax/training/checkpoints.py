@@ -1,10 +1,9 @@
-"""Networks and searches under way, on disk; data only, never code."""
+"""Trained networks on disk; data only, never code."""
 
 import dataclasses
 import json
 import os
 import pathlib
-import re
 import shutil
 import zipfile
 from typing import Any
@@ -20,7 +19,6 @@ from dnc_jax.networks.mlp import Patterns
 from dnc_jax.sparse import Pattern, from_edges
 from dnc_jax.training.data import Dataset, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
-from dnc_jax.training.population import Snapshot
 from dnc_jax.typing import Array, Params
 
 _DESCRIPTION, _PARAMS, _PATTERNS = "architecture.json", "params", "patterns.npz"
@@ -193,69 +191,3 @@ def _key() -> jax.ShapeDtypeStruct:
 def _named(params: Params) -> dict[str, Any]:
     """Junctions by name, so that a checkpoint reads well in any tool."""
     return {f"junction_{i:02d}": dict(junction) for i, junction in enumerate(params)}
-
-
-def save_snapshots(
-    folder: pathlib.Path, finished: int, snapshots: dict[int, Snapshot]
-) -> None:
-    """Writes the networks that were promoted by the rung number `finished`.
-
-    The file of the rung before is kept: a run killed before the trials of this rung
-    are stored still needs it. Older ones are removed.
-
-    Args:
-      folder: the work folder.
-      finished: rungs finished so far in this search, over all brackets.
-      snapshots: by candidate id.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    for candidate_id, snapshot in snapshots.items():
-        arrays[f"{candidate_id}/step"] = np.asarray(snapshot.step)
-        for tree in ("params", "mean", "variance"):
-            for layer, junction in enumerate(getattr(snapshot, tree)):
-                for name, value in junction.items():
-                    arrays[f"{candidate_id}/{tree}/{layer}/{name}"] = value
-    path = _snapshot_path(folder, finished)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, allow_pickle=False, **arrays)
-    partial.rename(path)
-    for old in folder.glob("rung-*.npz"):
-        number = re.fullmatch(r"rung-(\d+)\.npz", old.name)
-        if number and int(number[1]) < finished - 1:
-            old.unlink()
-
-
-def load_snapshots(folder: pathlib.Path, finished: int) -> dict[int, Snapshot]:
-    """What `save_snapshots` wrote; nothing where the file is missing or damaged."""
-    try:
-        with _snapshot_path(folder, finished).open("rb") as raw:
-            arrays = dict(np.load(raw, allow_pickle=False))
-    except _UNREADABLE:
-        return {}
-    trees: dict[int, dict[str, list[Any]]] = {}
-    for name, value in arrays.items():
-        parts = name.split("/")
-        if len(parts) == 4:
-            layers = trees.setdefault(int(parts[0]), {}).setdefault(parts[1], [])
-            if int(parts[2]) == len(layers):
-                layers.append({})
-            layers[int(parts[2])][parts[3]] = value
-    return {
-        candidate_id: Snapshot(
-            tuple(tree["params"]),
-            tuple(tree["mean"]),
-            tuple(tree["variance"]),
-            int(arrays[f"{candidate_id}/step"]),
-        )
-        for candidate_id, tree in trees.items()
-    }
-
-
-def remove_snapshots(folder: pathlib.Path) -> None:
-    """Deletes all rung files; a finished search needs none."""
-    for path in folder.glob("rung-*.npz"):
-        path.unlink()
-
-
-def _snapshot_path(folder: pathlib.Path, finished: int) -> pathlib.Path:
-    return folder / f"rung-{finished}.npz"

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,10 +18,9 @@ import optax
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks import MLP, mlp
-from dnc_jax.training import lanes, plan, trainer
+from dnc_jax.training import lanes, plan, trainer, under_way
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
-from dnc_jax.training.lanes import Weights
 from dnc_jax.typing import Key, Params
 
 
@@ -34,8 +33,31 @@ class Snapshot(NamedTuple):
     step: int
 
 
+class Progress(NamedTuple):
+    """A job at the end of an epoch: training goes on from it, bit for bit.
+
+    Attributes:
+      start: of the job.
+      snapshot: of the network, whose loss need not be finite any more.
+      val_loss, val_accuracy: of every epoch since the job's start.
+      seconds: this network's share of its group's training time so far.
+    """
+
+    start: int
+    snapshot: Snapshot
+    val_loss: tuple[float, ...]
+    val_accuracy: tuple[float, ...]
+    seconds: float
+
+
 class Job(NamedTuple):
-    """One network to train from epoch `start` to epoch `stop` of `total`."""
+    """One network to train from epoch `start` to epoch `stop` of `total`.
+
+    Attributes:
+      snapshot: at `start`; None: from scratch, and start is 0.
+      progress: beyond `start`, from a run that was interrupted. It is used where all
+        networks of a chunk are equally far.
+    """
 
     architecture: MLP
     hyperparameters: Hyperparameters
@@ -43,7 +65,8 @@ class Job(NamedTuple):
     start: int
     stop: int
     total: int
-    snapshot: Snapshot | None = None  # None: from scratch, and start is 0
+    snapshot: Snapshot | None = None
+    progress: Progress | None = None
 
 
 class Outcome(NamedTuple):
@@ -54,6 +77,7 @@ class Outcome(NamedTuple):
     seconds: float  # this network's share of its group's training time
     diverged: bool
     snapshot: Snapshot | None  # None if diverged
+    epochs: int  # trained in this call; the others came with the job's progress
 
 
 class Programs:
@@ -183,10 +207,13 @@ def train(
     *,
     on_epoch: Callable[[Sequence[float]], None] = lambda accuracies: None,
     should_stop: Callable[[], bool] = lambda: False,
+    save: Callable[[Sequence[int], Sequence[Progress]], None] | None = None,
+    on_chunk: Callable[[Sequence[int], Sequence[Outcome]], None] | None = None,
 ) -> list[Outcome | None]:
     """Trains all jobs, several programs at a time, and returns in their order.
 
-    The outcome does not depend on the number of workers or on timing.
+    The outcome does not depend on the number of workers or on timing, nor on
+    interruptions: jobs that go on from what was saved end with the same bits.
 
     Args:
       jobs: what to train.
@@ -194,6 +221,11 @@ def train(
       on_epoch: called from a worker thread with the validation accuracies of
         networks that have just finished an epoch.
       should_stop: asked before each epoch; once true, unfinished jobs are dropped.
+      save: called from a worker thread with the positions of jobs that train together
+        and how far they are: when they finish or are dropped, and before that at the
+        end of an epoch where the last call is `under_way.SAVE_SECONDS` ago.
+      on_chunk: called from this thread with the positions and outcomes of jobs that
+        have finished together.
 
     Returns:
       An outcome for each job, None for those that were dropped.
@@ -215,12 +247,15 @@ def train(
     def stop() -> bool:
         return halted.is_set() or should_stop()
 
-    def run(shape: plan.Shape, members: tuple[int, ...]) -> None:
-        results = _train_group(
-            [jobs[i] for i in members], shape, programs, on_epoch, stop
+    def run(shape: plan.Shape, members: tuple[int, ...]) -> Sequence[Outcome]:
+        return _train_group(
+            [jobs[i] for i in members],
+            shape,
+            programs,
+            on_epoch,
+            stop,
+            partial(save, members) if save else None,
         )
-        for index, outcome in zip(members, results, strict=True):
-            outcomes[index] = outcome
 
     # First each group once, so that no worker waits while another compiles the
     # program that both need; then what is left, by then compiled.
@@ -230,10 +265,16 @@ def train(
         first.append((group.shape, head))
         later += [(group.shape, members) for members in tail]
     with ThreadPoolExecutor(programs.workers) as pool:
-        futures = [pool.submit(run, *task) for task in first + later]
+        futures = {pool.submit(run, *task): task[1] for task in first + later}
         try:
-            for future in futures:
-                future.result()
+            for future in as_completed(futures):
+                members, results = futures.pop(future), future.result()
+                if not results:
+                    continue
+                for index, outcome in zip(members, results, strict=True):
+                    outcomes[index] = outcome
+                if on_chunk:
+                    on_chunk(members, results)
         except BaseException:
             # Ctrl-C, or a worker failed: the others stop at their next epoch.
             halted.set()
@@ -249,14 +290,21 @@ def _train_group(
     programs: Programs,
     on_epoch: Callable[[Sequence[float]], None],
     should_stop: Callable[[], bool],
-) -> Sequence[Outcome | None]:
-    dropped = [None] * len(jobs)
+    save: Callable[[Sequence[Progress]], None] | None = None,
+) -> Sequence[Outcome]:
+    """Outcomes of jobs that are lanes of one program; none if they were stopped."""
+    resumed = _common_progress(jobs)
+    curves = _curves(resumed)
+    start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
+    if len(curves) == stop - start or _hopeless(curves):
+        return [_outcome(*pair, 0) for pair in zip(jobs, resumed, strict=True)]
     if should_stop():
-        return dropped
+        return []
     program = programs.get(shape)
-    start = time.perf_counter()
+    begin = saved = time.perf_counter()
+    spent = sum(one.seconds for one in resumed)
     keys = [jax.random.split(job.key) for job in jobs]
-    snapshots = [
+    snapshots = [one.snapshot for one in resumed] or [
         job.snapshot or _fresh(key[0], job.architecture)
         for job, key in zip(jobs, keys, strict=True)
     ]
@@ -278,49 +326,80 @@ def _train_group(
     )
     step = np.int32(snapshots[0].step)
     adam: Any = optax.ScaleByAdamState(count=step, mu=first, nu=second)
-    curves = []
-    for epoch in range(jobs[0].start, jobs[0].stop):
-        if should_stop():
-            return dropped
-        factor = np.float32(rate_factor(epoch, jobs[0].total))
+
+    def progress() -> list[Progress]:
+        state = jax.device_get((weights, adam.mu, adam.nu))
+        seconds = (spent + time.perf_counter() - begin) / len(jobs)
+        history = np.stack(curves)  # [epochs, (validation loss, accuracy), jobs]
+        return [
+            Progress(
+                start,
+                Snapshot(
+                    *(lanes.unpack(tree, job.architecture, lane) for tree in state),
+                    step=int(step),
+                ),
+                tuple(map(float, history[:, 0, lane])),
+                tuple(map(float, history[:, 1, lane])),
+                seconds,
+            )
+            for lane, job in enumerate(jobs)
+        ]
+
+    for epoch in range(start + len(curves), stop):
+        stopped = should_stop()
+        due = stopped or time.perf_counter() - saved > under_way.SAVE_SECONDS
+        if save and due and curves:
+            save(progress())
+            saved = time.perf_counter()
+        if stopped:
+            return []
+        factor = np.float32(rate_factor(epoch, total))
         weights, adam, step, *metrics = program(
             weights, adam, step, settings, factor, epoch=epoch
         )
-        curves.append(np.stack([np.asarray(metric) for metric in metrics]))
-        on_epoch(curves[-1][1, : len(jobs)].tolist())
-        if not np.isfinite(curves[-1][0, : len(jobs)]).any():
-            break  # every lane has diverged
-    final = jax.device_get((weights, adam.mu, adam.nu))
-    seconds = time.perf_counter() - start
-    history = np.stack(curves)  # [epochs, (validation loss, accuracy), G]
-    return [
-        _outcome(job, lane, history[:, :, lane], final, int(step), seconds / len(jobs))
-        for lane, job in enumerate(jobs)
+        curves.append(np.stack([np.asarray(m)[: len(jobs)] for m in metrics]))
+        on_epoch(curves[-1][1].tolist())
+        if _hopeless(curves):
+            break
+    final = progress()
+    if save:
+        save(final)
+    epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
+    return [_outcome(*pair, epochs) for pair in zip(jobs, final, strict=True)]
+
+
+def _common_progress(jobs: Sequence[Job]) -> list[Progress]:
+    """Where these jobs go on together; empty where they start anew."""
+    progress = [
+        job.progress for job in jobs if job.progress and job.progress.start == job.start
     ]
+    equal = len({len(one.val_loss) for one in progress}) == 1
+    return progress if equal and len(progress) == len(jobs) else []
 
 
-def _outcome(
-    job: Job,
-    lane: int,
-    history: np.ndarray,
-    final: tuple[Weights, Weights, Weights],
-    step: int,
-    seconds: float,
-) -> Outcome:
-    finite = np.isfinite(history[:, 0])
+def _curves(progress: Sequence[Progress]) -> list[np.ndarray]:
+    """Validation losses and accuracies of the jobs, [2, jobs] for each epoch."""
+    curves = [(one.val_loss, one.val_accuracy) for one in progress]
+    return list(np.array(curves).transpose(2, 1, 0)) if curves else []
+
+
+def _hopeless(curves: Sequence[np.ndarray]) -> bool:
+    """Every network has diverged."""
+    return bool(curves) and not np.isfinite(curves[-1][0]).any()
+
+
+def _outcome(job: Job, progress: Progress, epochs: int) -> Outcome:
+    finite = np.isfinite(progress.val_loss)
     diverged = not finite.all()
     # Epochs from the first bad one on say nothing about the network.
-    kept = history[: int(np.argmin(finite)) if diverged else None]
-    params, mean, variance = (
-        lanes.unpack(tree, job.architecture, lane) for tree in final
-    )
-    val_loss, val_accuracy = (tuple(map(float, curve)) for curve in kept.T)
+    kept = int(np.argmin(finite)) if diverged else None
     return Outcome(
-        val_loss,
-        val_accuracy,
-        seconds,
+        progress.val_loss[:kept],
+        progress.val_accuracy[:kept],
+        progress.seconds,
         diverged,
-        None if diverged else Snapshot(params, mean, variance, step),
+        None if diverged else progress.snapshot,
+        epochs,
     )
 
 

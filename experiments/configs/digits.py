@@ -32,6 +32,10 @@ def get_config() -> Any:
     config.space.learning_rate = (1e-5, 1e-1)  # log-uniform
     config.space.weight_decay = (1e-6, 1e-3)  # log-uniform; lowest decade: 0
     config.space.batch_sizes = (32, 128, 512)
+    config.space.any_batch_size = False  # or every whole number between them
+    config.space.densities = (1.0,)  # of every junction, its own; e.g. (1.0, 0.5, 0.2)
+    config.space.family = "balanced"  # of sparse patterns; "structured", "random"
+    config.space.width_step = 1  # widths are multiples; 16 lets blocks be large
 
     config.objective = ml_collections.ConfigDict()
     config.objective.performance = "error"  # or "loss", or "mse" in regression

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 
 from dnc_jax.errors import InputError
-from dnc_jax.search.space import Candidate, MLPSpace
+from dnc_jax.search.space import Candidate, Space
 from dnc_jax.search.strategies.base import Evaluation, Strategy
 from dnc_jax.typing import Key
 
@@ -38,7 +38,7 @@ def rung_sizes(candidates: int, rungs: int, reduction: int) -> tuple[int, ...]:
 
 
 def halving(
-    space: MLPSpace,
+    space: Space,
     *,
     candidates: int = 64,
     rungs: Sequence[int] = (1, 3, 9, 27),

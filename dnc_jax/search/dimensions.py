@@ -1,0 +1,226 @@
+"""What one name of a space ranges over, and its place on the unit interval."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dnc_jax.errors import InputError
+
+Number = float | int
+
+# The name of another dimension and the values of it for which this one matters.
+Condition = tuple[str, tuple[Any, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """A real number in [low, high], rounded to three digits.
+
+    Attributes:
+      low, high: inclusive.
+      log: uniform in the logarithm.
+      zero_below: values below it mean 0.
+      when: the dimension is inactive unless that other one has one of these values.
+
+    Raises:
+      InputError: low > high, or a logarithm of what is not positive.
+    """
+
+    low: Number
+    high: Number
+    log: bool = False
+    zero_below: Number = 0.0
+    when: Condition | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.low, self.high)
+        if self.log and self.low <= 0:
+            raise InputError(f"a logarithmic range needs low > 0, got {self.low}")
+
+    def decode(self, unit: np.ndarray) -> list[float]:
+        """Values at these places of the unit interval."""
+        low, high = self._ends
+        places = low + unit * (high - low)
+        exact = np.exp(places) if self.log else places
+        return [self._rounded(float(value)) for value in exact]
+
+    def encode(self, value: Number) -> float:
+        """The place of a value."""
+        low, high = self._ends
+        if value < self.zero_below or low == high:
+            return 0.0
+        return ((math.log(value) if self.log else value) - low) / (high - low)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """Places that show every value, or as many as tell the range."""
+        return (0.0, 0.25, 0.5, 0.75, 1.0) if self.low < self.high else (0.0,)
+
+    @property
+    def _ends(self) -> tuple[Number, Number]:
+        if self.log:
+            return math.log(self.low), math.log(self.high)
+        return self.low, self.high
+
+    def _rounded(self, value: float) -> float:
+        # Three digits are all that matters, and all that a person wants to read.
+        value = min(max(float(f"{value:.3g}"), self.low), self.high)
+        return 0.0 if value < self.zero_below else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer:
+    """A whole number in [low, high].
+
+    Attributes:
+      low, high: inclusive.
+      log: uniform in the logarithm: each number k gets the share of [k - 1/2, k + 1/2),
+        so that both ends are whole.
+      step: only multiples of it.
+      when: the dimension is inactive unless that other one has one of these values.
+
+    Raises:
+      InputError: low > high, a logarithm of what is not positive, or ends that are no
+        multiples of the step.
+    """
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+    when: Condition | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.low, self.high)
+        if self.log and self.low <= 0:
+            raise InputError(f"a logarithmic range needs low > 0, got {self.low}")
+        if self.step < 1 or self.low % self.step or self.high % self.step:
+            raise InputError(
+                f"{self.low} and {self.high} must be multiples of the step {self.step}"
+            )
+
+    def decode(self, unit: np.ndarray) -> list[int]:
+        """Values at these places of the unit interval."""
+        low, high = self._ends
+        places = low + unit * (high - low)
+        exact = np.exp(places) if self.log else places
+        steps = np.floor(exact / self.step + 0.5).astype(int) * self.step
+        return np.clip(steps, self.low, self.high).tolist()
+
+    def encode(self, value: Number) -> float:
+        """The place of a value."""
+        low, high = self._ends
+        return ((math.log(value) if self.log else value) - low) / (high - low)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """Places that show every value, or as many as tell the range."""
+        count = min((self.high - self.low) // self.step + 1, 32)
+        values = np.linspace(self.low, self.high, count)
+        return tuple(self.encode(round(v / self.step) * self.step) for v in values)
+
+    @property
+    def _ends(self) -> tuple[Number, Number]:
+        low, high = self.low - self.step / 2, self.high + self.step / 2
+        return (math.log(low), math.log(high)) if self.log else (low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some values, each as likely; numbers in ascending order are near or far.
+
+    Attributes:
+      values: what there is to choose from, no value twice.
+      when: the dimension is inactive unless that other one has one of these values.
+
+    Raises:
+      InputError: no value, or one twice.
+    """
+
+    values: tuple[Any, ...]
+    when: Condition | None = None
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise InputError("a choice needs at least one value, got ()")
+        if len(set(self.values)) < len(self.values):
+            raise InputError(f"a choice needs different values, got {self.values}")
+
+    def decode(self, unit: np.ndarray) -> list[Any]:
+        """Values at these places of the unit interval."""
+        last = len(self.values) - 1
+        return [self.values[min(int(place * (last + 1)), last)] for place in unit]
+
+    def encode(self, value: Any) -> float:
+        """The place of a value: the middle of its share."""
+        return (self.values.index(value) + 0.5) / len(self.values)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """A place of every value."""
+        return tuple(self.encode(value) for value in self.values)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values are numbers that ascend or descend."""
+        if not all(type(value) in (int, float) for value in self.values):
+            return False
+        return list(self.values) in (sorted(self.values), sorted(self.values)[::-1])
+
+
+Dimension = Real | Integer | Choice
+
+_TYPES: dict[str, type[Dimension]] = {
+    "real": Real,
+    "integer": Integer,
+    "choice": Choice,
+}
+
+
+def to_json(dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Named dimensions as a dict that `json.dumps` takes and `from_json` reads."""
+    return {
+        name: {"type": type(one).__name__.lower(), **dataclasses.asdict(one)}
+        for name, one in dimensions.items()
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> dict[str, Dimension]:
+    """The named dimensions that `to_json` described.
+
+    >>> from_json({"width": {"type": "integer", "low": 8, "high": 64}})
+    {'width': Integer(low=8, high=64, log=False, step=1, when=None)}
+
+    Raises:
+      InputError: an unknown type, or a field that is missing or not one of its own.
+    """
+    dimensions: dict[str, Dimension] = {}
+    for name, described in data.items():
+        fields = {key: tuples(value) for key, value in described.items()}
+        kind = fields.pop("type", None)
+        if kind not in _TYPES:
+            raise InputError(
+                f"{name}: unknown type {kind!r}; known: {', '.join(_TYPES)}"
+            )
+        try:
+            dimensions[name] = _TYPES[kind](**fields)
+        except TypeError as error:
+            raise InputError(f"{name}: {error}") from error
+    return dimensions
+
+
+def tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as tuples; what is in them too."""
+    if isinstance(value, list | tuple):
+        return tuple(map(tuples, value))
+    return value
+
+
+def _check(low: Number, high: Number) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"a range needs finite ends, got {low} and {high}")
+    if low > high:
+        raise InputError(f"lower {low} > upper {high}; swap them")

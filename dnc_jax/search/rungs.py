@@ -1,0 +1,196 @@
+"""The rungs of a search: trained unit by unit, or read back from the store."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+
+from dnc_jax.footprint import complexity, training_flops
+from dnc_jax.search.objective import Objective
+from dnc_jax.search.space import Space
+from dnc_jax.search.strategies import Evaluation
+from dnc_jax.search.trials import Store, Trial
+from dnc_jax.search.units import Units
+from dnc_jax.training import population
+from dnc_jax.training.data import Dataset
+from dnc_jax.typing import Key
+
+
+def keys(seed: int) -> tuple[Key, Key, Key]:
+    """Keys of the strategy, of the candidates and of the order of the rows."""
+    strategy, candidates, order = jax.random.split(jax.random.key(seed), 3)
+    return strategy, candidates, order
+
+
+class Rungs:
+    """One rung after another of a search, and what it takes to go on after any of them.
+
+    Args:
+      space, data, objective: of the search.
+      seed: its seed.
+      epochs: of the last rung: what the learning-rate schedule is spread over.
+      store: holds the trials of earlier runs, and receives new ones; may be None.
+      folder: of networks under way; None keeps none.
+      on_epoch, should_stop: as in `population.train`.
+
+    Attributes:
+      candidate_epochs: trained so far, summed over candidates.
+      flops: of the trials trained so far, of the true networks.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        data: Dataset,
+        objective: Objective,
+        *,
+        seed: int,
+        epochs: int,
+        store: Store | None,
+        folder: pathlib.Path | None,
+        on_epoch: Callable[[Sequence[float]], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        _, self._key, order_key = keys(seed)
+        self.programs = population.Programs(data, order_key)
+        self._objective, self._largest = objective, complexity(space.largest())
+        self._rows = (len(data.train.y), len(data.validation.y))
+        self._resolution = data.resolution
+        self._epochs = epochs
+        self._store, self._units = store, Units(folder)
+        self._known = (
+            {(t.candidate_id, t.rung): t for t in store.trials()} if store else {}
+        )
+        self._on_epoch, self._should_stop = on_epoch, should_stop
+        self._number = 0  # of rungs so far, over all brackets
+        self._resumed = True  # the rung before was read back
+        self._past: dict[int, Trial] = {}  # of the rung before, by candidate
+        self._snapshots: dict[int, population.Snapshot] = {}
+        self._trained: list[int] = []  # candidates of each epoch; workers append
+        self.flops = 0
+
+    @property
+    def candidate_epochs(self) -> int:
+        """Epochs trained so far, summed over candidates."""
+        return sum(self._trained)
+
+    def run(self, evaluations: Sequence[Evaluation]) -> tuple[list[Trial], bool]:
+        """The trials of a rung, and whether all of them were read back.
+
+        Fewer than asked for if the search was told to stop.
+
+        Raises:
+          InputError: the store cannot be written.
+          OSError: the folder cannot be written.
+        """
+        self._number += 1
+        known = [self._known.get((e.candidate_id, e.rung)) for e in evaluations]
+        trials = [trial for trial in known if trial]
+        resumed = len(trials) == len(evaluations)
+        if resumed:
+            # They are planned nevertheless, so that the next rungs are as they were.
+            jobs = [self._job(e, e.start, None, None) for e in evaluations]
+            population.plan_groups(jobs, self.programs)
+            self._snapshots = {}
+        else:
+            trials = self._train(evaluations)
+        self._resumed = resumed
+        self._past = {trial.candidate_id: trial for trial in trials}
+        return trials, resumed
+
+    def keep(self, promoted: set[int]) -> None:
+        """Forgets the networks of this rung but for those, and all of those before."""
+        self._snapshots = {i: s for i, s in self._snapshots.items() if i in promoted}
+        if not self._resumed:
+            self._units.forget(self._number)
+
+    def _train(self, evaluations: Sequence[Evaluation]) -> list[Trial]:
+        if self._resumed:
+            before = self._units.load(self._number - 1)
+            self._snapshots = {i: progress.snapshot for i, progress in before.items()}
+        progress = self._units.load(self._number)
+        jobs = []
+        for e in evaluations:
+            snapshot = self._snapshots.get(e.candidate_id)
+            # A network whose snapshot was lost starts from scratch.
+            start = e.start if snapshot else 0
+            jobs.append(self._job(e, start, snapshot, progress.get(e.candidate_id)))
+        trials: dict[int, Trial] = {}
+        snapshots: dict[int, population.Snapshot] = {}
+
+        def save(
+            members: Sequence[int], progress: Sequence[population.Progress]
+        ) -> None:
+            ids = [evaluations[i].candidate_id for i in members]
+            self._units.save(self._number, ids, progress)
+
+        def on_epoch(accuracies: Sequence[float]) -> None:
+            self._trained.append(len(accuracies))
+            self._on_epoch(accuracies)
+
+        def on_chunk(
+            members: Sequence[int], outcomes: Sequence[population.Outcome]
+        ) -> None:
+            for i, outcome in zip(members, outcomes, strict=True):
+                trials[i] = self._trial(evaluations[i], outcome, jobs[i].start > 0)
+                if outcome.snapshot:
+                    snapshots[evaluations[i].candidate_id] = outcome.snapshot
+            if self._store:
+                self._store.add(trials[i] for i in members)
+
+        population.train(
+            jobs,
+            self.programs,
+            on_epoch=on_epoch,
+            should_stop=self._should_stop,
+            save=save,
+            on_chunk=on_chunk,
+        )
+        self._snapshots = snapshots
+        return [trials[i] for i in sorted(trials)]
+
+    def _job(
+        self,
+        evaluation: Evaluation,
+        start: int,
+        snapshot: population.Snapshot | None,
+        progress: population.Progress | None,
+    ) -> population.Job:
+        return population.Job(
+            architecture=evaluation.candidate.architecture,
+            hyperparameters=evaluation.candidate.hyperparameters,
+            key=jax.random.fold_in(self._key, evaluation.candidate_id),
+            start=start,
+            stop=evaluation.stop,
+            total=self._epochs,
+            snapshot=snapshot,
+            progress=progress,
+        )
+
+    def _trial(
+        self, evaluation: Evaluation, outcome: population.Outcome, promoted: bool
+    ) -> Trial:
+        """The trial of an outcome, whose network was `promoted` or from scratch."""
+        val_loss, val_accuracy = outcome.val_loss, outcome.val_accuracy
+        if promoted:
+            past = self._past[evaluation.candidate_id]
+            val_loss = past.val_loss + val_loss
+            val_accuracy = past.val_accuracy + val_accuracy
+        cost = complexity(evaluation.candidate.architecture)
+        self.flops += training_flops(
+            cost.flops_per_example, *self._rows, outcome.epochs
+        )
+        return Trial(
+            candidate_id=evaluation.candidate_id,
+            candidate=evaluation.candidate,
+            rung=evaluation.rung,
+            epochs=evaluation.stop,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            complexity=cost,
+            score=self._objective.score(
+                val_loss, val_accuracy, cost, self._largest, self._resolution
+            ),
+            seconds=outcome.seconds,
+            status="diverged" if outcome.diverged else "done",
+        )

@@ -1,0 +1,84 @@
+"""Units of a search's training on disk: what a search that was killed goes on with.
+
+A unit is what is trained together, a chunk of a rung; its file is replaced as it
+advances and holds every network of it, at the end of the same epoch. The files of a
+rung stay until the next one is done.
+"""
+
+import contextlib
+import pathlib
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+
+from dnc_jax.training import under_way
+from dnc_jax.training.population import Progress, Snapshot
+
+FOLDER = "under_way"
+
+
+class Units:
+    """The units below `folder`, the work folder of a search; None keeps nothing."""
+
+    def __init__(self, folder: pathlib.Path | None) -> None:
+        self._folder = folder / FOLDER if folder else None
+
+    def save(
+        self, rung: int, candidate_ids: Sequence[int], progress: Sequence[Progress]
+    ) -> None:
+        """Replaces the file of the unit that these candidates are; thread-safe.
+
+        Args:
+          rung: its number in this search, over all brackets.
+          candidate_ids, progress: of the unit's networks, in their order.
+
+        Raises:
+          OSError: the file cannot be written; the one before is kept.
+        """
+        if self._folder is None:
+            return
+        self._folder.mkdir(exist_ok=True)
+        content = {
+            "candidates": tuple(candidate_ids),
+            "progress": [
+                {**one._asdict(), "snapshot": one.snapshot._asdict()}
+                for one in progress
+            ],
+        }
+        under_way.write(self._folder / f"rung-{rung}-{candidate_ids[0]}", content)
+
+    def load(self, rung: int) -> dict[int, Progress]:
+        """How far the candidates of a rung are, but for those with a damaged file.
+
+        A file written by another version of dnc_jax counts as damaged.
+        """
+        loaded: dict[int, Progress] = {}
+        for _, path in self._paths(rung):
+            content = under_way.read(path) or {"candidates": (), "progress": ()}
+            with contextlib.suppress(TypeError):
+                loaded |= {
+                    number: Progress(
+                        **{**fields, "snapshot": Snapshot(**fields["snapshot"])}
+                    )
+                    for number, fields in zip(
+                        content["candidates"], content["progress"], strict=True
+                    )
+                }
+        return loaded
+
+    def forget(self, rung: int) -> None:
+        """Removes the files of all rungs before this one."""
+        for number, path in self._paths():
+            if number < rung:
+                path.unlink()
+
+    def remove(self) -> None:
+        """Removes all; a finished search needs none."""
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _paths(self, rung: int | None = None) -> Iterable[tuple[int, pathlib.Path]]:
+        for path in sorted(self._folder.glob("rung-*")) if self._folder else ():
+            name = re.fullmatch(r"rung-(\d+)-\d+", path.name)
+            if name and rung in (None, int(name[1])):
+                yield int(name[1]), path

@@ -1,0 +1,106 @@
+"""The winner of a search at full length."""
+
+import time
+
+import jax
+import numpy as np
+
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import complexity, training_flops
+from dnc_jax.search.objective import Objective
+from dnc_jax.search.results import Callback, SearchResult, Winner
+from dnc_jax.search.rungs import keys
+from dnc_jax.search.space import Space
+from dnc_jax.search.trials import Trial, ranking
+from dnc_jax.training import trainer
+from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.data import Dataset, Split
+
+
+def retrain(
+    result: SearchResult,
+    space: Space,
+    data: Dataset,
+    objective: Objective,
+    *,
+    seed: int,
+    epochs: int,
+    refit: bool = False,
+    callback: Callback | None = None,
+) -> Winner:
+    """Trains the best candidate at full length and tests it, once.
+
+    With `refit` it is trained once more, on training and validation rows together
+    and to the last epoch, and that network is tested and returned; history, score and
+    validation accuracy are of the training before, which did not see those rows. A
+    winner whose loss does not stay finite over the longer training gives way to
+    the next in the ranking.
+
+    Raises:
+      InputError: epochs below 1, or every candidate diverged.
+    """
+    if epochs < 1:
+        raise InputError(f"train.epochs must be >= 1, got {epochs}")
+    begin = time.perf_counter()
+    callback = callback or Callback()
+    _, candidate_key, order_key = keys(seed)
+    for trial in ranking(result.trials):
+        architecture = trial.candidate.architecture
+        try:
+            params, history = trainer.train(
+                jax.random.fold_in(candidate_key, trial.candidate_id),
+                architecture,
+                trial.candidate.hyperparameters,
+                data,
+                order_key=order_key,
+                epochs=epochs,
+                on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
+            )
+            if refit:
+                params, _ = trainer.train(
+                    jax.random.fold_in(candidate_key, trial.candidate_id),
+                    architecture,
+                    trial.candidate.hyperparameters,
+                    data._replace(train=_joined(data.train, data.validation)),
+                    order_key=order_key,
+                    epochs=epochs,
+                    keep_last=True,
+                    on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
+                )
+        except FloatingPointError:
+            continue
+        statistics = (data.mean, data.scale)
+        test = trainer.evaluate(params, architecture, data.test, *statistics)
+        network = Network.trained_on(
+            data, architecture, trial.candidate.hyperparameters, params
+        )
+        return Winner(
+            trial,
+            network,
+            history,
+            objective.score(
+                history.val_loss,
+                history.val_accuracy,
+                trial.complexity,
+                complexity(space.largest()),
+                data.resolution,
+            ),
+            max(history.val_accuracy),
+            float(test.accuracy),
+            time.perf_counter() - begin,
+            _retraining_flops(trial, data, epochs, refit),
+        )
+    raise InputError(
+        "every candidate diverged; lower the upper end of space.learning_rate"
+    )
+
+
+def _retraining_flops(trial: Trial, data: Dataset, epochs: int, refit: bool) -> int:
+    cost = trial.complexity.flops_per_example
+    rows = (len(data.train.y), len(data.validation.y))
+    flops = training_flops(cost, *rows, epochs)
+    return flops + refit * training_flops(cost, sum(rows), rows[1], epochs)
+
+
+def _joined(one: Split, other: Split) -> Split:
+    return Split(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))

@@ -1,0 +1,351 @@
+"""Dimensions, spaces and constraints."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnc_jax import InputError
+from dnc_jax.footprint import complexity
+from dnc_jax.networks import CNN, MLP, presets
+from dnc_jax.search import (
+    Candidate,
+    Choice,
+    CNNSpace,
+    Constraints,
+    CustomSpace,
+    Integer,
+    MLPSpace,
+    Real,
+    space_from_json,
+)
+from dnc_jax.search import dimensions as dims
+from dnc_jax.search.network_spaces import fitting
+from dnc_jax.sparse import edge_count
+from dnc_jax.training import Hyperparameters
+
+SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
+SPARSE = MLPSpace(64, 10, densities=(1.0, 0.5, 0.2, 0.1), width_step=10)
+IMAGES = CNNSpace((8, 8, 1), 10, first_channels=(8, 16), depth=(2, 9), halvings=(1, 2))
+PAPER = CNNSpace((32, 32, 3), 10, densities=(1.0, 0.5))
+SPACES = {"mlp": SPACE, "sparse": SPARSE, "images": IMAGES, "paper": PAPER}
+
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+
+
+# Dimensions
+
+DIMENSIONS = (
+    Real(0.0, 0.5),
+    Real(1e-5, 1e-1, log=True),
+    Real(1e-6, 1e-3, log=True, zero_below=1e-5),
+    Real(0.3, 0.3),
+    Integer(0, 3),
+    Integer(20, 400, log=True),
+    Integer(16, 512, log=True, step=16),
+    Integer(7, 7),
+    Choice((32, 128, 512)),
+    Choice(("relu",)),
+)
+
+
+@pytest.mark.parametrize("one", DIMENSIONS, ids=str)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_a_value_is_decoded_from_the_place_it_is_encoded_to(one, places):
+    values = one.decode(np.array(places))
+    again = [one.encode(value) for value in values]
+    assert all(0 <= place <= 1 for place in again)
+    assert one.decode(np.array(again)) == values
+
+
+@pytest.mark.parametrize("one", DIMENSIONS, ids=str)
+def test_the_ends_of_the_interval_are_the_ends_of_the_range(one):
+    first, last = one.decode(np.array([0.0, 1.0]))
+    if isinstance(one, Choice):
+        assert (first, last) == (one.values[0], one.values[-1])
+    else:
+        assert last == one.high
+        assert first == (0 if getattr(one, "zero_below", 0) else one.low)
+
+
+def test_every_whole_number_gets_its_share_also_at_the_ends():
+    places = (np.arange(4000) + 0.5) / 4000
+    counts = np.bincount(Integer(0, 3).decode(places))
+    np.testing.assert_allclose(counts, 1000, atol=1)
+    values = np.array(Integer(1, 100, log=True).decode(places))
+    share = np.log(1.5 / 0.5) / np.log(100.5 / 0.5)
+    assert np.mean(values == 1) == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "ordered"),
+    [((1, 2, 4), True), ((1.0, 0.5), True), ((1, 3, 2), False), (("a", "b"), False)],
+)
+def test_choices_between_numbers_that_ascend_or_descend_are_ordered(values, ordered):
+    assert Choice(values).ordered is ordered
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Real(2.0, 1.0), "lower 2.0 > upper 1.0"),
+        (lambda: Real(0.0, 1.0, log=True), "needs low > 0"),
+        (lambda: Real(0.0, float("inf")), "finite ends"),
+        (lambda: Integer(20, 400, step=16), "multiples of the step 16"),
+        (lambda: Choice(()), "at least one value"),
+        (lambda: Choice((1, 1)), "different values"),
+        (lambda: dims.from_json({"a": {"type": "set"}}), "a: unknown type 'set'"),
+        (lambda: dims.from_json({"a": {"type": "choice"}}), "a: missing .*'values'"),
+    ],
+)
+def test_an_impossible_dimension_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+# Spaces
+
+
+@every_space
+def test_points_with_the_same_values_have_one_place(space):
+    units = space.draw(np.random.default_rng(0), 50)
+    places, active = space.snap(units)
+    values = space.decode(units)
+    assert space.decode(places) == values
+    np.testing.assert_allclose(space.encode(values), places)
+    assert [row.sum() for row in active] == [len(point) for point in values]
+
+
+@every_space
+def test_what_is_inactive_changes_nothing(space):
+    units = space.draw(np.random.default_rng(1), 50)
+    _, active = space.snap(units)
+    assert not active.all()
+    other = np.where(active, units, 1 - units)
+    assert space.candidates(other) == space.candidates(units)
+
+
+@every_space
+def test_spaces_and_candidates_survive_json(space):
+    assert space_from_json(json.loads(json.dumps(space.to_json()))) == space
+    for candidate in space.sample(jax.random.key(0), 20):
+        again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
+        assert again == candidate
+
+
+@every_space
+def test_a_sobol_sequence_covers_the_space_and_depends_on_the_key_alone(space):
+    one, two = (space.sobol(jax.random.key(3), 15) for _ in range(2))
+    assert one == two != space.sobol(jax.random.key(4), 15)
+    units = space.draw_sobol(np.random.default_rng(0), 16)
+    halves = (units > 0.5).sum(axis=0)
+    np.testing.assert_array_equal(halves, 8)
+
+
+def test_a_space_of_ones_own_is_a_dict_and_a_function_and_survives_json():
+    def build(rate, depth, first, second=None):
+        hidden = (first, second) if second else (first,)
+        return Candidate(MLP(6, hidden, 4), Hyperparameters(rate))
+
+    space = CustomSpace(
+        {
+            "depth": Choice((1, 2)),
+            "first": Integer(4, 8),
+            "second": Integer(4, 8, when=("depth", (2,))),
+            "rate": Real(1e-4, 1e-1, log=True),
+        },
+        build,
+    )
+    described = json.loads(json.dumps(space.to_json()))
+    again = CustomSpace.from_json(described, build)
+    assert again.dimensions == space.dimensions
+    key = jax.random.key(0)
+    assert again.sample(key, 9) == space.sample(key, 9)
+    assert space.largest() == MLP(6, (8, 8), 4)
+
+
+def test_a_space_without_dimensions_or_with_a_condition_on_a_later_one_is_refused():
+    with pytest.raises(InputError, match="at least one dimension"):
+        CustomSpace({}, dict)
+    later = {"a": Integer(0, 1, when=("b", (1,))), "b": Integer(0, 1)}
+    with pytest.raises(InputError, match="a depends on 'b', which must come before"):
+        CustomSpace(later, dict)
+
+
+def test_a_space_that_allows_next_to_nothing_says_so():
+    class Nothing(CustomSpace):
+        def allows(self, candidate):
+            return False
+
+    space = Nothing({"a": Integer(0, 1)}, lambda a: a)
+    with pytest.raises(InputError, match="only 0 of the 2 wanted are allowed"):
+        space.sample(jax.random.key(0), 2)
+
+
+# Networks
+
+
+@given(st.integers(0, 1000))
+def test_every_candidate_is_inside_the_space_and_survives_json(seed):
+    space = MLPSpace(6, 4)
+    for candidate in space.sample(jax.random.key(seed), 5):
+        network, training = candidate.architecture, candidate.hyperparameters
+        assert 0 <= len(network.hidden) <= 3
+        assert all(20 <= width <= 400 for width in network.hidden)
+        assert 0 <= network.dropout <= 0.5
+        assert 1e-5 <= training.learning_rate <= 1e-1
+        assert training.weight_decay == 0 or 1e-5 <= training.weight_decay <= 1e-3
+        assert training.batch_size in space.batch_sizes
+        again = Candidate.from_json(json.loads(json.dumps(candidate.to_json())))
+        assert again == candidate
+
+
+def test_samples_depend_on_the_key_alone():
+    one, two = (SPACE.sample(jax.random.key(3), 20) for _ in range(2))
+    assert one == two != SPACE.sample(jax.random.key(4), 20)
+
+
+def test_the_largest_network_of_the_papers_space_has_the_papers_size():
+    space = MLPSpace(784, 10, depth=(0, 2))
+    assert complexity(space.largest()).parameters == 478_410
+
+
+def test_no_network_of_the_space_is_larger_than_the_largest():
+    space = MLPSpace(50, 40, depth=(0, 3), width=(1, 3))
+    limit = complexity(space.largest()).parameters
+    candidates = space.sample(jax.random.key(0), 200)
+    assert max(complexity(c.architecture).parameters for c in candidates) <= limit
+
+
+def test_batches_are_cut_to_the_training_rows():
+    space = MLPSpace(6, 4, batch_sizes=(32, 128, 512)).limited_to(100)
+    assert space.batch_sizes == (32, 100)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": (30, 20)}, "space.width: lower 30 > upper 20"),
+        ({"depth": (-1, 2)}, "space.depth must be >= 0, got -1"),
+        ({"learning_rate": (0.0, 1.0)}, "space.learning_rate must be >="),
+        ({"dropout": (0.0, 1.0)}, "space.dropout must be < 1"),
+        ({"activations": ("relu", "elu")}, "unknown 'elu'; known: relu"),
+        ({"activations": ()}, "must not be"),
+        ({"batch_sizes": (0,)}, "space.batch_sizes must be >= 1"),
+        ({"width": (20,)}, "must be .lower, upper."),
+    ],
+)
+def test_an_impossible_range_is_refused_by_name(fields, message):
+    with pytest.raises(InputError, match=message):
+        MLPSpace(6, 4, **fields)
+
+
+def test_the_papers_cnns_grow_within_its_limits_and_halve_where_it_says():
+    for candidate in PAPER.sample(jax.random.key(0), 100):
+        network = candidate.architecture
+        assert isinstance(network, CNN)
+        assert 4 <= len(network.channels) <= 16
+        assert 16 <= network.channels[0] <= 64
+        for before, after in zip(network.channels, network.channels[1:], strict=False):
+            assert before <= after <= min(2 * before, 512)
+        halved = tuple(bool(how) for how in network.downsampling)
+        assert halved == presets.downsampled_layers(network.channels)
+
+
+def test_a_widening_of_0_repeats_the_channels_and_of_1_doubles_them_up_to_the_most():
+    space = CNNSpace((8, 8, 1), 10, depth=(4, 4), max_channels=100)
+    values = {"depth": 4, "channels_1": 40}
+    assert space.channels(values | {f"widening_{i}": 0.0 for i in (2, 3, 4)}) == (
+        (40,) * 4
+    )
+    assert space.channels(values | {f"widening_{i}": 1.0 for i in (2, 3, 4)}) == (
+        (40, 80, 100, 100)
+    )
+
+
+def test_halvings_asked_for_are_spread_over_the_layers():
+    space = CNNSpace((32, 32, 3), 10, depth=(8, 8), halvings=(3,))
+    (candidate,) = space.sample(jax.random.key(0), 1)
+    places = [i for i, how in enumerate(candidate.architecture.downsampling) if how]
+    assert places == [1, 3, 5]
+
+
+@given(
+    st.sampled_from(["balanced", "structured", "random"]),
+    st.sampled_from([0.5, 0.2, 0.1]),
+    st.integers(1, 200),
+    st.integers(1, 200),
+)
+def test_a_fitted_pattern_is_possible(family, density, n_in, n_out):
+    one = fitting(family, density, n_in, n_out)
+    if one:
+        assert one.edges(n_in, n_out) == pytest.approx(one.density * n_in * n_out)
+        assert edge_count(
+            family, n_in, n_out, density=one.density, block=one.block
+        ) == one.edges(n_in, n_out)
+
+
+def test_fitted_patterns_have_the_largest_block_that_leaves_no_input_out():
+    assert fitting("balanced", 0.1, 784, 192).block == (1, 16)
+    assert fitting("balanced", 0.5, 784, 1024).block == (1, 64)
+    assert fitting("balanced", 0.1, 784, 10).block == (1, 1)
+    assert fitting("balanced", 0.1, 784, 97).block == (1, 1)
+    assert fitting("balanced", 1.0, 784, 10) is None
+
+
+def test_densities_make_networks_smaller_and_the_largest_stays_dense():
+    networks = [c.architecture for c in SPARSE.sample(jax.random.key(0), 50)]
+    assert any(network.density < 0.3 for network in networks)
+    assert SPARSE.largest().density == 1
+    for candidate in PAPER.sample(jax.random.key(0), 20):
+        sparsity = candidate.architecture.sparsity
+        assert not sparsity or sparsity[0] is None
+
+
+# Constraints
+
+
+@pytest.mark.parametrize("limit", [1_000_000, 20_000, 8_000])
+def test_what_is_drawn_keeps_to_the_limits(limit):
+    space = MLPSpace(784, 10)
+    limited = Constraints(max_parameters=limit, max_flops=3 * limit).limited(space)
+    for draw in (limited.sample, limited.sobol):
+        candidates = draw(jax.random.key(0), 30)
+        assert len(candidates) == 30
+        for candidate in candidates:
+            cost = complexity(candidate.architecture)
+            assert cost.parameters <= limit
+            assert cost.flops_per_example <= 3 * limit
+        rates = {c.hyperparameters.learning_rate for c in candidates}
+        assert len(rates) > 25
+    assert limited.largest() == space.largest()
+    assert limited.limited_to(100).sample(jax.random.key(1), 2)
+
+
+def test_where_next_to_nothing_fits_networks_are_made_smaller_and_differ():
+    space = MLPSpace(784, 10, depth=(1, 3))
+    limited = Constraints(max_parameters=17_000).limited(space)
+    candidates = limited.sample(jax.random.key(0), 30)
+    assert len({c.architecture for c in candidates}) > 20
+    assert all(complexity(c.architecture).parameters <= 17_000 for c in candidates)
+
+
+def test_an_impossible_limit_names_the_smallest_network():
+    with pytest.raises(InputError, match=r"max_parameters = 5,000: .* has 7,850 param"):
+        Constraints(max_parameters=5_000).limited(MLPSpace(784, 10))
+    with pytest.raises(InputError, match=r"constraints.max_joules must be >= 0"):
+        Constraints(max_joules=-1.0)
+
+
+def test_limits_on_what_is_measured_are_judged_after_training():
+    limits = Constraints(max_seconds_per_epoch=2.0, max_joules=50.0)
+    space = MLPSpace(6, 4)
+    assert limits.limited(space) is space
+    cost = complexity(space.largest())
+    assert limits.met(cost)
+    assert limits.met(cost, seconds_per_epoch=2.0, joules=50.0)
+    assert not limits.met(cost, seconds_per_epoch=2.1)
+    assert not limits.met(cost, joules=51.0)

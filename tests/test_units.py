@@ -1,0 +1,108 @@
+import os
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnc_jax.networks import MLP, mlp
+from dnc_jax.search.units import Units
+from dnc_jax.training import under_way
+from dnc_jax.training.population import Progress, Snapshot
+
+TREE = {"a": ({"w": np.arange(6.0, dtype=np.float32)}, None), "b": (1, 0.1, "x")}
+
+
+def progress(seed, hidden, epochs=2):
+    params = mlp.init(jax.random.key(seed), MLP(6, hidden, 3))
+    params = jax.tree.map(np.asarray, params)
+    curve = tuple(np.float32(1 / (seed + 3)).item() for _ in range(epochs))
+    return Progress(0, Snapshot(params, params, params, 7), curve, curve, 0.5)
+
+
+def test_a_tree_survives_the_disk_bit_for_bit(tmp_path):
+    under_way.write(tmp_path / "f", TREE)
+    read = under_way.read(tmp_path / "f")
+    assert read["b"] == TREE["b"]
+    assert read["a"][1] is None
+    assert read["a"][0]["w"].dtype == np.float32
+    np.testing.assert_array_equal(read["a"][0]["w"], TREE["a"][0]["w"])
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+@given(st.data())
+def test_whatever_byte_is_damaged_the_file_counts_as_missing(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("damage") / "f"
+    under_way.write(path, TREE)
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[at] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[at:]
+    path.write_bytes(content)
+    assert under_way.read(path) is None
+
+
+def test_a_pickle_planted_with_a_right_digest_is_not_run(tmp_path):
+    class Planted:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    array = np.empty(1, object)
+    array[0] = Planted()
+    np.savez(tmp_path / "f.npz", tree=np.asarray('{"array": "0"}'), **{"0": array})
+    content = (tmp_path / "f.npz").read_bytes()
+    assert b"mkdir" in content
+    (tmp_path / "f").write_bytes(content + under_way._digest(content))
+    assert under_way.read(tmp_path / "f") is None
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_data_is_refused_and_the_file_before_kept(tmp_path):
+    under_way.write(tmp_path / "f", TREE)
+    before = (tmp_path / "f").read_bytes()
+    with pytest.raises(TypeError, match="set is neither data nor"):
+        under_way.write(tmp_path / "f", {"a": {1, 2}})
+    assert (tmp_path / "f").read_bytes() == before
+
+
+def test_units_of_a_rung_survive_the_disk_and_old_ones_go(tmp_path):
+    units = Units(tmp_path)
+    units.save(1, [3, 11], [progress(0, (5, 4)), progress(1, ())])
+    units.save(1, [4], [progress(2, (8,))])
+    units.save(2, [3], [progress(3, (5, 4))])
+    loaded = units.load(1)
+    assert loaded.keys() == {3, 11, 4}
+    saved = progress(1, ())
+    assert loaded[11]._replace(snapshot=None) == saved._replace(snapshot=None)
+    assert loaded[11].snapshot.step == 7
+    jax.tree.map(
+        np.testing.assert_array_equal, loaded[11].snapshot.mean, saved.snapshot.mean
+    )
+    units.forget(2)
+    assert units.load(1) == {}
+    assert units.load(2).keys() == {3}
+    units.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_unit_of_another_version_or_damaged_counts_as_missing(tmp_path):
+    units = Units(tmp_path)
+    units.save(1, [3], [progress(0, (5,))])
+    units.save(1, [4], [progress(1, (5,))])
+    (path,) = (tmp_path / "under_way").glob("rung-1-3")
+    content = under_way.read(path)
+    content["progress"][0]["novelty"] = 1
+    under_way.write(path, content)
+    assert units.load(1).keys() == {4}
+    path.write_bytes(b"torn")
+    assert units.load(1).keys() == {4}
+
+
+def test_without_a_folder_nothing_is_kept():
+    units = Units(None)
+    units.save(1, [3], [progress(0, (5,))])
+    assert units.load(1) == {}
+    units.remove()
