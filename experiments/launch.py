@@ -52,14 +52,6 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         "workdir", None, "Folder of the results. Default: runs/<config name>."
     )
 
-    def parse(argv: Sequence[str]) -> list[str]:
-        try:
-            return flags.FLAGS(argv)
-        except (AttributeError, KeyError) as error:
-            _exit(f"unknown config field {_field(error)}")
-        except (flags.Error, TypeError, ValueError, OSError) as error:
-            _exit(error)
-
     def checked(argv: Sequence[str]) -> None:
         try:
             if len(argv) > 1:
@@ -87,7 +79,32 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     signal.signal(signal.SIGTERM, terminate)
     # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.
     logging.set_verbosity(logging.WARNING)
-    app.run(checked, flags_parser=parse)
+    app.run(checked, flags_parser=_parse)
+
+
+def run_flags(main: Callable[[], None]) -> None:
+    """As `run`, for a launch file that has flags of its own instead of a config."""
+
+    def checked(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise InputError(
+                    f"unexpected argument {argv[1]!r}; a flag starts with --"
+                )
+            main()
+        except (InputError, OSError) as error:
+            _exit(error)
+
+    app.run(checked, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:
+        _exit(f"unknown config field {_field(error)}")
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        _exit(error)
 
 
 def load_data(config: Config) -> Dataset:
