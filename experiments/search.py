@@ -4,12 +4,13 @@
   python -m experiments.search --config=experiments/configs/mnist_mlp.py \
       --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
 
-The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
+The work folder receives trials.sqlite, best/, report.html and summary.json. A search
 that was interrupted goes on where it stopped; a finished one is shown again. With
 --fork=DIR trials of the search in DIR are taken over where this one asks for the same:
 another objective, a wider space or more candidates without training all of it again.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -17,18 +18,23 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 from rich.console import Console
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
-from dnc_jax.report import plots, terminal
+from dnc_jax.report import page, terminal
+from dnc_jax.report.live import Reporter
 from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
-from dnc_jax.search.run import SearchResult, Winner, retrain, search
+from dnc_jax.search.run import Callbacks, SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
+from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.data import Dataset
+from dnc_jax.training.trainer import EVALUATION_BATCH
 from experiments import launch
 
 FORK = flags.DEFINE_string(
@@ -73,6 +79,12 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 out, strategy.candidate_epochs, data.metric
             ) as progress,
         ):
+            reporter = Reporter(
+                workdir,
+                (rows, len(data.validation.y)),
+                lambda: meter.energy().joules,
+            )
+            callback = Callbacks(progress, reporter)
             result = search(
                 space,
                 data,
@@ -85,7 +97,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 constraints=constraints,
                 read_joules=meter.joules if meter.available else None,
                 max_seconds=config.budget.seconds or math.inf,
-                callback=progress,
+                callback=callback,
             )
             winner = retrain(
                 result,
@@ -96,13 +108,12 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 epochs=config.train.epochs,
                 refit=config.train.refit,
                 folder=workdir,
-                callback=progress,
+                callback=callback,
             )
         checkpoints.save(workdir / "best", winner.network)
-        plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
         summary = summarise(
             config,
-            data.metric,
+            data,
             result,
             winner,
             meter.energy(result.flops + winner.flops),
@@ -111,6 +122,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         partial = workdir / "summary.json.partial"
         partial.write_text(json.dumps(summary, indent=2) + "\n")
         partial.rename(summary_path)
+        page.write(workdir)
         Units(workdir).remove()
         show(out, summary, result.trials, workdir)
 
@@ -135,7 +147,7 @@ def prior_trials(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
 
 def summarise(
     config: launch.Config,
-    metric: str,
+    data: Dataset,
     result: SearchResult,
     winner: Winner,
     energy: Energy,
@@ -159,11 +171,26 @@ def summarise(
         "retrain_seconds": winner.seconds,
         "total_seconds": total_seconds,
         "data": config.data.name,
-        "metric": metric,
+        "metric": data.metric,
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
         "best": winner.trial.candidate.to_json(),
+        "history": winner.history._asdict(),
+        "confusion": confusion(winner.network, data),
+        "programs": {k: dataclasses.asdict(v) for k, v in result.programs.items()},
     }
+
+
+def confusion(network: Network, data: Dataset) -> list[list[int]] | None:
+    """Test examples by true and by predicted class: [C, C]; None in regression."""
+    if data.task == "regression":
+        return None
+    x, y = data.test
+    batches = range(0, len(y), EVALUATION_BATCH)
+    logits = [np.asarray(network(x[i : i + EVALUATION_BATCH])) for i in batches]
+    matrix = np.zeros((data.outputs, data.outputs), np.int64)
+    np.add.at(matrix, (y, np.concatenate(logits).argmax(-1)), 1)
+    return matrix.tolist()
 
 
 def show(
@@ -178,7 +205,7 @@ def show(
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)
     out.print(
-        f"{workdir}: trials.sqlite, summary.json, pareto.html, and "
+        f"{workdir}: trials.sqlite, summary.json, report.html, and "
         f"dnc_jax.load('{workdir / 'best'}')",
         markup=False,
     )

@@ -64,7 +64,7 @@ def test_a_search_writes_what_the_readme_names(finished):
         "SELECT count(*) FROM trials"
     )
     assert count.fetchone() == (5,)
-    assert (folder / "pareto.html").stat().st_size > 1_000_000, "plotly is inside"
+    assert (folder / "report.html").stat().st_size > 1_000_000, "plotly is inside"
     assert not list(folder.glob("rung-*"))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dnc_jax.errors import InputError
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.results import Callback, SearchResult, Winner
+from dnc_jax.search.results import Callback, Callbacks, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
@@ -17,7 +17,7 @@ from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training.data import Dataset
 
-__all__ = ["Callback", "SearchResult", "Winner", "retrain", "search"]
+__all__ = ["Callback", "Callbacks", "SearchResult", "Winner", "retrain", "search"]
 
 
 def search(
@@ -120,4 +120,5 @@ def search(
         rungs.programs.compile_seconds / rungs.programs.workers,
         complete and not strategy.ask(state),
         rungs.flops,
+        {str(shape): one for shape, one in rungs.programs.accounts.items()},
     )
