@@ -12,7 +12,7 @@ from dnc_jax.search.results import Callback, Callbacks, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
-from dnc_jax.search.strategies import Strategy
+from dnc_jax.search.strategies import Strategy, halving
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training.data import Dataset
@@ -23,8 +23,8 @@ __all__ = ["Callback", "Callbacks", "SearchResult", "Winner", "retrain", "search
 def search(
     space: Space,
     data: Dataset,
-    objective: Objective,
-    strategy: Strategy,
+    objective: Objective | None = None,
+    strategy: Strategy | None = None,
     *,
     seed: int,
     store: Store | None = None,
@@ -46,8 +46,8 @@ def search(
       space: where the strategy's candidates come from; complexity is relative to
         its largest network.
       data: the test split is not touched.
-      objective: what is minimised.
-      strategy: who is asked for candidates.
+      objective: what is minimised; None is the validation error alone.
+      strategy: who is asked for candidates; None is `halving(space)`.
       seed: of everything random.
       store: receives trials as soon as networks that train together end a rung.
       folder: of the store; networks under way are kept there.
@@ -68,6 +68,7 @@ def search(
     """
     begin = time.perf_counter()
     callback = callback or Callback()
+    strategy = strategy or halving(space)
 
     def out_of_time() -> bool:
         return time.perf_counter() - begin > max_seconds
@@ -77,7 +78,7 @@ def search(
         Scorer(
             space,
             data,
-            objective,
+            objective or Objective(),
             constraints,
             candidate_key,
             strategy.epochs,
