@@ -24,12 +24,12 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import plots, terminal
 from dnc_jax.search import MLPSpace, Objective, Store, Trial
-from dnc_jax.search.run import SearchResult, Winner, retrain, search
+from dnc_jax.search.run import SearchResult, Winner, check, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
-from experiments import launch
+from experiments import checks, launch
 
 FORK = flags.DEFINE_string(
     "fork",
@@ -42,7 +42,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
     out = terminal.console()
-    objective = Objective(**config.objective)
+    objective = checks.call(Objective, config, "objective")
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
     if config.train.epochs < 1:
@@ -50,13 +50,16 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
     data = launch.load_data(config)
     rows = len(data.train.y)
-    space = MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
-    strategy = halving(space, **config.search)
+    space = checks.call(
+        MLPSpace, config, "space", data.inputs, data.outputs
+    ).limited_to(rows)
+    strategy = checks.call(halving, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []
     if FORK.value:
         recorded["fork"] = FORK.value
         prior = prior_trials(pathlib.Path(FORK.value), config)
+    check(space, data, objective, strategy, seed=config.seed)
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from dnc_jax.errors import InputError
+from dnc_jax.footprint import complexity
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
@@ -15,7 +16,23 @@ from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training.data import Dataset
 
-__all__ = ["Callback", "SearchResult", "Winner", "retrain", "search"]
+__all__ = ["Callback", "SearchResult", "Winner", "check", "retrain", "search"]
+
+
+def check(
+    space: Space, data: Dataset, objective: Objective, strategy: Strategy, *, seed: int
+) -> None:
+    """Whether a search can begin; nothing is written or trained.
+
+    Raises:
+      InputError: the objective is not for this data, the seed is out of range, or the
+        space yields no candidates.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2**32), got {seed}")
+    objective.check(data.task)
+    complexity(space.largest())
+    strategy.ask(strategy.init(keys(seed)[0]))
 
 
 def search(
@@ -54,12 +71,12 @@ def search(
       callback: told of progress.
 
     Raises:
-      InputError: not one candidate was evaluated within `max_seconds`, the objective
-        is not for this data, or the store cannot be written.
+      InputError: as `check` does, or not one candidate was evaluated within
+        `max_seconds`, or the store cannot be written.
       OSError: the folder cannot be written.
     """
-    objective.check(data.task)
     begin = time.perf_counter()
+    check(space, data, objective, strategy, seed=seed)
     callback = callback or Callback()
 
     def out_of_time() -> bool:
