@@ -23,7 +23,7 @@ from rich.console import Console
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import plots, terminal
-from dnc_jax.search import MLPSpace, Objective, Store, Trial
+from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import SearchResult, Winner, check, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
@@ -50,16 +50,28 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
     data = launch.load_data(config)
     rows = len(data.train.y)
-    space = checks.call(
-        MLPSpace, config, "space", data.inputs, data.outputs
-    ).limited_to(rows)
+    constraints = checks.call(Constraints, config, "constraints")
+    space = constraints.limited(
+        checks.call(MLPSpace, config, "space", data.inputs, data.outputs).limited_to(
+            rows
+        )
+    )
     strategy = checks.call(halving, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []
     if FORK.value:
         recorded["fork"] = FORK.value
         prior = prior_trials(pathlib.Path(FORK.value), config)
-    check(space, data, objective, strategy, seed=config.seed)
+    meter = Meter(find())
+    check(
+        space,
+        data,
+        objective,
+        strategy,
+        seed=config.seed,
+        constraints=constraints,
+        read_joules=meter.joules if meter.available else None,
+    )
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
@@ -68,7 +80,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
         with (
-            Meter(find()) as meter,
+            meter,
             terminal.ProgressReport(
                 out, strategy.candidate_epochs, data.metric
             ) as progress,
@@ -82,6 +94,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 store=store,
                 folder=workdir,
                 prior=prior,
+                constraints=constraints,
+                read_joules=meter.joules if meter.available else None,
                 max_seconds=config.budget.seconds or math.inf,
                 callback=progress,
             )

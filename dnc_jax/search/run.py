@@ -3,13 +3,14 @@
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import complexity
+from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
+from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Strategy
 from dnc_jax.search.trials import Store, Trial
@@ -20,19 +21,26 @@ __all__ = ["Callback", "SearchResult", "Winner", "check", "retrain", "search"]
 
 
 def check(
-    space: Space, data: Dataset, objective: Objective, strategy: Strategy, *, seed: int
+    space: Space,
+    data: Dataset,
+    objective: Objective,
+    strategy: Strategy,
+    *,
+    seed: int,
+    constraints: Constraints = NO_CONSTRAINTS,
+    read_joules: Callable[[], float] | None = None,
 ) -> None:
-    """Whether a search can begin; nothing is written or trained.
+    """Whether `search` can begin with these arguments; nothing is written or trained.
 
     Raises:
-      InputError: the objective is not for this data, the seed is out of range, or the
-        space yields no candidates.
+      InputError: the objective is not for this data or machine, the seed is out of
+        range, or the space yields no candidates.
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32), got {seed}")
-    objective.check(data.task)
-    complexity(space.largest())
-    strategy.ask(strategy.init(keys(seed)[0]))
+    strategy_key, candidate_key, _ = keys(seed)
+    Scorer(space, data, objective, constraints, candidate_key, read_joules)
+    strategy.ask(strategy.init(strategy_key))
 
 
 def search(
@@ -45,7 +53,9 @@ def search(
     store: Store | None = None,
     folder: pathlib.Path | None = None,
     prior: Sequence[Trial] = (),
+    constraints: Constraints = NO_CONSTRAINTS,
     max_seconds: float = math.inf,
+    read_joules: Callable[[], float] | None = None,
     callback: Callback | None = None,
 ) -> SearchResult:
     """Runs `strategy` to its end, training each rung's candidates together.
@@ -67,7 +77,11 @@ def search(
       prior: trials of another search over the same data and validation rows. A
         candidate that it has trained as long, by the same schedule, is scored anew and
         not trained again.
+      constraints: those that are measured; `constraints.limited(space)` sees to the
+        others.
       max_seconds: the search ends after this time with the best so far.
+      read_joules: energy that the machine has taken so far, such as that of a `Meter`;
+        needed where objective or constraints ask for joules.
       callback: told of progress.
 
     Raises:
@@ -76,16 +90,15 @@ def search(
       OSError: the folder cannot be written.
     """
     begin = time.perf_counter()
-    check(space, data, objective, strategy, seed=seed)
     callback = callback or Callback()
 
     def out_of_time() -> bool:
         return time.perf_counter() - begin > max_seconds
 
+    strategy_key, candidate_key, _ = keys(seed)
     rungs = Rungs(
-        space,
+        Scorer(space, data, objective, constraints, candidate_key, read_joules),
         data,
-        objective,
         seed=seed,
         epochs=strategy.epochs,
         store=store,
@@ -94,7 +107,7 @@ def search(
         on_epoch=callback.on_epoch,
         should_stop=out_of_time,
     )
-    state = strategy.init(keys(seed)[0])
+    state = strategy.init(strategy_key)
     trials: list[Trial] = []
     while evaluations := strategy.ask(state):
         callback.on_rung_start(evaluations)

@@ -1,14 +1,12 @@
 """The rungs of a search: trained unit by unit, or read back from the store."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
 
-from dnc_jax.footprint import Complexity, complexity, training_flops
-from dnc_jax.search.objective import Objective
-from dnc_jax.search.space import Space
+from dnc_jax.footprint import training_flops
+from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.units import Units
@@ -27,7 +25,8 @@ class Rungs:
     """One rung after another of a search, and what it takes to go on after any of them.
 
     Args:
-      space, data, objective: of the search.
+      scorer: makes trials of what was trained.
+      data: of the search.
       seed: its seed.
       epochs: of the last rung: what the learning-rate schedule is spread over.
       store: holds the trials of earlier runs, and receives new ones; may be None.
@@ -43,9 +42,8 @@ class Rungs:
 
     def __init__(
         self,
-        space: Space,
+        scorer: Scorer,
         data: Dataset,
-        objective: Objective,
         *,
         seed: int,
         epochs: int,
@@ -57,9 +55,8 @@ class Rungs:
     ) -> None:
         _, self._key, order_key = keys(seed)
         self.programs = population.Programs(data, order_key)
-        self._objective, self._largest = objective, complexity(space.largest())
+        self._scorer = scorer
         self._rows = (len(data.train.y), len(data.validation.y))
-        self._resolution = data.resolution
         self._epochs = epochs
         self._store, self._units = store, Units(folder)
         self._known = (
@@ -67,6 +64,7 @@ class Rungs:
         )
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
         self._reused: set[int] = set()  # candidates of the rung before
+        scorer.remember(self._known.values())
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
         self._resumed = True  # the rung before was read back
@@ -117,12 +115,11 @@ class Rungs:
         for e in evaluations:
             prior = self._prior.get((e.candidate, e.stop, self._epochs))
             if prior:
-                cost = complexity(e.candidate.architecture)
-                reused[e.candidate_id] = dataclasses.replace(
-                    prior,
-                    candidate_id=e.candidate_id,
-                    rung=e.rung,
-                    score=self._score(prior.val_loss, prior.val_accuracy, cost),
+                self._scorer.measure([e])
+                diverged = prior.status == "diverged"
+                curves = (prior.val_loss, prior.val_accuracy)
+                reused[e.candidate_id] = self._scorer.trial(
+                    e, *curves, prior.seconds, diverged, self._epochs
                 )
         if self._store and reused:
             self._store.add(reused.values())
@@ -145,6 +142,7 @@ class Rungs:
             # A network whose snapshot was lost starts from scratch.
             start = e.start if snapshot else 0
             jobs.append(self._job(e, start, snapshot, progress.get(e.candidate_id)))
+        self._scorer.measure(evaluations)
         trials: dict[int, Trial] = {}
         snapshots: dict[int, population.Snapshot] = {}
 
@@ -210,30 +208,15 @@ class Rungs:
             past = self._past[evaluation.candidate_id]
             val_loss = past.val_loss + val_loss
             val_accuracy = past.val_accuracy + val_accuracy
-        cost = complexity(evaluation.candidate.architecture)
+        trial = self._scorer.trial(
+            evaluation,
+            val_loss,
+            val_accuracy,
+            outcome.seconds,
+            outcome.diverged,
+            self._epochs,
+        )
         self.flops += training_flops(
-            cost.flops_per_example, *self._rows, outcome.epochs
+            trial.complexity.flops_per_example, *self._rows, outcome.epochs
         )
-        return Trial(
-            candidate_id=evaluation.candidate_id,
-            candidate=evaluation.candidate,
-            rung=evaluation.rung,
-            epochs=evaluation.stop,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            complexity=cost,
-            score=self._score(val_loss, val_accuracy, cost),
-            seconds=outcome.seconds,
-            status="diverged" if outcome.diverged else "done",
-            schedule_epochs=self._epochs,
-        )
-
-    def _score(
-        self,
-        val_loss: Sequence[float],
-        val_accuracy: Sequence[float],
-        cost: Complexity,
-    ) -> float:
-        return self._objective.score(
-            val_loss, val_accuracy, cost, self._largest, self._resolution
-        )
+        return trial

@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS trials (
   seconds REAL NOT NULL,
   status TEXT NOT NULL,
   schedule_epochs INTEGER NOT NULL,
+  epoch_seconds REAL,
+  epoch_joules REAL,
   PRIMARY KEY (candidate_id, rung)
 );
 """
@@ -47,8 +49,10 @@ class Trial:
       complexity: of the true network.
       score: lower is better; infinite if the network never had a finite loss.
       seconds: this candidate's share of the rung's training time.
-      status: `done` or `diverged`.
+      status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
       schedule_epochs: what the learning-rate schedule was spread over.
+      epoch_seconds, epoch_joules: of training this network by itself, where the search
+        asks for them.
     """
 
     candidate_id: int
@@ -62,6 +66,8 @@ class Trial:
     seconds: float
     status: str
     schedule_epochs: int = 0
+    epoch_seconds: float | None = None
+    epoch_joules: float | None = None
 
     @property
     def best_val_accuracy(self) -> float:
@@ -70,7 +76,7 @@ class Trial:
 
 
 def ranking(trials: Iterable[Trial]) -> list[Trial]:
-    """The best trial of each candidate, best first; diverged ones are left out."""
+    """The best trial of each candidate, best first; those not `done` are left out."""
     best: dict[int, Trial] = {}
     for trial in trials:
         if trial.status == "done":
@@ -148,10 +154,12 @@ class Store:
                 t.seconds,
                 t.status,
                 t.schedule_epochs,
+                t.epoch_seconds,
+                t.epoch_joules,
             )
             for t in trials
         ]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 12)})"
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 14)})"
         with (
             _clear(
                 f"cannot write to {self._path}",
@@ -228,6 +236,8 @@ def _trials(db: sqlite3.Connection) -> list[Trial]:
             seconds=row[9],
             status=row[10],
             schedule_epochs=row[11],
+            epoch_seconds=row[12],
+            epoch_joules=row[13],
         )
         for row in rows
     ]

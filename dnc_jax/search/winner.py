@@ -41,7 +41,7 @@ def retrain(
     interruption.
 
     Raises:
-      InputError: epochs below 1, or every candidate diverged.
+      InputError: epochs below 1, or every candidate diverged or is infeasible.
     """
     if epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {epochs}")
@@ -91,11 +91,18 @@ def retrain(
                 trial.complexity,
                 complexity(space.largest()),
                 data.resolution,
+                epoch_seconds=trial.epoch_seconds,
+                epoch_joules=trial.epoch_joules,
             ),
             max(history.val_accuracy),
             float(test.accuracy),
             time.perf_counter() - begin,
             _retraining_flops(trial, data, epochs, refit),
+        )
+    if any(trial.status == "infeasible" for trial in result.trials):
+        raise InputError(
+            "no candidate keeps to constraints.max_seconds_per_epoch and max_joules; "
+            "raise them or make the space smaller"
         )
     raise InputError(
         "every candidate diverged; lower the upper end of space.learning_rate"

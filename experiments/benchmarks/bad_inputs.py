@@ -3,7 +3,7 @@
 Every attempt runs in a fork of this process, up to the moment when training would
 begin. The corpus holds what people do; `random_inputs` draws what they do not.
 
-  python -m experiments.benchmarks.bad_inputs [RANDOM_INPUTS]
+  python -m experiments.benchmarks.bad_inputs [RANDOM_INPUTS [EVERY]]
 """
 
 import io
@@ -271,12 +271,20 @@ def plant(folder: pathlib.Path) -> None:
         (folder / f"{name}.npz").write_bytes(entry.join([head, *entries]))
 
 
-def corpus(folder: pathlib.Path) -> Iterator[tuple[str, list[str], Attempt]]:
-    """Module, arguments and outcome of each entry; the files lie in `folder`."""
+def corpus(
+    folder: pathlib.Path, every: int = 1
+) -> Iterator[tuple[str, list[str], Attempt]]:
+    """Module, arguments and outcome of entries; the files lie in `folder`.
+
+    Args:
+      folder: an empty one.
+      every: one in so many entries, each kind of them in turn.
+    """
     plant(folder)
     for module, flags in (("search", FLAGS), ("train", TRAIN_FLAGS)):
         data = ["--config.data.name=digits"] if module == "train" else []
-        for line in flags.replace("{}", str(folder)).replace("\n", " | ").split(" | "):
+        lines = flags.replace("{}", str(folder)).replace("\n", " | ").split(" | ")
+        for line in lines[::every]:
             if arguments := line.split():
                 yield module, arguments, attempt(data + arguments, module)
 
@@ -327,12 +335,12 @@ def random_inputs(count: int) -> Iterator[tuple[str, list[str], Attempt]]:
             yield module, arguments, attempt(data + arguments, module)
 
 
-def main(count: int) -> dict[str, int]:
+def main(count: int, every: int = 1) -> dict[str, int]:
     """Prints what is not clean, for whoever repairs it, and counts."""
     total = refused = failed = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        for inputs in (corpus(folder), random_inputs(count)):
+        for inputs in (corpus(folder, every), random_inputs(count)):
             for module, arguments, outcome in inputs:
                 total += 1
                 refused += outcome.code == 2
@@ -350,4 +358,4 @@ def main(count: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]) if sys.argv[1:] else 200)))
+    print(json.dumps(main(*map(int, sys.argv[1:] or ["200"]))))
