@@ -27,7 +27,14 @@ from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import page, terminal
 from dnc_jax.report.live import Reporter
 from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
-from dnc_jax.search.run import Callbacks, SearchResult, Winner, retrain, search
+from dnc_jax.search.run import (
+    Callbacks,
+    SearchResult,
+    Winner,
+    check,
+    retrain,
+    search,
+)
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
@@ -35,7 +42,7 @@ from dnc_jax.training import checkpoints
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
-from experiments import launch
+from experiments import checks, launch
 
 FORK = flags.DEFINE_string(
     "fork",
@@ -48,7 +55,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
     out = terminal.console()
-    objective = Objective(**config.objective)
+    objective = checks.call(Objective, config, "objective")
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
     if config.train.epochs < 1:
@@ -56,16 +63,28 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
     data = launch.load_data(config)
     rows = len(data.train.y)
-    constraints = Constraints(**config.constraints)
+    constraints = checks.call(Constraints, config, "constraints")
     space = constraints.limited(
-        MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
+        checks.call(MLPSpace, config, "space", data.inputs, data.outputs).limited_to(
+            rows
+        )
     )
-    strategy = halving(space, **config.search)
+    strategy = checks.call(halving, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []
     if FORK.value:
         recorded["fork"] = FORK.value
         prior = prior_trials(pathlib.Path(FORK.value), config)
+    meter = Meter(find())
+    check(
+        space,
+        data,
+        objective,
+        strategy,
+        seed=config.seed,
+        constraints=constraints,
+        read_joules=meter.joules if meter.available else None,
+    )
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
@@ -74,7 +93,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
         with (
-            Meter(find()) as meter,
+            meter,
             terminal.ProgressReport(
                 out, strategy.candidate_epochs, data.metric
             ) as progress,

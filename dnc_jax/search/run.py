@@ -17,7 +17,46 @@ from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training.data import Dataset
 
-__all__ = ["Callback", "Callbacks", "SearchResult", "Winner", "retrain", "search"]
+__all__ = [
+    "Callback",
+    "Callbacks",
+    "SearchResult",
+    "Winner",
+    "check",
+    "retrain",
+    "search",
+]
+
+
+def check(
+    space: Space,
+    data: Dataset,
+    objective: Objective,
+    strategy: Strategy,
+    *,
+    seed: int,
+    constraints: Constraints = NO_CONSTRAINTS,
+    read_joules: Callable[[], float] | None = None,
+) -> None:
+    """Whether `search` can begin with these arguments; nothing is written or trained.
+
+    Raises:
+      InputError: the objective is not for this data or machine, the seed is out of
+        range, or the space yields no candidates.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2**32), got {seed}")
+    strategy_key, candidate_key, _ = keys(seed)
+    Scorer(
+        space,
+        data,
+        objective,
+        constraints,
+        candidate_key,
+        strategy.epochs,
+        read_joules,
+    )
+    strategy.ask(strategy.init(strategy_key))
 
 
 def search(
@@ -62,8 +101,8 @@ def search(
       callback: told of progress.
 
     Raises:
-      InputError: not one candidate was evaluated within `max_seconds`, the objective
-        is not for this data, or the store cannot be written.
+      InputError: as `check` does, or not one candidate was evaluated within
+        `max_seconds`, or the store cannot be written.
       OSError: the folder cannot be written.
     """
     begin = time.perf_counter()

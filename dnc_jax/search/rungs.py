@@ -204,7 +204,11 @@ class Rungs:
             val_loss = past.val_loss + val_loss
             val_accuracy = past.val_accuracy + val_accuracy
         trial = self._scorer.trial(
-            evaluation, val_loss, val_accuracy, outcome.seconds, outcome.diverged
+            evaluation,
+            val_loss,
+            val_accuracy,
+            outcome.seconds,
+            outcome.diverged,
         )
         self.flops += training_flops(
             trial.complexity.flops_per_example, *self._rows, outcome.epochs

@@ -49,8 +49,8 @@ class Trial:
       complexity: of the true network.
       score: lower is better; infinite if the network never had a finite loss.
       seconds: this candidate's share of the rung's training time.
-      schedule_epochs: what the learning-rate schedule was spread over.
       status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
+      schedule_epochs: what the learning-rate schedule was spread over.
       epoch_seconds, epoch_joules: of training this network by itself, where the search
         asks for them.
     """
