@@ -5,6 +5,7 @@
 """
 
 from dnc_jax.errors import InputError
+from dnc_jax.exporting import export
 from dnc_jax.search.results import SearchResult, Winner
 from dnc_jax.search.run import search
 from dnc_jax.search.winner import retrain
@@ -17,6 +18,7 @@ __all__ = [
     "SearchResult",
     "Winner",
     "__version__",
+    "export",
     "load",
     "retrain",
     "save",
