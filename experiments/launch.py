@@ -1,6 +1,7 @@
 """What every launch file shares: flags, and errors in one line."""
 
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -19,13 +20,16 @@ CONFIGS = pathlib.Path(__file__).parent / "configs"
 Config = Any
 Main = Callable[[Config, pathlib.Path], None]
 
+_TERMINATED = ("terminated",)  # arguments of the interrupt that SIGTERM becomes
+
 
 def run(main: Main, default_config: str, on_interrupt: str) -> None:
     """Parses --config and --workdir, runs `main(config, workdir)` and exits.
 
     Unusable input (a bad flag, an unknown config field, an `InputError`, a file
-    system that refuses) ends with one line on standard error and exit code 2;
-    Ctrl-C with the line `on_interrupt` and exit code 130.
+    system that refuses) ends with one line on standard error and exit code 2. Ctrl-C
+    and SIGTERM, which preemptible machines and schedulers send, end with the line
+    `on_interrupt` and 128 plus the number of the signal: 130 and 143.
 
     Args:
       main: the launch file's work.
@@ -63,10 +67,15 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
             main(value, folder)
         except (InputError, OSError) as error:
             _exit(error)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            number = signal.SIGTERM if error.args == _TERMINATED else signal.SIGINT
             print(f"\ninterrupted; {on_interrupt}", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(128 + number)
 
+    def terminate(number: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt(*_TERMINATED)
+
+    signal.signal(signal.SIGTERM, terminate)
     # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.
     logging.set_verbosity(logging.WARNING)
     app.run(checked, flags_parser=_parse)

@@ -5,8 +5,7 @@
       --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
 
 The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
-that was interrupted goes on after its last finished rung; a finished one is shown
-again.
+that was interrupted goes on where it stopped; a finished one is shown again.
 """
 
 import json
@@ -21,7 +20,7 @@ from rich.console import Console
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import plots, terminal
-from dnc_jax.search import MLPSpace, Objective, Store, Trial
+from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.units import Units
@@ -41,7 +40,10 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
     data = launch.load_data(config)
     rows = len(data.train.y)
-    space = MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
+    constraints = Constraints(**config.constraints)
+    space = constraints.limited(
+        MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
+    )
     strategy = halving(space, **config.search)
     out.print(f"{data}; results go to {workdir}", markup=False)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 store=store,
                 folder=workdir,
+                constraints=constraints,
+                read_joules=meter.joules if meter.available else None,
                 max_seconds=config.budget.seconds or math.inf,
                 callback=progress,
             )
@@ -76,6 +80,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 epochs=config.train.epochs,
                 refit=config.train.refit,
+                folder=workdir,
                 callback=progress,
             )
     checkpoints.save(workdir / "best", winner.network)
@@ -150,5 +155,5 @@ if __name__ == "__main__":
     launch.run(
         main,
         default_config="digits",
-        on_interrupt="the same command goes on after the last finished rung",
+        on_interrupt="what was trained is kept; the same command goes on from there",
     )

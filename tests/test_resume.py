@@ -2,15 +2,23 @@
 
 import dataclasses
 import itertools
+import multiprocessing
+import os
+import sqlite3
+import time
 
+import jax
+import numpy as np
 import pytest
 
+from dnc_jax import InputError
 from dnc_jax.search import MLPSpace, Objective, Store
-from dnc_jax.search.run import Callback, search
+from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
-from dnc_jax.training import under_way
+from dnc_jax.search.trials import read
+from dnc_jax.training import trainer, under_way
 
-SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 1), batch_sizes=(32,))
+SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 1), batch_sizes=(32,))
 
 
 class Kill(Callback):
@@ -38,7 +46,7 @@ def whole(small):
     return run(small)
 
 
-@pytest.mark.parametrize("kills", [(1, 2, 3, 4), (5, 2, 7)])
+@pytest.mark.parametrize("kills", [(1, 2), (5, 2, 7)])
 def test_a_search_killed_within_units_ends_with_the_same_bits(
     small, whole, tmp_path, monkeypatch, kills
 ):
@@ -70,3 +78,110 @@ def test_a_search_whose_unit_files_are_damaged_trains_those_units_again(
     for one, two in zip(result.trials, whole.trials, strict=True):
         assert one.candidate == two.candidate
         assert one.val_loss == pytest.approx(two.val_loss, rel=1e-5)
+
+
+class Stop(Callback):
+    def __init__(self, at):
+        self.at = at
+
+    def on_retrain_epoch(self, epoch, epochs, val_accuracy):
+        self.at -= 1
+        if self.at == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_the_training_of_a_winner_goes_on_after_an_interruption(
+    small, whole, tmp_path, monkeypatch, at
+):
+    monkeypatch.setattr(under_way, "SAVE_SECONDS", -1.0)
+
+    def train(callback, folder):
+        arguments = {"seed": 5, "epochs": 4, "refit": True, "folder": folder}
+        return retrain(whole, SPACE, small, Objective(), callback=callback, **arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Stop(at), tmp_path)
+    counter = Stop(100)
+    again, once = train(counter, tmp_path), train(None, None)
+    assert counter.at == 100 - (8 - at), "no epoch that was kept is trained again"
+    assert again.history.val_loss == once.history.val_loss
+    assert again.history.train_loss == once.history.train_loss
+    assert again.test_accuracy == once.test_accuracy
+    jax.tree.map(
+        np.testing.assert_array_equal, again.network.params, once.network.params
+    )
+
+
+def test_a_file_of_another_networks_training_counts_as_missing(small, whole, tmp_path):
+    path = tmp_path / "course"
+    under_way.write(path, (({"weight": np.zeros(3)},), ()))
+    key = jax.random.key(0)
+    one = whole.trials[0].candidate
+    runs = [
+        trainer.train(
+            key,
+            one.architecture,
+            one.hyperparameters,
+            small,
+            order_key=key,
+            epochs=1,
+            checkpoint=checkpoint,
+        )
+        for checkpoint in (path, None)
+    ]
+    assert runs[0][1].val_loss == runs[1][1].val_loss
+
+
+def test_a_second_run_on_one_store_is_refused_until_the_first_ends(tmp_path):
+    path = tmp_path / "t.sqlite"
+    with Store(path, {}):
+        with pytest.raises(InputError, match=f"another run is using {tmp_path}"):
+            Store(path, {})
+        assert read(path) == ({}, [])
+    Store(path, {}).close()
+
+
+def test_a_lock_dies_with_its_owner(tmp_path):
+    path = tmp_path / "t.sqlite"
+    owner = multiprocessing.get_context("spawn").Process(
+        target=_hold, args=(path, os.getpid())
+    )
+    owner.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.05)
+    with pytest.raises(InputError, match="another run"):
+        Store(path, {})
+    owner.kill()
+    owner.join()
+    Store(path, {}).close()
+
+
+def _hold(path, parent):
+    with Store(path, {}):
+        (path.parent / "held").touch()
+        while os.getppid() == parent:
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_a_torn_store_is_refused_and_left_as_it_is(small, whole, tmp_path, keep):
+    path = tmp_path / "t.sqlite"
+    with Store(path, {}) as store:
+        store.add(whole.trials)
+    torn = path.read_bytes()[: int(keep * path.stat().st_size)]
+    path.write_bytes(torn)
+    with pytest.raises(InputError, match=r"t.sqlite is not a writable trial store"):
+        Store(path, {})
+    assert path.read_bytes() == torn
+
+
+def test_a_damaged_row_is_a_clear_error(whole, tmp_path):
+    path = tmp_path / "t.sqlite"
+    with Store(path, {}) as store:
+        store.add(whole.trials)
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE trials SET candidate = '{' WHERE candidate_id = 1")
+        db.close()
+        with pytest.raises(InputError, match=r"t.sqlite is damaged .*move it away"):
+            store.trials()

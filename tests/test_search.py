@@ -1,6 +1,7 @@
 import json
 import math
 import sqlite3
+import time
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from dnc_jax import InputError
 from dnc_jax.footprint import Complexity
 from dnc_jax.networks import MLP
-from dnc_jax.search import Candidate, MLPSpace, Objective, Store, Trial
+from dnc_jax.search import Candidate, Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.strategies.halving import rung_sizes
@@ -327,6 +328,41 @@ def test_a_diverged_candidate_is_recorded_and_the_search_goes_on(small, tmp_path
 def test_a_budget_ends_the_search_with_what_there_is(small):
     with pytest.raises(InputError, match=r"budget.seconds = 1e-09 ended before"):
         run(small, max_seconds=1e-9)
+
+
+def test_seconds_of_a_candidate_are_measured_once_and_kept(small, tmp_path):
+    objective = Objective(w_c=1.0, parameters=0.0, seconds=1.0)
+    strategy = halving(SPACE, candidates=3, rungs=(1, 2), reduction=3)
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        trials = search(SPACE, small, objective, strategy, seed=5, store=store).trials
+    promoted = trials[-1]
+    first = trials[promoted.candidate_id]
+    assert first.epoch_seconds == promoted.epoch_seconds > 0
+    error = max(1 - promoted.best_val_accuracy, small.resolution)
+    assert 10**promoted.score == pytest.approx(error + promoted.epoch_seconds / 10)
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        again = search(SPACE, small, objective, strategy, seed=5, store=store)
+    assert again.trials == trials
+
+
+def test_joules_are_asked_of_whoever_counts_them(small):
+    strategy = halving(SPACE, candidates=2, rungs=(1,))
+    objective = Objective(w_c=1.0, parameters=0.0, joules=1.0)
+    with pytest.raises(InputError, match="need an energy counter"):
+        search(SPACE, small, objective, strategy, seed=5)
+    result = search(
+        SPACE, small, objective, strategy, seed=5, read_joules=time.perf_counter
+    )
+    assert all(trial.epoch_joules > 0 for trial in result.trials)
+
+
+def test_what_takes_longer_than_allowed_does_not_win(small):
+    strategy = halving(SPACE, candidates=2, rungs=(1,))
+    limit = Constraints(max_seconds_per_epoch=1e-9)
+    result = search(SPACE, small, Objective(), strategy, seed=5, constraints=limit)
+    assert {trial.status for trial in result.trials} == {"infeasible"}
+    with pytest.raises(InputError, match=r"no candidate keeps to constraints\.max_sec"):
+        retrain(result, SPACE, small, Objective(), seed=5, epochs=1)
 
 
 def test_the_winner_is_trained_again_at_full_length_and_tested(small):

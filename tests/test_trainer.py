@@ -163,6 +163,11 @@ def test_the_seconds_of_an_epoch_are_for_all_its_steps(small, monkeypatch):
 
     monkeypatch.setattr(trainer, "train_epoch", counted)
     monkeypatch.setattr(trainer.time, "perf_counter", lambda: float(sum(steps)))
-    seconds = timing.epoch_seconds(jax.random.key(0), MLP(6, (5,), 4), training, small)
+    cost = timing.epoch_cost(jax.random.key(0), MLP(6, (5,), 4), training, small)
     assert steps == [40] * 6
-    assert seconds == len(small.train.y) // 2
+    assert cost == (len(small.train.y) // 2, None)
+    # Three joules a step, counted from the end of the epoch that compiles.
+    cost = timing.epoch_cost(
+        jax.random.key(0), MLP(6, (5,), 4), training, small, lambda: 3.0 * sum(steps)
+    )
+    assert cost.joules == 3 * (len(small.train.y) // 2)

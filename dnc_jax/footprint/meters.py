@@ -109,6 +109,17 @@ class Meter:
         self._read()
         return self.energy()
 
+    def joules(self) -> float:
+        """Counted or estimated up to this moment.
+
+        Raises:
+          CounterError: a counter has failed.
+        """
+        energy = self.now()
+        if energy.joules is None:
+            raise CounterError(energy.reason or "no counter")
+        return energy.joules
+
     def _energy(self, flops: int | None) -> Energy:
         parts = [Part(name, value) for name, value in self._joules.items()]
         counted = sum(part.joules for part in parts)

@@ -100,7 +100,8 @@ class ProgressReport(Callback):
 
     def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
         """Shows the winner's training."""
-        if epoch == 1:
+        if epoch == 1 or self._rung:
+            self._rung = ""
             self._bar.reset(self._task, total=epochs)
         self._bar.update(
             self._task,

@@ -75,6 +75,9 @@ class Constraints:
         return Limited(space, self)
 
 
+NO_CONSTRAINTS = Constraints()
+
+
 class Limited(Space):
     """A space of which only what keeps to the constraints is drawn.
 

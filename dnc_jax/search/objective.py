@@ -99,6 +99,8 @@ class Objective:
         f_p = 1 - max(val_accuracy) if by_error else min(val_loss)
         if self.performance == "mse":
             f_p *= 10
+        if not self.w_c:
+            return math.log10(max(f_p, resolution))
         f_c = (
             self.parameters * cost.parameters / largest.parameters
             + self.flops * cost.flops_per_example / largest.flops_per_example

@@ -3,11 +3,14 @@
 import math
 import pathlib
 import time
+from collections.abc import Callable
 
 from dnc_jax.errors import InputError
+from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
+from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Strategy
 from dnc_jax.search.trials import Store, Trial
@@ -26,7 +29,9 @@ def search(
     seed: int,
     store: Store | None = None,
     folder: pathlib.Path | None = None,
+    constraints: Constraints = NO_CONSTRAINTS,
     max_seconds: float = math.inf,
+    read_joules: Callable[[], float] | None = None,
     callback: Callback | None = None,
 ) -> SearchResult:
     """Runs `strategy` to its end, training each rung's candidates together.
@@ -45,7 +50,11 @@ def search(
       seed: of everything random.
       store: receives trials as soon as networks that train together end a rung.
       folder: of the store; networks under way are kept there.
+      constraints: those that are measured; `constraints.limited(space)` sees to the
+        others.
       max_seconds: the search ends after this time with the best so far.
+      read_joules: energy that the machine has taken so far, such as that of a `Meter`;
+        needed where objective or constraints ask for joules.
       callback: told of progress.
 
     Raises:
@@ -53,17 +62,16 @@ def search(
         is not for this data, or the store cannot be written.
       OSError: the folder cannot be written.
     """
-    objective.check(data.task)
     begin = time.perf_counter()
     callback = callback or Callback()
 
     def out_of_time() -> bool:
         return time.perf_counter() - begin > max_seconds
 
+    strategy_key, candidate_key, _ = keys(seed)
     rungs = Rungs(
-        space,
+        Scorer(space, data, objective, constraints, candidate_key, read_joules),
         data,
-        objective,
         seed=seed,
         epochs=strategy.epochs,
         store=store,
@@ -71,7 +79,7 @@ def search(
         on_epoch=callback.on_epoch,
         should_stop=out_of_time,
     )
-    state = strategy.init(keys(seed)[0])
+    state = strategy.init(strategy_key)
     trials: list[Trial] = []
     while evaluations := strategy.ask(state):
         callback.on_rung_start(evaluations)

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from dnc_jax.footprint import complexity, training_flops
-from dnc_jax.search.objective import Objective
-from dnc_jax.search.space import Space
+from dnc_jax.footprint import training_flops
+from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.units import Units
@@ -26,7 +25,8 @@ class Rungs:
     """One rung after another of a search, and what it takes to go on after any of them.
 
     Args:
-      space, data, objective: of the search.
+      scorer: makes trials of what was trained.
+      data: of the search.
       seed: its seed.
       epochs: of the last rung: what the learning-rate schedule is spread over.
       store: holds the trials of earlier runs, and receives new ones; may be None.
@@ -40,9 +40,8 @@ class Rungs:
 
     def __init__(
         self,
-        space: Space,
+        scorer: Scorer,
         data: Dataset,
-        objective: Objective,
         *,
         seed: int,
         epochs: int,
@@ -53,14 +52,14 @@ class Rungs:
     ) -> None:
         _, self._key, order_key = keys(seed)
         self.programs = population.Programs(data, order_key)
-        self._objective, self._largest = objective, complexity(space.largest())
+        self._scorer = scorer
         self._rows = (len(data.train.y), len(data.validation.y))
-        self._resolution = data.resolution
         self._epochs = epochs
         self._store, self._units = store, Units(folder)
         self._known = (
             {(t.candidate_id, t.rung): t for t in store.trials()} if store else {}
         )
+        scorer.remember(self._known.values())
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
         self._resumed = True  # the rung before was read back
@@ -115,6 +114,7 @@ class Rungs:
             # A network whose snapshot was lost starts from scratch.
             start = e.start if snapshot else 0
             jobs.append(self._job(e, start, snapshot, progress.get(e.candidate_id)))
+        self._scorer.measure(evaluations)
         trials: dict[int, Trial] = {}
         snapshots: dict[int, population.Snapshot] = {}
 
@@ -132,9 +132,13 @@ class Rungs:
             members: Sequence[int], outcomes: Sequence[population.Outcome]
         ) -> None:
             for i, outcome in zip(members, outcomes, strict=True):
-                trials[i] = self._trial(evaluations[i], outcome, jobs[i].start > 0)
+                e = evaluations[i]
+                known = self._known.get((e.candidate_id, e.rung))
+                if not known or outcome.epochs:
+                    known = self._trial(e, outcome, jobs[i].start > 0)
+                trials[i] = known
                 if outcome.snapshot:
-                    snapshots[evaluations[i].candidate_id] = outcome.snapshot
+                    snapshots[e.candidate_id] = outcome.snapshot
             if self._store:
                 self._store.add(trials[i] for i in members)
 
@@ -176,21 +180,10 @@ class Rungs:
             past = self._past[evaluation.candidate_id]
             val_loss = past.val_loss + val_loss
             val_accuracy = past.val_accuracy + val_accuracy
-        cost = complexity(evaluation.candidate.architecture)
+        trial = self._scorer.trial(
+            evaluation, val_loss, val_accuracy, outcome.seconds, outcome.diverged
+        )
         self.flops += training_flops(
-            cost.flops_per_example, *self._rows, outcome.epochs
+            trial.complexity.flops_per_example, *self._rows, outcome.epochs
         )
-        return Trial(
-            candidate_id=evaluation.candidate_id,
-            candidate=evaluation.candidate,
-            rung=evaluation.rung,
-            epochs=evaluation.stop,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            complexity=cost,
-            score=self._objective.score(
-                val_loss, val_accuracy, cost, self._largest, self._resolution
-            ),
-            seconds=outcome.seconds,
-            status="diverged" if outcome.diverged else "done",
-        )
+        return trial

@@ -6,8 +6,10 @@ import json
 import math
 import pathlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import filelock
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity
@@ -27,6 +29,8 @@ CREATE TABLE IF NOT EXISTS trials (
   score REAL,
   seconds REAL NOT NULL,
   status TEXT NOT NULL,
+  epoch_seconds REAL,
+  epoch_joules REAL,
   PRIMARY KEY (candidate_id, rung)
 );
 """
@@ -44,7 +48,9 @@ class Trial:
       complexity: of the true network.
       score: lower is better; infinite if the network never had a finite loss.
       seconds: this candidate's share of the rung's training time.
-      status: `done` or `diverged`.
+      status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
+      epoch_seconds, epoch_joules: of training this network by itself, where the search
+        asks for them.
     """
 
     candidate_id: int
@@ -57,6 +63,8 @@ class Trial:
     score: float
     seconds: float
     status: str
+    epoch_seconds: float | None = None
+    epoch_joules: float | None = None
 
     @property
     def best_val_accuracy(self) -> float:
@@ -65,7 +73,7 @@ class Trial:
 
 
 def ranking(trials: Iterable[Trial]) -> list[Trial]:
-    """The best trial of each candidate, best first; diverged ones are left out."""
+    """The best trial of each candidate, best first; those not `done` are left out."""
     best: dict[int, Trial] = {}
     for trial in trials:
         if trial.status == "done":
@@ -94,29 +102,39 @@ def front(trials: Iterable[Trial]) -> list[Trial]:
 class Store:
     """Trials of one search in `path`, a new file or one of the same config.
 
+    Nobody else can open the store until it is closed or its process has ended, however
+    that ends; `read` still can read it.
+
     Raises:
-      InputError: the file belongs to a search with another config, is not a store,
-        or cannot be written.
+      InputError: the file belongs to a search with another config, is in use, is not a
+        store or damaged, or cannot be written.
     """
 
     def __init__(self, path: pathlib.Path, config: dict[str, Any]) -> None:
         self._path = path
-        try:
-            self._db = sqlite3.connect(path)
-            with self._db:
-                self._db.executescript(_SCHEMA)
-                row = self._db.execute("SELECT config FROM search").fetchone()
-                if row is None:
-                    self._db.execute(
-                        "INSERT INTO search VALUES (?)", [json.dumps(config)]
-                    )
-        except sqlite3.Error as error:
-            raise InputError(
-                f"{path} is not a writable trial store ({error}); "
-                "name another folder with --workdir=DIR"
-            ) from error
-        if row is not None:
-            _refuse_other(path, json.loads(row[0]), json.loads(json.dumps(config)))
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(_lock(path))
+            with _clear(
+                f"{path} is not a writable trial store",
+                "move it away, or name another folder with --workdir=DIR",
+            ):
+                self._db = opened.enter_context(
+                    contextlib.closing(sqlite3.connect(path))
+                )
+                (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+                if state != "ok":
+                    raise sqlite3.DatabaseError(state)
+                with self._db:
+                    self._db.executescript(_SCHEMA)
+                    row = self._db.execute("SELECT config FROM search").fetchone()
+                    if row is None:
+                        self._db.execute(
+                            "INSERT INTO search VALUES (?)", [json.dumps(config)]
+                        )
+                stored = json.loads(row[0]) if row else None
+            if stored is not None:
+                _refuse_other(path, stored, json.loads(json.dumps(config)))
+            self._opened = opened.pop_all()
 
     def add(self, trials: Iterable[Trial]) -> None:
         """Writes trials in one transaction, all or none; known ones are replaced."""
@@ -132,35 +150,29 @@ class Store:
                 t.score if math.isfinite(t.score) else None,
                 t.seconds,
                 t.status,
+                t.epoch_seconds,
+                t.epoch_joules,
             )
             for t in trials
         ]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 11)})"
-        with self._db:
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 13)})"
+        with (
+            _clear(
+                f"cannot write to {self._path}",
+                "what was stored before is kept, and the same command goes on from it",
+            ),
+            self._db,
+        ):
             self._db.executemany(insert, rows)
 
     def trials(self) -> list[Trial]:
         """All trials, by rung of each candidate."""
-        rows = self._db.execute("SELECT * FROM trials ORDER BY candidate_id, rung")
-        return [
-            Trial(
-                candidate_id=row[0],
-                rung=row[1],
-                candidate=Candidate.from_json(json.loads(row[2])),
-                epochs=row[3],
-                val_loss=tuple(json.loads(row[4])),
-                val_accuracy=tuple(json.loads(row[5])),
-                complexity=Complexity(row[6], row[7]),
-                score=math.inf if row[8] is None else row[8],
-                seconds=row[9],
-                status=row[10],
-            )
-            for row in rows
-        ]
+        with _clear(f"{self._path} is damaged", "move it away to search anew"):
+            return _trials(self._db)
 
     def close(self) -> None:
-        """Closes the file; what was added stays."""
-        self._db.close()
+        """Closes the file, for others to open; what was added stays."""
+        self._opened.close()
 
     def __enter__(self) -> "Store":
         return self
@@ -168,6 +180,62 @@ class Store:
     def __exit__(self, *error: object) -> None:
         with contextlib.suppress(sqlite3.Error):
             self.close()
+
+
+def _lock(path: pathlib.Path) -> Any:
+    """A context that keeps others from `path`; the system ends it with this process."""
+    try:
+        return filelock.FileLock(f"{path}.lock").acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise InputError(
+            f"another run is using {path.parent}; wait for its end, or name another "
+            "folder with --workdir=DIR"
+        ) from error
+
+
+@contextlib.contextmanager
+def _clear(what: str, remedy: str) -> Iterator[None]:
+    """Turns what SQLite and damaged rows raise into one clear error."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (sqlite3.Error, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{what} ({error}); {remedy}") from error
+
+
+def read(path: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
+    """Config and trials of the store in `path`, also while a search writes to it.
+
+    Raises:
+      InputError: there is no store.
+    """
+    with _clear(f"no trial store in {path}", "name a folder that holds a search"):
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            row = db.execute("SELECT config FROM search").fetchone()
+            return (json.loads(row[0]) if row else {}), _trials(db)
+
+
+def _trials(db: sqlite3.Connection) -> list[Trial]:
+    rows = db.execute("SELECT * FROM trials ORDER BY candidate_id, rung")
+    return [
+        Trial(
+            candidate_id=row[0],
+            rung=row[1],
+            candidate=Candidate.from_json(json.loads(row[2])),
+            epochs=row[3],
+            val_loss=tuple(json.loads(row[4])),
+            val_accuracy=tuple(json.loads(row[5])),
+            complexity=Complexity(row[6], row[7]),
+            score=math.inf if row[8] is None else row[8],
+            seconds=row[9],
+            status=row[10],
+            epoch_seconds=row[11],
+            epoch_joules=row[12],
+        )
+        for row in rows
+    ]
 
 
 def _refuse_other(

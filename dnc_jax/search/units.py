@@ -72,6 +72,13 @@ class Units:
             if number < rung:
                 path.unlink()
 
+    def course(self, name: str) -> pathlib.Path | None:
+        """Where one network's training is kept; None if nothing is."""
+        if self._folder is None:
+            return None
+        self._folder.mkdir(exist_ok=True)
+        return self._folder / name
+
     def remove(self) -> None:
         """Removes all; a finished search needs none."""
         if self._folder:

@@ -1,5 +1,6 @@
 """The winner of a search at full length."""
 
+import pathlib
 import time
 
 import jax
@@ -12,6 +13,7 @@ from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import keys
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
+from dnc_jax.search.units import Units
 from dnc_jax.training import trainer
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset, Split
@@ -26,6 +28,7 @@ def retrain(
     seed: int,
     epochs: int,
     refit: bool = False,
+    folder: pathlib.Path | None = None,
     callback: Callback | None = None,
 ) -> Winner:
     """Trains the best candidate at full length and tests it, once.
@@ -34,16 +37,18 @@ def retrain(
     and to the last epoch, and that network is tested and returned; history, score and
     validation accuracy are of the training before, which did not see those rows. A
     winner whose loss does not stay finite over the longer training gives way to
-    the next in the ranking.
+    the next in the ranking. With a folder it goes on, like the search, after an
+    interruption.
 
     Raises:
-      InputError: epochs below 1, or every candidate diverged.
+      InputError: epochs below 1, or every candidate diverged or is infeasible.
     """
     if epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {epochs}")
     begin = time.perf_counter()
     callback = callback or Callback()
     _, candidate_key, order_key = keys(seed)
+    units = Units(folder)
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
         try:
@@ -54,6 +59,7 @@ def retrain(
                 data,
                 order_key=order_key,
                 epochs=epochs,
+                checkpoint=units.course(f"winner-{trial.candidate_id}"),
                 on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
             )
             if refit:
@@ -65,6 +71,7 @@ def retrain(
                     order_key=order_key,
                     epochs=epochs,
                     keep_last=True,
+                    checkpoint=units.course(f"refit-{trial.candidate_id}"),
                     on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
                 )
         except FloatingPointError:
@@ -84,11 +91,18 @@ def retrain(
                 trial.complexity,
                 complexity(space.largest()),
                 data.resolution,
+                epoch_seconds=trial.epoch_seconds,
+                epoch_joules=trial.epoch_joules,
             ),
             max(history.val_accuracy),
             float(test.accuracy),
             time.perf_counter() - begin,
             _retraining_flops(trial, data, epochs, refit),
+        )
+    if any(trial.status == "infeasible" for trial in result.trials):
+        raise InputError(
+            "no candidate keeps to constraints.max_seconds_per_epoch and max_joules; "
+            "raise them or make the space smaller"
         )
     raise InputError(
         "every candidate diverged; lower the upper end of space.learning_rate"

@@ -1,6 +1,9 @@
-"""How long a network trains by itself, on a machine that does nothing else."""
+"""What training a network by itself takes, on a machine that does nothing else."""
 
+import math
 import statistics
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -13,23 +16,35 @@ from dnc_jax.typing import Key
 
 _STEPS = 40  # enough to outweigh the start of a program, few enough for a search
 _REPEATS = 5
+_WINDOW_SECONDS = 1.0  # energy counters move some tens of times a second
+_MOST_REPEATS = 1000
 
 
-def epoch_seconds(
+class EpochCost(NamedTuple):
+    """Of one epoch of training, without compiling and validating."""
+
+    seconds: float
+    joules: float | None  # None where they are not counted
+
+
+def epoch_cost(
     key: Key,
     architecture: Architecture,
     hyperparameters: Hyperparameters,
     data: Dataset,
-) -> float:
-    """Seconds that one epoch of training takes, without compiling and validating.
+    read_joules: Callable[[], float] | None = None,
+) -> EpochCost:
+    """What one epoch of training takes when nothing else runs.
 
-    The median of five runs of up to 40 steps, for the rows of a whole epoch. Measures
-    wall clock: nothing else should run meanwhile, neither here nor in other processes.
+    Seconds are the median of five runs of up to 40 steps, joules those of a second of
+    such runs, both for the rows of a whole epoch. Nothing else should run meanwhile,
+    neither here nor in other processes.
 
     Args:
       key: of the network that is trained, and thrown away. Consumed.
-      architecture, hyperparameters: what is timed.
+      architecture, hyperparameters: what is measured.
       data: its rows are used as training uses them.
+      read_joules: energy that the machine has taken so far.
     """
     rows = len(data.train.y)
     batch_size = min(hyperparameters.batch_size, rows)
@@ -40,12 +55,31 @@ def epoch_seconds(
         validation=Split(*(np.asarray(a)[:1] for a in data.validation)),
     )
     network_key, order_key = jax.random.split(key)
-    _, history = trainer.train(
-        network_key,
-        architecture,
-        hyperparameters,
-        short,
-        order_key=order_key,
-        epochs=1 + _REPEATS,  # the first one compiles
-    )
-    return statistics.median(history.seconds[1:]) * steps / part
+    readings: list[float] = []
+
+    def train(repeats: int) -> list[float]:
+        """Seconds of each repeat; the first epoch, which compiles, is not one."""
+
+        def on_epoch(epoch: int, _: float) -> None:
+            if read_joules and epoch in (1, 1 + repeats):
+                readings.append(read_joules())
+
+        _, history = trainer.train(
+            network_key,
+            architecture,
+            hyperparameters,
+            short,
+            order_key=order_key,
+            epochs=1 + repeats,
+            on_epoch=on_epoch,
+        )
+        return list(history.seconds[1:])
+
+    seconds, joules = statistics.median(train(_REPEATS)), None
+    if read_joules:
+        repeats = math.ceil(_WINDOW_SECONDS / max(seconds, 1e-9))
+        repeats = min(max(repeats, _REPEATS), _MOST_REPEATS)
+        readings.clear()
+        train(repeats)
+        joules = (readings[1] - readings[0]) / repeats * steps / part
+    return EpochCost(seconds * steps / part, joules)

@@ -1,5 +1,6 @@
 """Training one network by itself: the plain path, and the population's reference."""
 
+import pathlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ import optax
 from dnc_jax.networks import MLP, mlp
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.mlp import Patterns
-from dnc_jax.training import losses
+from dnc_jax.training import losses, under_way
 from dnc_jax.training.data import Dataset, Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar
@@ -28,6 +29,15 @@ class TrainState(NamedTuple):
     params: Params
     adam: optax.OptState
     step: Array  # [] int32, steps taken
+
+
+class _Course(NamedTuple):
+    """A training run at the end of an epoch."""
+
+    state: TrainState
+    best: Params
+    best_merit: tuple[float, float]
+    history: tuple[tuple[float, float, float, float], ...]
 
 
 class Evaluation(NamedTuple):
@@ -171,6 +181,7 @@ def train(
     epochs: int,
     patterns: Patterns = (),
     keep_last: bool = False,
+    checkpoint: pathlib.Path | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> tuple[Params, History]:
     """Trains one network from scratch.
@@ -184,6 +195,8 @@ def train(
       epochs: at least 1.
       patterns: of the network's sparse junctions, as `mlp.patterns` draws them.
       keep_last: return the last epoch's parameters instead of the best one's.
+      checkpoint: file in which the run is kept, from time to time and at its end;
+        where there is one of a run with the same arguments, training goes on from it.
       on_epoch: called after each with its number (from 1) and validation accuracy.
 
     Returns:
@@ -200,9 +213,12 @@ def train(
     init_key, dropout_key = jax.random.split(key)
     seed = seed_of(dropout_key)
     state = init(init_key, architecture, patterns)
-    history: list[tuple[float, float, float, float]] = []
-    best_merit, best = (-1.0, 0.0), state.params
-    for epoch in range(epochs):
+    course = _Course(state, state.params, (-1.0, 0.0), ())
+    if checkpoint:
+        course = _restored(checkpoint, course)
+    saved = time.perf_counter()
+    for epoch in range(len(course.history), epochs):
+        state, best, best_merit, history = course
         rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
         begin = time.perf_counter()
         state, loss = train_epoch(
@@ -223,17 +239,32 @@ def train(
         result = evaluate(
             state.params, architecture, validation, data.mean, data.scale, patterns
         )
-        history.append((loss, float(result.loss), float(result.accuracy), seconds))
-        if not np.isfinite(history[-1][:2]).all():
+        row = (loss, float(result.loss), float(result.accuracy), seconds)
+        if not np.isfinite(row[:2]).all():
             raise FloatingPointError(
-                f"the loss of {architecture} became {history[-1][0]} in epoch "
+                f"the loss of {architecture} became {loss} in epoch "
                 f"{epoch + 1}; a smaller learning rate than "
                 f"{hyperparameters.learning_rate:g} may help"
             )
-        merit = (history[-1][2], -history[-1][1])
+        merit = (row[2], -row[1])
         if merit > best_merit or keep_last:
             best_merit = merit
             # A copy: the next epoch donates the state's buffers.
             best = jax.tree.map(np.array, state.params)
-        on_epoch(epoch + 1, history[-1][2])
-    return best, History(*zip(*history, strict=True))
+        course = _Course(state, best, best_merit, (*history, row))
+        due = time.perf_counter() - saved > under_way.SAVE_SECONDS
+        if checkpoint and (due or epoch + 1 == epochs):
+            under_way.write(checkpoint, course)
+            saved = time.perf_counter()
+        on_epoch(epoch + 1, row[2])
+    return course.best, History(*zip(*course.history, strict=True))
+
+
+def _restored(path: pathlib.Path, fresh: _Course) -> _Course:
+    """The run in the file, or the fresh one where that is none of the same network."""
+    stored = under_way.read(path) or ((), ())
+    wanted, structure = jax.tree.flatten(fresh[:2])
+    leaves = jax.tree.leaves(stored[:2])
+    if list(map(np.shape, leaves)) != list(map(np.shape, wanted)):
+        return fresh
+    return _Course(*jax.tree.unflatten(structure, leaves), *stored[2:])

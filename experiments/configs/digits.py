@@ -42,6 +42,14 @@ def get_config() -> Any:
     config.objective.w_c = 0.0  # 0: performance alone ... 10: small above all
     config.objective.parameters = 1.0  # weights of the terms of complexity
     config.objective.flops = 0.0
+    config.objective.seconds = 0.0  # of an epoch, by itself: trains each once more
+    config.objective.joules = 0.0  # of an epoch, where there is an energy counter
+
+    config.constraints = ml_collections.ConfigDict()  # 0: none
+    config.constraints.max_parameters = 0
+    config.constraints.max_flops = 0  # of one example
+    config.constraints.max_seconds_per_epoch = 0.0  # by itself
+    config.constraints.max_joules = 0.0  # of an epoch
 
     config.search = ml_collections.ConfigDict()
     config.search.candidates = 64  # of a bracket

@@ -1,0 +1,129 @@
+"""From curves to a trial: the score of a candidate, and what it takes to train."""
+
+from collections.abc import Callable, Iterable
+
+import jax
+
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import complexity
+from dnc_jax.footprint.counters import CounterError
+from dnc_jax.search.constraints import Constraints
+from dnc_jax.search.objective import Objective
+from dnc_jax.search.space import Space
+from dnc_jax.search.strategies import Evaluation
+from dnc_jax.search.trials import Trial
+from dnc_jax.training import timing
+from dnc_jax.training.data import Dataset
+from dnc_jax.training.timing import EpochCost
+from dnc_jax.typing import Key
+
+
+class Scorer:
+    """Scores trials; measures what objective and constraints ask for, once a candidate.
+
+    Args:
+      space: complexity is relative to its largest network.
+      data, objective, constraints: of the search.
+      key: of the candidates; each folds in its number.
+      read_joules: energy that the machine has taken so far; None where it is not known.
+
+    Raises:
+      InputError: the objective is not for this data, or asks for joules that nobody
+        counts.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        data: Dataset,
+        objective: Objective,
+        constraints: Constraints,
+        key: Key,
+        read_joules: Callable[[], float] | None,
+    ) -> None:
+        objective.check(data.task)
+        joules = (objective.w_c and objective.joules) or constraints.max_joules
+        if joules and read_joules is None:
+            raise InputError(
+                "objective.joules and constraints.max_joules need an energy counter, "
+                "and this machine has none that can be read; use objective.flops"
+            )
+        self._data, self._objective, self._constraints = data, objective, constraints
+        self._largest = complexity(space.largest())
+        self._key = key
+        self._read_joules = read_joules if joules else None
+        seconds = (objective.w_c and objective.seconds) or (
+            constraints.max_seconds_per_epoch
+        )
+        self._measures = bool(joules or seconds)
+        self._measured: dict[int, EpochCost] = {}
+
+    def remember(self, trials: Iterable[Trial]) -> None:
+        """Takes over what was measured for trials of an earlier run."""
+        for trial in trials:
+            if trial.epoch_seconds is not None:
+                cost = EpochCost(trial.epoch_seconds, trial.epoch_joules)
+                self._measured[trial.candidate_id] = cost
+
+    def measure(self, evaluations: Iterable[Evaluation]) -> None:
+        """Trains the candidates that are new, each by itself for a moment, if asked to.
+
+        Call it while nothing else runs.
+
+        Raises:
+          InputError: an energy counter failed.
+        """
+        for number, candidate, *_ in evaluations if self._measures else ():
+            if number in self._measured:
+                continue
+            try:
+                self._measured[number] = timing.epoch_cost(
+                    jax.random.fold_in(self._key, number),
+                    candidate.architecture,
+                    candidate.hyperparameters,
+                    self._data,
+                    self._read_joules,
+                )
+            except CounterError as error:
+                raise InputError(
+                    f"{error}; without joules nothing can be scored any more. What was "
+                    "trained is kept: the same command goes on when they are counted "
+                    "again"
+                ) from error
+
+    def trial(
+        self,
+        evaluation: Evaluation,
+        val_loss: tuple[float, ...],
+        val_accuracy: tuple[float, ...],
+        seconds: float,
+        diverged: bool,
+    ) -> Trial:
+        """The trial of an evaluation with these curves, one entry an epoch."""
+        number, candidate, rung, _, stop = evaluation
+        cost = complexity(candidate.architecture)
+        measured = self._measured.get(number)
+        epoch_seconds, epoch_joules = measured or (None, None)
+        met = self._constraints.met(cost, epoch_seconds, epoch_joules)
+        return Trial(
+            candidate_id=number,
+            candidate=candidate,
+            rung=rung,
+            epochs=stop,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            complexity=cost,
+            score=self._objective.score(
+                val_loss,
+                val_accuracy,
+                cost,
+                self._largest,
+                self._data.resolution,
+                epoch_seconds=epoch_seconds,
+                epoch_joules=epoch_joules,
+            ),
+            seconds=seconds,
+            status="diverged" if diverged else "done" if met else "infeasible",
+            epoch_seconds=epoch_seconds,
+            epoch_joules=epoch_joules,
+        )
