@@ -8,14 +8,13 @@
 --network writes the winner as a folder that runs without dnc_jax.
 """
 
-import sys
-
-from absl import app, flags
+from absl import flags
 
 import dnc_jax
 from dnc_jax import interchange
 from dnc_jax.errors import InputError
 from dnc_jax.report import Run, read
+from experiments import launch
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work folder of a search.")
 NETWORK = flags.DEFINE_string("network", None, "New folder of the winner.")
@@ -24,17 +23,12 @@ PARQUET = flags.DEFINE_string("parquet", None, "File of the trials.")
 TENSORBOARD = flags.DEFINE_string("tensorboard", None, "Folder of a run a candidate.")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Writes all that is asked for."""
-    try:
-        asked = [NETWORK, OPTUNA, PARQUET, TENSORBOARD]
-        if len(argv) > 1 or WORKDIR.value is None or not any(f.value for f in asked):
-            raise InputError("name --workdir=DIR and what to write; see --help")
-        run = read(WORKDIR.value)
-        write(run)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    asked = [NETWORK, OPTUNA, PARQUET, TENSORBOARD]
+    if WORKDIR.value is None or not any(flag.value for flag in asked):
+        raise InputError("name --workdir=DIR and what to write; see --help")
+    write(read(WORKDIR.value))
 
 
 def write(run: Run) -> None:
@@ -53,4 +47,4 @@ def write(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch.run_flags(main)

@@ -1,5 +1,6 @@
 """What every launch file shares: flags, and errors in one line."""
 
+import importlib
 import inspect
 import json
 import pathlib
@@ -17,6 +18,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.report import terminal
 from dnc_jax.training import data
 from dnc_jax.training.data import Dataset
+from experiments import checks
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -59,21 +61,14 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     )
 
     def parse(argv: Sequence[str]) -> list[str]:
-        try:
-            wanted = {"--help", "-h", "-help"} & set(argv)
-            rest = flags.FLAGS([arg for arg in argv if arg not in wanted])
-            if wanted:
-                print(_help(main, config.value))
-                sys.exit(0)
-            return rest
-        except (AttributeError, KeyError) as error:
-            _exit(f"unknown config field {_field(error)}")
-        except (flags.Error, TypeError, ValueError, OSError) as error:
-            _exit(error)
+        wanted = {"--help", "-h", "-help"} & set(argv)
+        rest = _parse([arg for arg in argv if arg not in wanted])
+        if wanted:
+            print(_help(main, config.value))
+            sys.exit(0)
+        return rest
 
     def checked(argv: Sequence[str]) -> None:
-        # JAX and Orbax narrate at the level INFO.
-        logging.set_verbosity(logging.INFO if _VERBOSE.value else logging.WARNING)
         try:
             if len(argv) > 1:
                 raise InputError(
@@ -82,11 +77,11 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
             file = config_flags.get_config_filename(flags.FLAGS["config"])
             name = pathlib.Path(file).stem
             folder = pathlib.Path(workdir.value or pathlib.Path("runs") / name)
-            try:
-                value = ml_collections.ConfigDict(config.value.to_dict())
-            except OSError as error:  # ml_collections loads the file only now
+            try:  # ml_collections loads the file only now
+                checks.check(config.value, _default(default_config))
+            except (OSError, flags.Error) as error:
                 raise InputError(f"cannot read the config: {error}") from error
-            main(value, folder)
+            main(ml_collections.ConfigDict(config.value.to_dict()), folder)
         except (InputError, OSError) as error:
             _exit(error)
         except KeyboardInterrupt as error:
@@ -101,6 +96,36 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     app.run(checked, flags_parser=parse)
 
 
+def run_flags(main: Callable[[], None]) -> None:
+    """As `run`, for a launch file that has flags of its own instead of a config."""
+
+    def checked(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise InputError(
+                    f"unexpected argument {argv[1]!r}; a flag starts with --"
+                )
+            main()
+        except (InputError, OSError) as error:
+            _exit(error)
+
+    app.run(checked, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:
+        _exit(f"unknown config field {_field(error)}")
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        _exit(error)
+    except Exception as error:  # a config is code, which may fail in any way
+        _exit(f"cannot read the config: {type(error).__name__}: {error}")
+    # JAX and Orbax narrate at the level INFO.
+    logging.set_verbosity(logging.INFO if _VERBOSE.value else logging.WARNING)
+    return rest
+
+
 def console() -> Console:
     """Where a launch file prints: standard output, or nowhere with --quiet."""
     out = terminal.console()
@@ -112,6 +137,9 @@ def _help(main: Main, config: Config) -> str:
     """The launch file's description and all that can be set, with its value."""
     text = inspect.getdoc(inspect.getmodule(main)) or ""
     fields = json.loads(config.to_json_best_effort())
+    # Those of a file that is run are listed by its path.
+    listed = flags.FLAGS.flags_by_module_dict()
+    own = [*listed.get(sys.argv[0], []), *listed.get(main.__module__, [])]
     return "\n".join(
         [
             text,
@@ -121,6 +149,7 @@ def _help(main: Main, config: Config) -> str:
             "  --workdir=DIR   folder of the results; default: runs/<config name>",
             f"  --quiet         {flags.FLAGS['quiet'].help}",
             f"  --verbose       {flags.FLAGS['verbose'].help}",
+            *(f"  --{flag.name}={flag.value}  {flag.help}" for flag in own),
             "",
             "Fields of this config, with their values:",
             *(f"  --config.{name}={value}" for name, value in _flat(fields)),
@@ -146,6 +175,25 @@ def load_data(config: Config) -> Dataset:
     return data.load(
         fields.pop("name"), data_dir=fields.pop("dir"), seed=config.seed, **fields
     )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        content = error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged ({content}); remove it to make it anew")
+    return content
+
+
+def _default(name: str) -> Config:
+    return importlib.import_module(f"experiments.configs.{name}").get_config()
 
 
 def _field(error: Exception) -> str:

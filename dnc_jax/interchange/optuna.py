@@ -8,8 +8,8 @@ import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.interchange.files import load_tool
-from dnc_jax.report.columns import hyperparameters
 from dnc_jax.search import Candidate, Choice, Integer, Space, Trial
+from dnc_jax.search.columns import hyperparameters
 from dnc_jax.search.dimensions import Dimension
 from dnc_jax.search.strategies import Evaluation, Strategy
 from dnc_jax.typing import Key

@@ -1,6 +1,5 @@
 """What a person sees of a search: terminal, figures, report.html."""
 
-from dnc_jax.report.columns import table
 from dnc_jax.report.folder import Run, read
 from dnc_jax.report.page import write
 from dnc_jax.report.plots import (
@@ -17,6 +16,7 @@ from dnc_jax.report.portraits import (
     layers,
     programs,
 )
+from dnc_jax.search.columns import table
 
 __all__ = [
     "Run",

@@ -11,9 +11,9 @@ import plotly.io as pio
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy
 from dnc_jax.report import plots, portraits
-from dnc_jax.report.columns import hyperparameters
 from dnc_jax.report.folder import Run, read
 from dnc_jax.search import Trial
+from dnc_jax.search.columns import hyperparameters
 from dnc_jax.search.trials import front, ranking
 
 REPORT = "report.html"

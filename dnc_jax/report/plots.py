@@ -12,9 +12,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import plotly.graph_objects as go
 
-from dnc_jax.report.columns import Value, varied
 from dnc_jax.report.folder import Run
 from dnc_jax.search import Candidate, Trial
+from dnc_jax.search.columns import Value, varied
 from dnc_jax.search.trials import front, ranking
 
 # Okabe and Ito's, told apart with any kind of colour vision, on white and on black.

@@ -1,10 +1,12 @@
 """What a search tells while it runs, and what it ends with."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from dnc_jax.errors import InputError
+from dnc_jax.search import columns
 from dnc_jax.search.strategies import Evaluation
-from dnc_jax.search.trials import Trial
+from dnc_jax.search.trials import Trial, front, ranking
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.population import Account
 from dnc_jax.training.trainer import History
@@ -78,6 +80,30 @@ class SearchResult(NamedTuple):
     complete: bool
     flops: int
     programs: dict[str, Account]
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the least score.
+
+        Raises:
+          InputError: every candidate diverged or is infeasible.
+        """
+        ranked = ranking(self.trials)
+        if not ranked:
+            raise InputError(
+                "no candidate could be ranked; lower the upper end of "
+                "space.learning_rate, or raise the limits of constraints"
+            )
+        return ranked[0]
+
+    @property
+    def front(self) -> list[Trial]:
+        """The Pareto front of validation error against parameters."""
+        return front(self.trials)
+
+    def table(self) -> dict[str, list[Any]]:
+        """All trials as columns: `pandas.DataFrame(result.table())`."""
+        return columns.table(self.trials)
 
 
 class Winner(NamedTuple):

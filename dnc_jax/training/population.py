@@ -129,7 +129,7 @@ class Programs:
     @property
     def compile_seconds(self) -> float:
         """Of all workers together."""
-        return sum(account.compile_seconds for account in self.accounts.values())
+        return sum((one.compile_seconds for one in self.accounts.values()), 0.0)
 
     def add_run(self, shape: plan.Shape, seconds: float, networks: int) -> None:
         """Notes that the program of `shape` has trained so many networks once."""

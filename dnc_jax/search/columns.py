@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dnc_jax.search import Candidate, Trial
+from dnc_jax.search.space import Candidate
+from dnc_jax.search.trials import Trial
 
 Value = int | float | str
 
