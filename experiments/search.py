@@ -22,7 +22,7 @@ from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import plots, terminal
 from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.run import SearchResult, Winner, retrain, search
-from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies import make
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
 from experiments import launch
@@ -44,7 +44,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     space = constraints.limited(
         MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
     )
-    strategy = halving(space, **config.search)
+    strategy = make(space, **config.search)
     out.print(f"{data}; results go to {workdir}", markup=False)
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", config.to_dict()) as store:
