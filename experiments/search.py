@@ -35,7 +35,7 @@ from dnc_jax.search.run import (
     retrain,
     search,
 )
-from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
@@ -69,7 +69,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             rows
         )
     )
-    strategy = checks.call(halving, config, "search", space)
+    strategy = checks.call(make, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []
     if FORK.value:

@@ -62,7 +62,7 @@ class NetworkSpace(Space):
       any_batch_size: every whole number from the least to the largest of them instead.
       densities: choices for every junction but a CNN's first; 1 is dense. What a
         junction cannot have becomes what it can, in blocks that run fast.
-      family: of the sparse patterns, one of `sparse.FAMILIES`.
+      family: of the sparse patterns, one of `dnc_jax.sparse.FAMILIES`.
     """
 
     learning_rate: tuple[float, ...] = (1e-5, 1e-1)

@@ -27,7 +27,7 @@ from absl import app, flags
 
 from dnc_jax.search import Candidate, MLPSpace, Objective
 from dnc_jax.search.run import Callback, search
-from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies import make
 from dnc_jax.training import population
 from dnc_jax.training.data import Dataset, Split, load
 from experiments.configs import mnist_mlp
@@ -63,7 +63,7 @@ def ours(path: str, seconds: float, seed: int) -> dict[str, Any]:
         space,
         data,
         Objective(**config.objective),
-        halving(space, **schedule),
+        make(space, **schedule),
         seed=seed,
         max_seconds=seconds,
         callback=curve,
