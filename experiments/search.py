@@ -26,7 +26,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import page, terminal
 from dnc_jax.report.live import Reporter
-from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
+from dnc_jax.search import Constraints, Objective, Store, Trial, make_space
 from dnc_jax.search.run import (
     Callbacks,
     SearchResult,
@@ -64,11 +64,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     data = launch.load_data(config)
     rows = len(data.train.y)
     constraints = checks.call(Constraints, config, "constraints")
-    space = constraints.limited(
-        checks.call(MLPSpace, config, "space", data.inputs, data.outputs).limited_to(
-            rows
-        )
-    )
+    space = constraints.limited(checks.call(make_space, config, "space", data))
     strategy = checks.call(make, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []

@@ -22,9 +22,11 @@ def get_config() -> Any:
     config.data.target = ""  # column of a .csv file to predict; empty: the last
     config.data.task = "auto"  # or "classification", "regression"
     config.data.channels = "last"  # of images; or "first"
+    config.data.augment = False  # crop and flip images at random in training
     config.data.validation_fraction = 0.2  # of the training rows
 
     config.space = ml_collections.ConfigDict()
+    config.space.kind = "mlp"  # or "cnn", see configs/cifar10_cnn.py
     config.space.depth = (0, 3)  # hidden layers
     config.space.width = (20, 400)  # nodes of each, log-uniform
     config.space.activations = ("relu", "tanh", "sigmoid")
