@@ -172,8 +172,15 @@ class Kernel(NamedTuple):
 
     def __call__(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Covariance, [n, m], of points [n, dimensions] and [m, dimensions]."""
-        apart = _apart(points, others, self.ordered)
-        distance = np.tensordot(self.lengths**-2.0, apart, axes=1)
+        from scipy.spatial.distance import cdist
+
+        near, far = (
+            p[:, self.ordered] / self.lengths[self.ordered] for p in (points, others)
+        )
+        distance = cdist(near, far, "sqeuclidean")
+        for dimension in np.flatnonzero(~self.ordered):
+            differ = points[:, dimension, None] != others[:, dimension]
+            distance += differ * self.lengths[dimension] ** -2
         return self.amplitude * _matern(distance)[0]
 
 

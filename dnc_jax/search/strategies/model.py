@@ -7,12 +7,12 @@ import numpy as np
 from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.dimensions import Choice
 from dnc_jax.search.space import Space
-from dnc_jax.search.strategies.history import unseen
 
 _DRAWN = 1024  # random points looked at
 _NEAR = 16  # best points whose neighbours are looked at too
 _CLIMBS = 8  # steps of the local search for one proposal, at most
 _CLIMBING = 4  # points that each step goes on from
+_BUILT = 64  # points that are built at a time to see which is new
 _REACH = 0.15  # of a neighbour's number, standard deviation on the unit interval
 _MOST = 500  # scores that the process is told: its cost grows with their cube
 
@@ -63,13 +63,12 @@ def proposed(
             gain = process.gain()
             if np.max(gain) <= before:
                 break
-        for index in np.argsort(-gain, kind="stable"):
-            if new := unseen(space, process.points[index][None], known, 1):
-                found += new
-                process.believe(int(index))
-                break
-        else:
+        order = np.argsort(-gain, kind="stable")
+        index = _first_new(space, process.points, order, known)
+        if index is None:
             break
+        found.append(process.points[index])
+        process.believe(index)
     return found
 
 
@@ -110,6 +109,22 @@ def neighbours(
             moved[:, i] = place
             rows.append(moved)
     return np.concatenate(rows)
+
+
+def _first_new(
+    space: Space, points: np.ndarray, order: np.ndarray, known: set[Any]
+) -> int | None:
+    """Which point, in this order, is the first of an allowed candidate not known.
+
+    It is added to the known ones.
+    """
+    for start in range(0, len(order), _BUILT):
+        some = order[start : start + _BUILT]
+        for index, candidate in zip(some, space.candidates(points[some]), strict=True):
+            if candidate not in known and space.allows(candidate):
+                known.add(candidate)
+                return int(index)
+    return None
 
 
 class _Process:
