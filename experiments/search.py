@@ -1,4 +1,4 @@
-"""Searches for a network that is good and cheap, trains the best and tests it once.
+r"""Searches for a network that is good and cheap, trains the best and tests it once.
 
   python -m experiments.search
   python -m experiments.search --config=experiments/configs/mnist_mlp.py \
@@ -54,7 +54,7 @@ FORK = flags.DEFINE_string(
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
-    out = terminal.console()
+    out = launch.console()
     objective = checks.call(Objective, config, "objective")
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
@@ -226,9 +226,14 @@ def show(
     )
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """The command `dnc-search`."""
     launch.run(
         main,
         default_config="digits",
         on_interrupt="what was trained is kept; the same command goes on from there",
     )
+
+
+if __name__ == "__main__":
+    cli()
