@@ -28,7 +28,7 @@ from dnc_jax.search.run import SearchResult, Winner, check, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
-from dnc_jax.training import checkpoints
+from dnc_jax.training import checkpoints, processes
 from experiments import checks, launch
 
 FORK = flags.DEFINE_string(
@@ -41,7 +41,7 @@ FORK = flags.DEFINE_string(
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
-    out = terminal.console()
+    out = terminal.console(quiet=not processes.is_first())
     objective = checks.call(Objective, config, "objective")
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
@@ -72,10 +72,24 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         constraints=constraints,
         read_joules=meter.joules if meter.available else None,
     )
+    if not processes.is_first():
+        # It trains its share; process 0 reads, writes and reports.
+        if not processes.from_first(None):
+            search(
+                space,
+                data,
+                objective,
+                strategy,
+                seed=config.seed,
+                prior=prior,
+                constraints=constraints,
+                max_seconds=config.budget.seconds or math.inf,
+            )
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
-        if summary_path.exists():
+        if processes.from_first(summary_path.exists()):
             out.print(f"{workdir} holds this search, finished:", markup=False)
             show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
