@@ -34,6 +34,7 @@ class Dataset(NamedTuple):
       labels: of the classes, as the data names them; empty in regression.
       target_mean, target_scale: of the training targets in regression; a network
         predicts `(y - target_mean) * target_scale`. Empty in classification.
+      augment: crop and flip images at random in training, see `augmentation`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Dataset(NamedTuple):
     labels: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
+    augment: bool = False
 
     @property
     def inputs(self) -> int:
