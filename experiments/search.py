@@ -38,7 +38,7 @@ from dnc_jax.search.run import (
 from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
-from dnc_jax.training import checkpoints
+from dnc_jax.training import checkpoints, processes
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
@@ -81,10 +81,24 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         constraints=constraints,
         read_joules=meter.joules if meter.available else None,
     )
+    if not processes.is_first():
+        # It trains its share; process 0 reads, writes and reports.
+        if not processes.from_first(None):
+            search(
+                space,
+                data,
+                objective,
+                strategy,
+                seed=config.seed,
+                prior=prior,
+                constraints=constraints,
+                max_seconds=config.budget.seconds or math.inf,
+            )
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
-        if summary_path.exists():
+        if processes.from_first(summary_path.exists()):
             out.print(f"{workdir} holds this search, finished:", markup=False)
             show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
