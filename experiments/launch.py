@@ -14,11 +14,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, ProcessError
 from dnc_jax.report import terminal
-from dnc_jax.training import data
+from dnc_jax.training import data, processes
 from dnc_jax.training.data import Dataset
-from experiments import checks
+from experiments import checks, pod
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -38,7 +38,8 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     Unusable input (a bad flag, an unknown config field, an `InputError`, a file
     system that refuses) ends with one line on standard error and exit code 2. Ctrl-C
     and SIGTERM, which preemptible machines and schedulers send, end with the line
-    `on_interrupt` and 128 plus the number of the signal: 130 and 143.
+    `on_interrupt` and 128 plus the number of the signal: 130 and 143. A search on
+    several processes that loses one ends in the others with `pod.LOST`.
 
     Args:
       main: the launch file's work.
@@ -81,7 +82,10 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
                 checks.check(config.value, _default(default_config))
             except (OSError, flags.Error) as error:
                 raise InputError(f"cannot read the config: {error}") from error
+            pod.join()
             main(ml_collections.ConfigDict(config.value.to_dict()), folder)
+        except ProcessError as error:
+            pod.leave(error)
         except (InputError, OSError) as error:
             _exit(error)
         except KeyboardInterrupt as error:
@@ -127,10 +131,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def console() -> Console:
-    """Where a launch file prints: standard output, or nowhere with --quiet."""
-    out = terminal.console()
-    out.quiet = _QUIET.value
-    return out
+    """Where a launch file prints: standard output.
+
+    Nowhere with --quiet, and in every process but the first of several.
+    """
+    return terminal.console(quiet=_QUIET.value or not processes.is_first())
 
 
 def _help(main: Main, config: Config) -> str:

@@ -26,7 +26,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.report import page, terminal
 from dnc_jax.report.live import Reporter
-from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
+from dnc_jax.search import Constraints, Objective, Store, Trial, make_space
 from dnc_jax.search.run import (
     Callbacks,
     SearchResult,
@@ -35,10 +35,10 @@ from dnc_jax.search.run import (
     retrain,
     search,
 )
-from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
-from dnc_jax.training import checkpoints
+from dnc_jax.training import checkpoints, processes
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
@@ -64,12 +64,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     data = launch.load_data(config)
     rows = len(data.train.y)
     constraints = checks.call(Constraints, config, "constraints")
-    space = constraints.limited(
-        checks.call(MLPSpace, config, "space", data.inputs, data.outputs).limited_to(
-            rows
-        )
-    )
-    strategy = checks.call(halving, config, "search", space)
+    space = constraints.limited(checks.call(make_space, config, "space", data))
+    strategy = checks.call(make, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []
     if FORK.value:
@@ -85,10 +81,24 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         constraints=constraints,
         read_joules=meter.joules if meter.available else None,
     )
+    if not processes.is_first():
+        # It trains its share; process 0 reads, writes and reports.
+        if not processes.from_first(None):
+            search(
+                space,
+                data,
+                objective,
+                strategy,
+                seed=config.seed,
+                prior=prior,
+                constraints=constraints,
+                max_seconds=config.budget.seconds or math.inf,
+            )
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
-        if summary_path.exists():
+        if processes.from_first(summary_path.exists()):
             out.print(f"{workdir} holds this search, finished:", markup=False)
             show(out, launch.read_json(summary_path), store.trials(), workdir)
             return

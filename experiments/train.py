@@ -21,7 +21,8 @@ from rich.table import Table
 from dnc_jax import sparse
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, complexity, find, training_flops
-from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.networks import MLP, Sparsity
+from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
 from dnc_jax.training.data import Dataset
 from experiments import launch
@@ -102,7 +103,7 @@ def train(
 ) -> tuple[checkpoints.Network, dict[str, Any]]:
     """The trained network and its entry in summary.json."""
     pattern_key, key, order_key = jax.random.split(jax.random.key(config.seed), 3)
-    patterns = mlp.patterns(pattern_key, network)
+    patterns = draw_patterns(pattern_key, network)
     epochs = config.train.epochs
 
     def on_epoch(epoch: int, accuracy: float) -> None:
@@ -110,7 +111,7 @@ def train(
 
     try:
         with Meter(find()) as meter:
-            params, history = trainer.train(
+            trained, history = trainer.train(
                 key,
                 network,
                 hyperparameters,
@@ -123,7 +124,9 @@ def train(
     except FloatingPointError as error:
         raise InputError(str(error)) from error
     scaling = (data.mean, data.scale)
-    test = trainer.evaluate(params, network, data.test, *scaling, patterns)
+    test = trainer.evaluate(
+        trained.params, network, data.test, *scaling, patterns, trained.statistics
+    )
     cost = complexity(network)
     flops = training_flops(
         cost.flops_per_example, len(data.train.y), len(data.validation.y), epochs
@@ -141,9 +144,7 @@ def train(
         "patterns": [p and p.describe()._asdict() for p in patterns],
     }
     return (
-        checkpoints.Network.trained_on(
-            data, network, hyperparameters, params, patterns
-        ),
+        checkpoints.Network.trained_on(data, network, hyperparameters, trained),
         summary,
     )
 
