@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from dnc_jax.errors import InputError
-from dnc_jax.training import data
+from dnc_jax.training import compilation, data
 from dnc_jax.training.data import Dataset
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
@@ -50,6 +50,12 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     workdir = flags.DEFINE_string(
         "workdir", None, "Folder of the results. Default: runs/<config name>."
     )
+    cache = flags.DEFINE_string(
+        "compilation_cache",
+        "",
+        "Folder of compiled programs, which later runs use again; 'off' keeps none. "
+        "Default: dnc_jax in the user's cache folder.",
+    )
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -72,6 +78,7 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
                 value = ml_collections.ConfigDict(config.value.to_dict())
             except OSError as error:  # ml_collections loads the file only now
                 raise InputError(f"cannot read the config: {error}") from error
+            compilation.keep(cache.value)
             main(value, folder)
         except (InputError, OSError) as error:
             _exit(error)
