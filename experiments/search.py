@@ -8,19 +8,22 @@ The work folder receives trials.sqlite, best/, pareto.html and summary.json. A s
 that was interrupted goes on where it stopped; a finished one is shown again.
 """
 
+import contextlib
 import json
-import math
 import pathlib
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import Energy, Meter, find
+from dnc_jax.footprint import Assumed, Energy, Meter, carbon, find
 from dnc_jax.report import plots, terminal
 from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
+from dnc_jax.search.budget import Budget
+from dnc_jax.search.forecast import calibration, machine
 from dnc_jax.search.run import SearchResult, Winner, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.units import Units
@@ -33,8 +36,9 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     begin = time.perf_counter()
     out = terminal.console()
     objective = Objective(**config.objective)
-    if config.budget.seconds < 0:
-        raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
+    grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
+    budget = Budget(**config.budget, grid=grid)
+    assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
@@ -46,15 +50,21 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     )
     strategy = halving(space, **config.search)
     out.print(f"{data}; results go to {workdir}", markup=False)
+    fresh = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
-    with Store(workdir / "trials.sqlite", config.to_dict()) as store:
+    with (
+        Store(workdir / "trials.sqlite", config.to_dict()) as store,
+        nothing_left_if_refused(workdir, store, fresh),
+    ):
         summary_path = workdir / "summary.json"
         if summary_path.exists():
             out.print(f"{workdir} holds this search, finished:", markup=False)
             show(out, json.loads(summary_path.read_text()), store.trials(), workdir)
             return
         with (
-            Meter(find()) as meter,
+            Meter(
+                find(), idle_seconds=config.energy.idle_seconds, assumed=assumed
+            ) as meter,
             terminal.ProgressReport(
                 out, strategy.candidate_epochs, data.metric
             ) as progress,
@@ -69,7 +79,11 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 folder=workdir,
                 constraints=constraints,
                 read_joules=meter.joules if meter.available else None,
-                max_seconds=config.budget.seconds or math.inf,
+                budget=budget,
+                meter=meter,
+                calibration=calibration(
+                    summaries(workdir.parent), assumed.watts if assumed else 0.0
+                ),
                 callback=progress,
             )
             winner = retrain(
@@ -91,6 +105,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         result,
         winner,
         meter.energy(result.flops + winner.flops),
+        grid,
         time.perf_counter() - begin,
     )
     partial = workdir / "summary.json.partial"
@@ -100,12 +115,33 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     show(out, summary, result.trials, workdir)
 
 
+@contextlib.contextmanager
+def nothing_left_if_refused(
+    workdir: pathlib.Path, store: Store, fresh: bool
+) -> Iterator[None]:
+    """Removes a work folder that was made for input that turned out to be unusable."""
+    try:
+        yield
+    except InputError:
+        if fresh and not store.trials():
+            shutil.rmtree(workdir)
+        raise
+
+
+def summaries(folder: pathlib.Path) -> Iterator[Any]:
+    """What earlier runs beside this one left; a damaged file is passed over."""
+    for path in sorted(folder.glob("*/summary.json")):
+        with contextlib.suppress(OSError, ValueError):
+            yield json.loads(path.read_text())
+
+
 def summarise(
     config: launch.Config,
     metric: str,
     result: SearchResult,
     winner: Winner,
     energy: Energy,
+    grid: carbon.Grid | None,
     total_seconds: float,
 ) -> dict[str, Any]:
     """The contents of summary.json."""
@@ -129,6 +165,12 @@ def summarise(
         "metric": metric,
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
+        "attribution": result.attribution.to_json(),
+        "emissions": carbon.emissions(energy.joules, grid).to_json() if grid else None,
+        "forecast": result.forecast
+        and result.forecast.scored(result.search_seconds, result.attribution.joules),
+        "machine": machine(),
+        "ended_by": result.ended_by,
         "best": winner.trial.candidate.to_json(),
     }
 

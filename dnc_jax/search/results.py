@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dnc_jax.search.accounts import Attribution
+from dnc_jax.search.forecast import Forecast
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial
 from dnc_jax.training.checkpoints import Network
@@ -14,6 +16,9 @@ class Callback:
 
     `on_epoch` comes from worker threads, the rest from the caller's.
     """
+
+    def on_forecast(self, forecast: Forecast) -> None:
+        """The search is about to begin, and will probably take so much."""
 
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
         """A rung begins."""
@@ -40,6 +45,9 @@ class SearchResult(NamedTuple):
         compiling threads over the number of workers.
       complete: False if the budget ended the search.
       flops: floating-point operations of this run's trials, of the true networks.
+      forecast: what it was expected to take; None if a part came from the store.
+      attribution: whose the energy of its rungs was.
+      ended_by: the cap of the budget that ended it, by name.
     """
 
     trials: list[Trial]
@@ -48,6 +56,9 @@ class SearchResult(NamedTuple):
     compile_seconds: float
     complete: bool
     flops: int
+    forecast: Forecast | None
+    attribution: Attribution
+    ended_by: str | None
 
 
 class Winner(NamedTuple):

@@ -1,11 +1,13 @@
 """The rungs of a search: trained unit by unit, or read back from the store."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
 
-from dnc_jax.footprint import training_flops
+from dnc_jax.footprint import Meter, training_work
+from dnc_jax.search.accounts import Accounts
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
@@ -31,11 +33,14 @@ class Rungs:
       epochs: of the last rung: what the learning-rate schedule is spread over.
       store: holds the trials of earlier runs, and receives new ones; may be None.
       folder: of networks under way; None keeps none.
+      meter: of the search's energy; None if nobody counts.
       on_epoch, should_stop: as in `population.train`.
 
     Attributes:
       candidate_epochs: trained so far, summed over candidates.
       flops: of the trials trained so far, of the true networks.
+      anew: nothing comes from the store.
+      accounts: who took the energy.
     """
 
     def __init__(
@@ -47,12 +52,14 @@ class Rungs:
         epochs: int,
         store: Store | None,
         folder: pathlib.Path | None,
+        meter: Meter | None,
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
     ) -> None:
         _, self._key, order_key = keys(seed)
         self.programs = population.Programs(data, order_key)
         self._scorer = scorer
+        self.accounts = Accounts(meter, self.programs)
         self._rows = (len(data.train.y), len(data.validation.y))
         self._epochs = epochs
         self._store, self._units = store, Units(folder)
@@ -60,6 +67,7 @@ class Rungs:
             {(t.candidate_id, t.rung): t for t in store.trials()} if store else {}
         )
         scorer.remember(self._known.values())
+        self.anew = not self._known
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
         self._resumed = True  # the rung before was read back
@@ -139,9 +147,11 @@ class Rungs:
                 trials[i] = known
                 if outcome.snapshot:
                     snapshots[e.candidate_id] = outcome.snapshot
+            self.accounts.chunk(members, outcomes)
             if self._store:
                 self._store.add(trials[i] for i in members)
 
+        self.accounts.begin()
         population.train(
             jobs,
             self.programs,
@@ -150,6 +160,12 @@ class Rungs:
             save=save,
             on_chunk=on_chunk,
         )
+        for i, joules in self.accounts.end().items():
+            # What an earlier run took for it, nobody knows any more.
+            if not jobs[i].progress:
+                trials[i] = dataclasses.replace(trials[i], joules=joules)
+        if self._store:
+            self._store.add(trial for trial in trials.values() if trial.joules)
         self._snapshots = snapshots
         return [trials[i] for i in sorted(trials)]
 
@@ -183,7 +199,10 @@ class Rungs:
         trial = self._scorer.trial(
             evaluation, val_loss, val_accuracy, outcome.seconds, outcome.diverged
         )
-        self.flops += training_flops(
-            trial.complexity.flops_per_example, *self._rows, outcome.epochs
-        )
+        self.flops += training_work(
+            evaluation.candidate.architecture,
+            evaluation.candidate.hyperparameters.batch_size,
+            *self._rows,
+            epochs=outcome.epochs,
+        ).flops
         return trial

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS trials (
   status TEXT NOT NULL,
   epoch_seconds REAL,
   epoch_joules REAL,
+  joules REAL,
   PRIMARY KEY (candidate_id, rung)
 );
 """
@@ -51,6 +52,8 @@ class Trial:
       status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
       epoch_seconds, epoch_joules: of training this network by itself, where the search
         asks for them.
+      joules: this candidate's share of the rung's energy, modelled; None where energy
+        is not counted.
     """
 
     candidate_id: int
@@ -65,6 +68,7 @@ class Trial:
     status: str
     epoch_seconds: float | None = None
     epoch_joules: float | None = None
+    joules: float | None = None
 
     @property
     def best_val_accuracy(self) -> float:
@@ -152,10 +156,11 @@ class Store:
                 t.status,
                 t.epoch_seconds,
                 t.epoch_joules,
+                t.joules,
             )
             for t in trials
         ]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 13)})"
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 14)})"
         with (
             _clear(
                 f"cannot write to {self._path}",
@@ -233,6 +238,7 @@ def _trials(db: sqlite3.Connection) -> list[Trial]:
             status=row[10],
             epoch_seconds=row[11],
             epoch_joules=row[12],
+            joules=row[13],
         )
         for row in rows
     ]

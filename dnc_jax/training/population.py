@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from dnc_jax.errors import InputError
+from dnc_jax.footprint import inference_work, step_work
 from dnc_jax.networks import MLP, mlp
 from dnc_jax.training import lanes, plan, trainer, under_way
 from dnc_jax.training.data import Dataset
@@ -69,6 +70,19 @@ class Job(NamedTuple):
     progress: Progress | None = None
 
 
+class Executed(NamedTuple):
+    """What a program has computed for each of its lanes, padding included.
+
+    Attributes:
+      lanes: of the program, those without a network too.
+      training_flops, evaluation_flops: of one lane.
+    """
+
+    lanes: int
+    training_flops: int
+    evaluation_flops: int
+
+
 class Outcome(NamedTuple):
     """What became of a job; the curves have one entry an epoch."""
 
@@ -78,6 +92,7 @@ class Outcome(NamedTuple):
     diverged: bool
     snapshot: Snapshot | None  # None if diverged
     epochs: int  # trained in this call; the others came with the job's progress
+    executed: Executed  # in this call
 
 
 class Programs:
@@ -90,6 +105,7 @@ class Programs:
         self._train, self._validation = jax.device_put((data.train, data.validation))
         self._statistics = (data.mean, data.scale)
         self.rows = len(data.train.y)
+        self.validation_rows = len(data.validation.y)
         self.inputs, self.outputs = data.inputs, data.outputs
         self._order_key = order_key
         self._orders: dict[int, jax.Array] = {}
@@ -101,7 +117,7 @@ class Programs:
         # XLA keeps about one core busy with networks of this size, so on a CPU as
         # many programs as cores run at a time; an accelerator runs one after another.
         cpu = jax.default_backend() == "cpu"
-        self.workers = _cores() if cpu else 1
+        self.workers = cores() if cpu else 1
         # LLVM's highest level takes a seventh longer and gains nothing here.
         self._options: dict[str, str | bool] = (
             {"xla_backend_optimization_level": "1"} if cpu else {}
@@ -165,7 +181,7 @@ class Programs:
         )
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, where the system tells; else all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -297,7 +313,8 @@ def _train_group(
     curves = _curves(resumed)
     start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
     if len(curves) == stop - start or _hopeless(curves):
-        return [_outcome(*pair, 0) for pair in zip(jobs, resumed, strict=True)]
+        nothing = _executed(shape, programs, 0)
+        return [_outcome(*pair, 0, nothing) for pair in zip(jobs, resumed, strict=True)]
     if should_stop():
         return []
     program = programs.get(shape)
@@ -365,7 +382,18 @@ def _train_group(
     if save:
         save(final)
     epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
-    return [_outcome(*pair, epochs) for pair in zip(jobs, final, strict=True)]
+    executed = _executed(shape, programs, epochs)
+    return [_outcome(*pair, epochs, executed) for pair in zip(jobs, final, strict=True)]
+
+
+def _executed(shape: plan.Shape, programs: Programs, epochs: int) -> Executed:
+    lane = MLP(programs.inputs, shape.hidden, programs.outputs)
+    steps = epochs * (programs.rows // shape.batch_size)
+    return Executed(
+        shape.lanes,
+        steps * step_work(lane, shape.batch_size).flops,
+        epochs * inference_work(lane, programs.validation_rows).flops,
+    )
 
 
 def _common_progress(jobs: Sequence[Job]) -> list[Progress]:
@@ -388,7 +416,7 @@ def _hopeless(curves: Sequence[np.ndarray]) -> bool:
     return bool(curves) and not np.isfinite(curves[-1][0]).any()
 
 
-def _outcome(job: Job, progress: Progress, epochs: int) -> Outcome:
+def _outcome(job: Job, progress: Progress, epochs: int, executed: Executed) -> Outcome:
     finite = np.isfinite(progress.val_loss)
     diverged = not finite.all()
     # Epochs from the first bad one on say nothing about the network.
@@ -400,6 +428,7 @@ def _outcome(job: Job, progress: Progress, epochs: int) -> Outcome:
         diverged,
         None if diverged else progress.snapshot,
         epochs,
+        executed,
     )
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from absl import app, flags
 
 from dnc_jax.search import Candidate, MLPSpace, Objective
+from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.training import population
@@ -65,7 +66,7 @@ def ours(path: str, seconds: float, seed: int) -> dict[str, Any]:
         Objective(**config.objective),
         halving(space, **schedule),
         seed=seed,
-        max_seconds=seconds,
+        budget=Budget(seconds=seconds),
         callback=curve,
     )
     return {
