@@ -46,12 +46,13 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     network = architecture(config.network, data)
     summary_path = workdir / "summary.json"
     recorded = json.loads(config.to_json())
-    if summary_path.exists():
-        known = json.loads(summary_path.read_text())["config"]
-        if known != recorded:
-            raise InputError(
-                f"{workdir} holds a run of another config; choose another --workdir"
-            )
+    if (
+        summary_path.exists()
+        and launch.read_json(summary_path).get("config") != recorded
+    ):
+        raise InputError(
+            f"{workdir} holds a run of another config; choose another --workdir"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     runs = {"sparse": network}
     if config.twin:

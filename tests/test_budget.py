@@ -15,7 +15,6 @@ from dnc_jax.search.budget import Budget, Spending
 from dnc_jax.search.forecast import Calibration, Cost, Forecast, Interval
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import halving
-from dnc_jax.training import population
 
 # Without hidden layers: one small program for all.
 SPACE = MLPSpace(6, 4, depth=(0, 0), batch_sizes=(32,))
@@ -185,7 +184,7 @@ def test_the_shares_of_trials_and_overhead_are_the_searchs_energy(small, tmp_pat
         )
     shares = result.attribution
     assert shares.kind == "modelled"
-    assert shares.joules == 3 * 7, "a reading before and after each of three rungs"
+    assert shares.joules == 7 * 7, "two readings a rung, and one at the end"
     parts = round(1e6 * shares.trials_joules) + round(1e6 * shares.overhead_joules)
     assert parts == round(1e6 * shares.joules)
     assert sum(t.joules for t in result.trials) == pytest.approx(shares.trials_joules)
@@ -246,12 +245,11 @@ def test_a_forecast_counts_what_the_search_then_trains(small, tmp_path):
 def test_a_long_search_is_rehearsed_for_a_while_and_then_extrapolated(
     small, monkeypatch
 ):
-    programs = population.Programs(small, jax.random.key(0))
     long = halving(SPACE, candidates=4, rungs=(1, 2), reduction=2, brackets=50)
     state = long.init(jax.random.key(1))
-    whole = forecast.forecast(long, state, programs)
+    whole = forecast.forecast(long, state, small)
     monkeypatch.setattr(forecast, "_REHEARSAL_SECONDS", 0.0)
-    short = forecast.forecast(long, state, programs)
+    short = forecast.forecast(long, state, small)
     assert short.search.candidate_epochs == whole.search.candidate_epochs == 300
     assert short.search.flops == pytest.approx(whole.search.flops)
 

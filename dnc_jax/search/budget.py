@@ -62,6 +62,19 @@ class Budget:
             caps["grams_co2e"] = self.grams_co2e / per_joule if per_joule else math.inf
         return caps
 
+    def check_counted(self, meter: Meter | None) -> None:
+        """Whether capped energy is counted.
+
+        Raises:
+          InputError: it is not; it says why, and how to estimate it.
+        """
+        if self.joules and (meter is None or not meter.available):
+            why = meter.energy().reason if meter else "no meter was given"
+            raise InputError(
+                f"budget.{next(iter(self.joules))}: the energy is not counted here "
+                f"({why}); --config.energy.tdp_watts=W estimates it"
+            )
+
     def check(self, forecast: Forecast) -> None:
         """Whether the first rung can end within the budget.
 
@@ -103,14 +116,9 @@ class Spending:
         self._begin = self._read = time.perf_counter()
         self._joules, self._watts = 0.0, 0.0
         self._lock = threading.Lock()
+        budget.check_counted(meter)
         if budget.joules:
-            if meter is None or not meter.available:
-                why = meter.energy().reason if meter else "no meter was given"
-                raise InputError(
-                    f"budget.{next(iter(budget.joules))}: the energy is not counted "
-                    f"here ({why}); --config.energy.tdp_watts=W estimates it"
-                )
-            self._start = meter.now().joules or 0.0
+            self._start = (meter.now().joules or 0.0) if meter else 0.0
 
     def reached(self) -> str | None:
         """The cap that has been reached, by name; thread-safe."""

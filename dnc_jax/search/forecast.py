@@ -19,6 +19,7 @@ import jax
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
 from dnc_jax.training import plan, population
+from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
 _NINETY_PERCENT = 1.645
@@ -157,7 +158,7 @@ def calibration(summaries: Iterable[Any], watts: float = 0.0) -> Calibration:
 def forecast(
     strategy: Strategy,
     state: Any,
-    programs: population.Programs,
+    data: Dataset,
     calibration: Calibration | None = None,
 ) -> Forecast:
     """Rehearses the search from `state` on.
@@ -168,7 +169,7 @@ def forecast(
     Args:
       strategy: not changed by being asked: it is pure.
       state: of the strategy, before its first rung.
-      programs: of the search; its data and workers are used.
+      data: of the search.
       calibration: from earlier searches.
     """
     calibration = calibration or Calibration()
@@ -178,7 +179,7 @@ def forecast(
     while (asked := strategy.ask(state)) and (
         not rungs or time.perf_counter() < deadline
     ):
-        rungs.append(_rung(asked, programs, planned))
+        rungs.append(_rung(asked, data, planned))
         state = strategy.tell(state, [scores.random() for _ in asked])
     epochs, flops, seconds = (sum(column) for column in zip(*rungs, strict=True))
     if asked and strategy.candidate_epochs > epochs:
@@ -198,10 +199,11 @@ def forecast(
 
 def _rung(
     evaluations: Sequence[Evaluation],
-    programs: population.Programs,
+    data: Dataset,
     planned: set[plan.Shape],
 ) -> tuple[int, int, float]:
     """Candidate-epochs, FLOPs and seconds of a rung by the cost model."""
+    rows = (len(data.train.y), len(data.validation.y))
     epochs = flops = 0
     core_seconds = 0.0
     spans: dict[tuple[int, int], list[Evaluation]] = {}
@@ -212,24 +214,16 @@ def _rung(
             (e.candidate.architecture, e.candidate.hyperparameters.batch_size)
             for e in members
         ]
-        work = plan.Workload(
-            programs.inputs, programs.outputs, programs.rows, stop - start
-        )
+        work = plan.Workload(data.inputs, data.outputs, rows[0], stop - start)
         groups = plan.make(networks, work, planned)
         core_seconds += plan.total_seconds(groups, planned, work, plan.CostModel())
         planned.update(group.shape for group in groups)
         epochs += len(members) * (stop - start)
         flops += sum(
-            training_work(
-                network,
-                batch,
-                programs.rows,
-                programs.validation_rows,
-                stop - start,
-            ).flops
+            training_work(network, batch, *rows, epochs=stop - start).flops
             for network, batch in networks
         )
-    return epochs, flops, core_seconds / programs.workers
+    return epochs, flops, core_seconds / population.workers()
 
 
 def _interval(

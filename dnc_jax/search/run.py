@@ -3,7 +3,7 @@
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter
@@ -11,27 +11,75 @@ from dnc_jax.search.budget import Budget, Spending
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
 from dnc_jax.search.forecast import Calibration, forecast
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.results import Callback, SearchResult, Winner
+from dnc_jax.search.results import Callback, Callbacks, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
-from dnc_jax.search.strategies import Strategy
+from dnc_jax.search.strategies import Strategy, halving
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training.data import Dataset
 
-__all__ = ["Callback", "SearchResult", "Winner", "retrain", "search"]
+__all__ = [
+    "Callback",
+    "Callbacks",
+    "SearchResult",
+    "Winner",
+    "check",
+    "retrain",
+    "search",
+]
 
 
-def search(
+def check(
     space: Space,
     data: Dataset,
     objective: Objective,
     strategy: Strategy,
     *,
     seed: int,
+    constraints: Constraints = NO_CONSTRAINTS,
+    budget: Budget | None = None,
+    meter: Meter | None = None,
+    read_joules: Callable[[], float] | None = None,
+    calibration: Calibration | None = None,
+) -> None:
+    """Whether `search` can begin with these arguments; nothing is written or trained.
+
+    Raises:
+      InputError: the objective is not for this data or machine, the seed is out of
+        range, the space yields no candidates, or the budget ends before the first rung
+        or caps energy that nobody counts.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2**32), got {seed}")
+    strategy_key, candidate_key, _ = keys(seed)
+    Scorer(
+        space,
+        data,
+        objective,
+        constraints,
+        candidate_key,
+        strategy.epochs,
+        read_joules,
+    )
+    state = strategy.init(strategy_key)
+    strategy.ask(state)
+    if budget:
+        budget.check_counted(meter)
+        budget.check(forecast(strategy, state, data, calibration))
+
+
+def search(
+    space: Space,
+    data: Dataset,
+    objective: Objective | None = None,
+    strategy: Strategy | None = None,
+    *,
+    seed: int,
     store: Store | None = None,
     folder: pathlib.Path | None = None,
+    prior: Sequence[Trial] = (),
     constraints: Constraints = NO_CONSTRAINTS,
     budget: Budget | None = None,
     meter: Meter | None = None,
@@ -50,11 +98,14 @@ def search(
       space: where the strategy's candidates come from; complexity is relative to
         its largest network.
       data: the test split is not touched.
-      objective: what is minimised.
-      strategy: who is asked for candidates.
+      objective: what is minimised; None is the validation error alone.
+      strategy: who is asked for candidates; None is `halving(space)`.
       seed: of everything random.
       store: receives trials as soon as networks that train together end a rung.
       folder: of the store; networks under way are kept there.
+      prior: trials of another search over the same data and validation rows. A
+        candidate that it has trained as long, by the same schedule, is scored anew and
+        not trained again.
       constraints: those that are measured; `constraints.limited(space)` sees to the
         others.
       read_joules: energy that the machine has taken so far, such as that of a `Meter`;
@@ -65,28 +116,38 @@ def search(
       callback: told of progress.
 
     Raises:
-      InputError: not one candidate was, or can be, evaluated within the budget, the
-        objective is not for this data, or the store cannot be written.
+      InputError: as `check` does, or not one candidate was, or can be, evaluated within
+        the budget, or the store cannot be written.
       OSError: the folder cannot be written.
     """
     begin = time.perf_counter()
     callback = callback or Callback()
     budget = budget or Budget()
     spending = Spending(budget, meter)
+    strategy = strategy or halving(space)
     strategy_key, candidate_key, _ = keys(seed)
     rungs = Rungs(
-        Scorer(space, data, objective, constraints, candidate_key, read_joules),
+        Scorer(
+            space,
+            data,
+            objective or Objective(),
+            constraints,
+            candidate_key,
+            strategy.epochs,
+            read_joules,
+        ),
         data,
         seed=seed,
         epochs=strategy.epochs,
         store=store,
         folder=folder,
         meter=meter,
+        prior=prior,
         on_epoch=callback.on_epoch,
         should_stop=lambda: bool(spending.reached()),
     )
     state = strategy.init(strategy_key)
-    expected = forecast(strategy, state, rungs.programs, calibration)
+    expected = forecast(strategy, state, data, calibration)
     if rungs.anew:
         budget.check(expected)
         callback.on_forecast(expected)
@@ -124,7 +185,8 @@ def search(
         rungs.programs.compile_seconds / rungs.programs.workers,
         complete,
         rungs.flops,
+        {str(shape): one for shape, one in rungs.programs.accounts.items()},
         expected if rungs.anew else None,
-        rungs.accounts.attribution(),
+        rungs.ledger.attribution(),
         None if complete else ended_by,
     )

@@ -209,9 +209,11 @@ def _checked(
     x: Array, y: Array, where: str, channels: str
 ) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x), np.asarray(y)
-    if not len(x):
+    if not x.ndim or not len(x):
         raise InputError(f"{where}: no rows; at least one is needed")
-    if len(x) != len(y) or y.ndim not in (1, 2):
+    if not x[0].size:
+        raise InputError(f"{where}: examples of shape {x.shape[1:]} have no features")
+    if y.ndim not in (1, 2) or len(x) != len(y):
         raise InputError(
             f"{where}: {len(x)} examples but labels of shape {y.shape}; "
             "one for each example is needed"

@@ -30,6 +30,10 @@ class Shape(NamedTuple):
     hidden: tuple[int, ...]
     batch_size: int
 
+    def __str__(self) -> str:
+        hidden = "-".join(map(str, self.hidden)) or "no hidden layer"
+        return f"{self.lanes} x {hidden}, batch {self.batch_size}"
+
 
 class Group(NamedTuple):
     """Networks, by their position in the list given to `make`, and their program.

@@ -4,9 +4,11 @@ A plan (`plan.make`) groups the networks of a rung; each group is one program wh
 lanes they are (`lanes`); programs run on as many worker threads as there are cores.
 """
 
+import dataclasses
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -95,6 +97,23 @@ class Outcome(NamedTuple):
     executed: Executed  # in this call
 
 
+@dataclasses.dataclass
+class Account:
+    """What one program took.
+
+    Attributes:
+      compile_seconds: of the worker that compiled it.
+      run_seconds: of all its runs, summed over workers.
+      runs: how often it ran for a rung.
+      networks: trained in them, counted once a run.
+    """
+
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+    runs: int = 0
+    networks: int = 0
+
+
 class Programs:
     """The compiled programs of one search, by shape, and the data they run on.
 
@@ -113,15 +132,27 @@ class Programs:
         self.planned: set[plan.Shape] = set()
         self._locks: dict[plan.Shape, threading.Lock] = {}
         self._lock = threading.Lock()
-        self.compile_seconds = 0.0  # of all workers together
-        # XLA keeps about one core busy with networks of this size, so on a CPU as
-        # many programs as cores run at a time; an accelerator runs one after another.
-        cpu = jax.default_backend() == "cpu"
-        self.workers = cores() if cpu else 1
+        self.accounts: defaultdict[plan.Shape, Account] = defaultdict(Account)
+        self.workers = workers()
         # LLVM's highest level takes a seventh longer and gains nothing here.
         self._options: dict[str, str | bool] = (
-            {"xla_backend_optimization_level": "1"} if cpu else {}
+            {"xla_backend_optimization_level": "1"}
+            if jax.default_backend() == "cpu"
+            else {}
         )
+
+    @property
+    def compile_seconds(self) -> float:
+        """Of all workers together."""
+        return sum((one.compile_seconds for one in self.accounts.values()), 0.0)
+
+    def add_run(self, shape: plan.Shape, seconds: float, networks: int) -> None:
+        """Notes that the program of `shape` has trained so many networks once."""
+        with self._lock:
+            account = self.accounts[shape]
+            account.run_seconds += seconds
+            account.runs += 1
+            account.networks += networks
 
     @property
     def shapes(self) -> list[plan.Shape]:
@@ -169,7 +200,7 @@ class Programs:
                 )
                 compiled = program.compile(compiler_options=self._options)
                 with self._lock:
-                    self.compile_seconds += time.perf_counter() - start
+                    self.accounts[shape].compile_seconds = time.perf_counter() - start
                 self._compiled[shape] = compiled
         compiled = self._compiled[shape]
         return lambda *arguments, epoch: compiled(
@@ -179,6 +210,15 @@ class Programs:
             self._validation,
             *self._statistics,
         )
+
+
+def workers() -> int:
+    """Programs that run at a time.
+
+    XLA keeps about one core busy with networks of this size, so on a CPU as many as
+    there are cores; an accelerator runs one after another.
+    """
+    return cores() if jax.default_backend() == "cpu" else 1
 
 
 def cores() -> int:
@@ -379,6 +419,7 @@ def _train_group(
         if _hopeless(curves):
             break
     final = progress()
+    programs.add_run(shape, time.perf_counter() - begin, len(jobs))
     if save:
         save(final)
     epochs = len(curves) - len(resumed[0].val_loss if resumed else ())

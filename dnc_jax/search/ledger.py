@@ -15,9 +15,10 @@ class Attribution(NamedTuple):
 
     Attributes:
       kind: "modelled", or worse where the whole is; "unavailable" where some of it is.
-      joules: of all rungs together; None where unavailable.
+      joules: of the search; None where unavailable.
       trials_joules: of training the candidates.
-      overhead_joules: of compiling, validation, dead lanes and what was cut off.
+      overhead_joules: of compiling, validation, dead lanes, what was cut off, and what
+        lies between the rungs.
       compiling: share of the workers' time.
     """
 
@@ -32,7 +33,7 @@ class Attribution(NamedTuple):
         return self._asdict()
 
 
-class Accounts:
+class Ledger:
     """Divides the energy of each rung among the networks that it trained.
 
     Args:
@@ -42,8 +43,8 @@ class Accounts:
 
     def __init__(self, meter: Meter | None, programs: Programs) -> None:
         self._meter, self._programs = meter, programs
-        self._total = self._trials = self._overhead = 0
-        self._kinds: list[Kind] = []
+        self._start = meter.now() if meter else None
+        self._trials = 0
         self._worker_seconds = self._compile_seconds = 0.0
 
     def begin(self) -> None:
@@ -78,8 +79,6 @@ class Accounts:
         if self._before is None or self._meter is None:
             return {}
         after = self._meter.now()
-        self._kinds.append(after.kind)
-        self._kinds.append("modelled")
         joules = _grown(self._before, after)
         if joules is None:
             return {}
@@ -91,21 +90,26 @@ class Accounts:
             compiling=compiling,
             overhead_flops=self._evaluation_flops,
         )
-        self._total += round(joules * MICROJOULES)
-        self._overhead += round(shares.overhead_joules * MICROJOULES)
         self._trials += sum(round(j * MICROJOULES) for j in shares.joules.values())
         return shares.joules
 
     def attribution(self) -> Attribution:
-        """Of all rungs so far."""
-        kind = worst(self._kinds)
-        known = kind != "unavailable"
+        """Of the search so far; what no trial has taken is overhead."""
+        compiling = self._compile_seconds / (self._worker_seconds or 1.0)
+        joules: float | None = None
+        kind: Kind = "unavailable"
+        if self._meter and self._start:
+            now = self._meter.now()
+            joules, kind = _grown(self._start, now), now.kind
+        if joules is None:
+            return Attribution("unavailable", None, None, None, compiling)
+        total = round(joules * MICROJOULES)
         return Attribution(
-            kind,
-            self._total / MICROJOULES if known else None,
-            self._trials / MICROJOULES if known else None,
-            self._overhead / MICROJOULES if known else None,
-            self._compile_seconds / (self._worker_seconds or 1.0),
+            worst([kind, "modelled"]),
+            total / MICROJOULES,
+            self._trials / MICROJOULES,
+            (total - self._trials) / MICROJOULES,
+            compiling,
         )
 
 
