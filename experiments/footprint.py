@@ -21,7 +21,7 @@ from rich.table import Table
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, carbon, hardware
-from dnc_jax.footprint.carbon import Factor
+from dnc_jax.footprint.carbon import Factor, Grid
 from dnc_jax.footprint.records import worst
 from dnc_jax.report import terminal
 from experiments import launch
@@ -96,7 +96,7 @@ def of_run(out: Console, path: pathlib.Path) -> None:
         )
     else:
         if intensity:
-            emitted = carbon.emissions(joules, pue, intensity)
+            emitted = carbon.emissions(joules, Grid(pue, intensity))
             out.print(f"intensity {intensity} g CO2e/kWh", markup=False)
             out.print(
                 f"{_grams(emitted.grams_co2e or 0)} of CO2e, {emitted.kind}, from "
@@ -236,7 +236,7 @@ def regions_table(joules: float, pue: Factor) -> Table:
         shown.add(ranked.index(carbon.region(REGION.value)))
     for rank in sorted(shown):
         region = ranked[rank]
-        emitted = carbon.emissions(joules, pue, region.intensity)
+        emitted = carbon.emissions(joules, Grid(pue, region.intensity))
         table.add_row(
             str(rank + 1),
             f"{region.name} ({region.code})",
@@ -270,7 +270,7 @@ def hardware_table(flops: float, pue: Factor, intensity: Factor | None) -> Table
         row = [str(rank + 1), chip.name, f"{chip.tdp_watts:g}"]
         row += [f"{seconds:,.3g}", f"{joules:,.3g}"]
         if intensity:
-            emitted = carbon.emissions(joules, pue, intensity)
+            emitted = carbon.emissions(joules, Grid(pue, intensity))
             row.append(_grams(emitted.grams_co2e or 0))
         table.add_row(*row)
     left_out = len(hardware.table()) - len(runs)

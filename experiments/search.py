@@ -10,12 +10,12 @@ that was interrupted goes on where it stopped; a finished one is shown again. Wi
 another objective, a wider space or more candidates without training all of it again.
 """
 
+import contextlib
 import dataclasses
 import json
-import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ from absl import flags
 from rich.console import Console
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import Energy, Meter, find
+from dnc_jax.footprint import Assumed, Energy, Meter, carbon, find
 from dnc_jax.report import page, terminal
 from dnc_jax.report.live import Reporter
 from dnc_jax.search import Constraints, Objective, Store, Trial, make_space
+from dnc_jax.search.budget import Budget
+from dnc_jax.search.forecast import calibration, machine
 from dnc_jax.search.run import (
     Callbacks,
     SearchResult,
@@ -56,8 +58,9 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     begin = time.perf_counter()
     out = launch.console()
     objective = checks.call(Objective, config, "objective")
-    if config.budget.seconds < 0:
-        raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
+    grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
+    budget = Budget(**config.budget, grid=grid)
+    assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
@@ -71,7 +74,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if FORK.value:
         recorded["fork"] = FORK.value
         prior = prior_trials(pathlib.Path(FORK.value), config)
-    meter = Meter(find())
+    meter = Meter(find(), idle_seconds=config.energy.idle_seconds, assumed=assumed)
+    learned = calibration(summaries(workdir.parent), assumed.watts if assumed else 0.0)
     check(
         space,
         data,
@@ -79,6 +83,9 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         strategy,
         seed=config.seed,
         constraints=constraints,
+        budget=None if workdir.exists() else budget,
+        meter=meter,
+        calibration=learned,
         read_joules=meter.joules if meter.available else None,
     )
     if not processes.is_first():
@@ -92,7 +99,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 prior=prior,
                 constraints=constraints,
-                max_seconds=config.budget.seconds or math.inf,
+                budget=budget,
             )
         return
     workdir.mkdir(parents=True, exist_ok=True)
@@ -125,7 +132,9 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 prior=prior,
                 constraints=constraints,
                 read_joules=meter.joules if meter.available else None,
-                max_seconds=config.budget.seconds or math.inf,
+                budget=budget,
+                meter=meter,
+                calibration=learned,
                 callback=callback,
             )
             winner = retrain(
@@ -146,6 +155,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             result,
             winner,
             meter.energy(result.flops + winner.flops),
+            grid,
             time.perf_counter() - begin,
         )
         partial = workdir / "summary.json.partial"
@@ -174,12 +184,20 @@ def prior_trials(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
     return trials
 
 
+def summaries(folder: pathlib.Path) -> Iterator[Any]:
+    """What earlier runs beside this one left; a damaged file is passed over."""
+    for path in sorted(folder.glob("*/summary.json")):
+        with contextlib.suppress(OSError, ValueError):
+            yield json.loads(path.read_text())
+
+
 def summarise(
     config: launch.Config,
     data: Dataset,
     result: SearchResult,
     winner: Winner,
     energy: Energy,
+    grid: carbon.Grid | None,
     total_seconds: float,
 ) -> dict[str, Any]:
     """The contents of summary.json."""
@@ -203,6 +221,12 @@ def summarise(
         "metric": data.metric,
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
+        "attribution": result.attribution.to_json(),
+        "emissions": carbon.emissions(energy.joules, grid).to_json() if grid else None,
+        "forecast": result.forecast
+        and result.forecast.scored(result.search_seconds, result.attribution.joules),
+        "machine": machine(),
+        "ended_by": result.ended_by,
         "best": winner.trial.candidate.to_json(),
         "history": winner.history._asdict(),
         "confusion": confusion(winner.network, data),

@@ -22,7 +22,14 @@ from rich.table import Table
 
 from dnc_jax import sparse
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import Meter, complexity, find, training_flops
+from dnc_jax.footprint import Meter, complexity, find, training_work
+from dnc_jax.footprint.roofline import (
+    Roofline,
+    Saving,
+    measured_peak,
+    roofline,
+    saving,
+)
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
@@ -54,13 +61,22 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if config.twin and network.sparsity:
         runs["dense twin"] = dataclasses.replace(network, sparsity=())
     summary: dict[str, Any] = {"config": recorded}
+    peak = measured_peak()
     for name, one in runs.items():
         out.print(f"{name}: {one}", markup=False)
-        trained, summary[name] = train(config, one, hyperparameters, data, out)
+        trained, summary[name] = train(config, one, hyperparameters, data, peak, out)
         if one is network:
             checkpoints.save(workdir / "best", trained)
+    twin = len(runs) > 1
+    if twin:
+        summary["saving"] = saved(summary).to_json()
     summary_path.write_text(json.dumps(summary, indent=2) + "\n")
     out.print(table({name: summary[name] for name in runs}))
+    for name in runs:
+        place = Roofline(**summary[name]["roofline"])
+        out.print(f"{name}: {place}", markup=False)
+    if twin:
+        out.print(str(saved(summary)), markup=False)
     out.print(
         f"{workdir}: summary.json and dnc_jax.load('{workdir / 'best'}')", markup=False
     )
@@ -117,6 +133,7 @@ def train(
     network: Architecture,
     hyperparameters: Hyperparameters,
     data: Dataset,
+    peak: float,
     out: Console,
 ) -> tuple[checkpoints.Network, dict[str, Any]]:
     """The trained network and its entry in summary.json."""
@@ -146,8 +163,20 @@ def train(
         trained.params, network, data.test, *scaling, patterns, trained.statistics
     )
     cost = complexity(network)
-    flops = training_flops(
-        cost.flops_per_example, len(data.train.y), len(data.validation.y), epochs
+    rows = (len(data.train.y), len(data.validation.y))
+    batch_size = min(hyperparameters.batch_size, rows[0])
+    energy = meter.energy(
+        training_work(network, batch_size, *rows, epochs=epochs).flops
+    )
+    # The first epoch compiles.
+    seconds = statistics.median(history.seconds[1:] or history.seconds)
+    place = roofline(
+        training_work(network, batch_size, rows[0], 0, epochs=1),
+        seconds,
+        peak,
+        examples=rows[0],
+        # Of the whole run: validation and compiling are in it.
+        joules=energy.joules and energy.joules / epochs,
     )
     summary = {
         "val_accuracy": max(history.val_accuracy),
@@ -155,16 +184,27 @@ def train(
         "density": network.density,
         "parameters": cost.parameters,
         "flops_per_example": cost.flops_per_example,
-        # The first epoch compiles.
-        "seconds_per_epoch": statistics.median(history.seconds[1:] or history.seconds),
+        "seconds_per_epoch": seconds,
         "first_epoch_seconds": history.seconds[0],
-        "energy": meter.energy(flops).to_json(),
+        "energy": energy.to_json(),
+        "roofline": place.to_json(),
         "patterns": [p and p.describe()._asdict() for p in patterns],
     }
     return (
         checkpoints.Network.trained_on(data, network, hyperparameters, trained),
         summary,
     )
+
+
+def saved(summary: dict[str, Any]) -> Saving:
+    """What the sparse network takes less than its dense twin."""
+    runs = summary["sparse"], summary["dense twin"]
+    flops, seconds, energies = (
+        [run[key] for run in runs]
+        for key in ("flops_per_example", "seconds_per_epoch", "energy")
+    )
+    joules = [energy["joules"] for energy in energies]
+    return saving(tuple(flops), tuple(seconds), tuple(joules))
 
 
 def table(runs: dict[str, dict[str, Any]]) -> Table:

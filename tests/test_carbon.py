@@ -109,13 +109,13 @@ def test_the_ranking_of_chips_is_flops_over_peak_and_utilisation_times_tdp():
 
 def test_emissions_are_energy_times_pue_times_intensity_and_never_measured():
     pue, intensity = carbon.PUES["uptime"], carbon.region("FR").intensity
-    emitted = carbon.emissions(7.2e6, pue, intensity)
+    emitted = carbon.emissions(7.2e6, carbon.Grid(pue, intensity))
     assert emitted.grams_co2e == pytest.approx(2 * 1.56 * 44.18)
     assert emitted.kind == "estimated"
     written = emitted.to_json()
     assert written["intensity"]["source"] == "Ember via Our World in Data"
     assert written["pue"]["year"] == 2024
-    unknown = carbon.emissions(None, pue, intensity)
+    unknown = carbon.emissions(None, carbon.Grid(pue, intensity))
     assert unknown.grams_co2e is None
     assert unknown.kind == "unavailable"
 

@@ -365,4 +365,4 @@ def test_a_device_is_counted_by_one_process_and_its_lock_dies_with_it(
     with Meter(Found((counter,), None)) as meter:
         pass
     assert meter.energy().joules == 0
-    assert len(list(tmp_path.iterdir())) == (platform != "linux")
+    assert len(list(tmp_path.iterdir())) <= (platform != "linux")

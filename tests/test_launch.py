@@ -144,7 +144,10 @@ def test_a_finished_search_is_shown_again_and_not_run_again(finished):
         (["--config.space.width=(30,20)"], "space.width: lower 30 > upper 20"),
         (["--config.search.rungs=(3,1)"], "search.rungs"),
         (["--config.train.epochs=0"], "train.epochs must be >= 1"),
-        (["--config.budget.seconds=-5"], "budget.seconds must be >= 0"),
+        (["--config.budget.seconds=-5"], "budget.seconds must be finite and >= 0"),
+        (["--config.budget.grams_co2e=5"], "--config.energy.region=FR"),
+        (["--config.budget.candidate_epochs=3"], "which takes about 192 candidate-epo"),
+        (["--config.energy.region=Frnce"], "nearest: France"),
         (["--config=missing.py"], "missing.py"),
         (["--nonsense"], "Unknown command line flag 'nonsense'"),
         (["stray"], "unexpected argument 'stray'"),
@@ -193,6 +196,12 @@ def test_training_a_sparse_network_compares_it_with_its_dense_twin(tmp_path):
     assert sparse["test_accuracy"] > 0.7
     assert "dense twin" in process.stdout
     assert "s/epoch" in process.stdout
+    assert "of a matrix product" in process.stdout
+    assert summary["saving"]["claimed"] == 1 - (
+        sparse["flops_per_example"] / twin["flops_per_example"]
+    )
+    assert "sparsity claims" in process.stdout
+    assert sparse["roofline"]["flops_per_second"] > 0
     network = dnc_jax.load(tmp_path / "best")
     assert network.patterns[1].block == (8, 8)
     other = launch(*TRAIN, "--config.seed=1", f"--workdir={tmp_path}", module="train")

@@ -12,6 +12,7 @@ from dnc_jax import InputError
 from dnc_jax.footprint import Complexity
 from dnc_jax.networks import MLP
 from dnc_jax.search import Candidate, Constraints, MLPSpace, Objective, Store, Trial
+from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking
@@ -233,8 +234,8 @@ def test_a_diverged_candidate_is_recorded_and_the_search_goes_on(small, tmp_path
 
 
 def test_a_budget_ends_the_search_with_what_there_is(small):
-    with pytest.raises(InputError, match=r"budget.seconds = 1e-09 ended before"):
-        run(small, max_seconds=1e-9)
+    with pytest.raises(InputError, match=r"budget.seconds = 1e-09 ends before"):
+        run(small, budget=Budget(seconds=1e-9))
 
 
 def test_seconds_of_a_candidate_are_measured_once_and_kept(small, tmp_path):

@@ -52,24 +52,34 @@ class Region(NamedTuple):
     intensity: Factor
 
 
+class Grid(NamedTuple):
+    """Where a computer gets its electricity from, and through how much overhead."""
+
+    pue: Factor
+    intensity: Factor
+
+    def grams(self, joules: float) -> float:
+        """CO2e of so much energy at the computer; an estimate, see `emissions`."""
+        return joules / JOULES_PER_KWH * self.pue.value * self.intensity.value
+
+
 class Emissions(NamedTuple):
     """Greenhouse gases of an amount of energy.
 
     Attributes:
       grams_co2e: None where the energy is unavailable.
       kind: never "measured".
-      pue, intensity: the factors.
+      grid: the factors.
     """
 
     grams_co2e: float | None
     kind: Literal["estimated", "unavailable"]
-    pue: Factor
-    intensity: Factor
+    grid: Grid
 
     def to_json(self) -> dict[str, Any]:
         """A dict that `json.dumps` takes."""
-        factors = {"pue": self.pue._asdict(), "intensity": self.intensity._asdict()}
-        return {**self._asdict(), **factors}
+        factors = {n: f._asdict() for n, f in self.grid._asdict().items()}
+        return {"grams_co2e": self.grams_co2e, "kind": self.kind, **factors}
 
 
 @cache
@@ -120,13 +130,32 @@ def given_pue(value: float) -> Factor:
     return Factor(value, None, "given by the user")
 
 
-def emissions(joules: float | None, pue: Factor, intensity: Factor) -> Emissions:
-    """Greenhouse gases of `joules` at the computer; unavailable for None."""
+def grid(region_name: str, intensity: float = 0.0, pue: float = 1.0) -> Grid | None:
+    """The grid that a config describes; None if it names no region and no intensity.
+
+    Args:
+      region_name: code or name; may be empty.
+      intensity: grams a kWh, instead of the region's; 0 takes the region's.
+      pue: 1 for the computer alone.
+
+    Raises:
+      InputError: an unknown region, a negative intensity or a PUE below 1.
+    """
+    overhead = PUES["none"] if pue == 1 else given_pue(pue)
+    if intensity:
+        return Grid(overhead, given_intensity(intensity))
+    return Grid(overhead, region(region_name).intensity) if region_name else None
+
+
+def emissions(joules: float | None, grid: Grid) -> Emissions:
+    """Greenhouse gases of `joules` at the computer; unavailable for None.
+
+    Raises:
+      InputError: negative or infinite joules.
+    """
     if joules is None:
-        return Emissions(None, "unavailable", pue, intensity)
-    kwh = _checked("joules", joules) / JOULES_PER_KWH
-    grams = kwh * pue.value * intensity.value
-    return Emissions(grams, "estimated", pue, intensity)
+        return Emissions(None, "unavailable", grid)
+    return Emissions(grid.grams(_checked("joules", joules)), "estimated", grid)
 
 
 class Cost(NamedTuple):

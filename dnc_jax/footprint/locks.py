@@ -1,16 +1,17 @@
 """One counter, one process: locks of the whole machine that die with their owner."""
 
 import hashlib
-import os
 import pathlib
 import socket
 import sys
 import tempfile
 import threading
-from typing import Any
+from collections.abc import Callable
 
-# The lock of each device, and how many windows of this process share it.
-_HELD: dict[str, tuple[Any, int]] = {}
+import filelock
+
+# What gives each lock back, and how many windows of this process share it.
+_HELD: dict[str, tuple[Callable[..., None], int]] = {}
 _GUARD = threading.Lock()
 
 
@@ -24,48 +25,40 @@ def acquire(device: str) -> bool:
     """
     with _GUARD:
         if device in _HELD:
-            lock, count = _HELD[device]
+            give_back, count = _HELD[device]
         else:
             found = _open(hashlib.sha256(device.encode()).hexdigest()[:32])
             if found is None:
                 return False
-            lock, count = found, 0
-        _HELD[device] = (lock, count + 1)
+            give_back, count = found, 0
+        _HELD[device] = (give_back, count + 1)
         return True
 
 
 def release(device: str) -> None:
     """Gives back what `acquire` gave."""
     with _GUARD:
-        lock, count = _HELD.pop(device)
+        give_back, count = _HELD.pop(device)
         if count > 1:
-            _HELD[device] = (lock, count - 1)
+            _HELD[device] = (give_back, count - 1)
         else:
-            lock.close()
+            give_back()
 
 
-def _open(name: str) -> Any:
+def _open(name: str) -> Callable[..., None] | None:
+    """What gives the lock of this name back; None if another process has it."""
     if sys.platform != "linux":
-        return _open_file(pathlib.Path(tempfile.gettempdir()) / f"dnc_jax-{name}.lock")
+        path = pathlib.Path(tempfile.gettempdir()) / f"dnc_jax-{name}.lock"
+        file_lock = filelock.FileLock(path, blocking=False)
+        try:
+            file_lock.acquire()
+        except (filelock.Timeout, OSError):
+            return None
+        return file_lock.release
     lock = socket.socket(socket.AF_UNIX)
     try:
         lock.bind(f"\0dnc_jax-energy-{name}")
     except OSError:
         lock.close()
         return None
-    return lock
-
-
-def _open_file(path: pathlib.Path) -> Any:
-    import fcntl  # not on Windows, where there is no counter either
-
-    try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT, 0o644))
-    except OSError:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+    return lock.close

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from dnc_jax.footprint import Energy
+from dnc_jax.search.forecast import Forecast, Interval
 from dnc_jax.search.run import Callback
 from dnc_jax.search.space import Candidate
 from dnc_jax.search.strategies import Evaluation
@@ -66,6 +67,10 @@ class ProgressReport(Callback):
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
+
+    def on_forecast(self, forecast: Forecast) -> None:
+        """Prints what the search will probably take."""
+        self._out.print(str(forecast), markup=False)
 
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
         """Names the rung, or the rungs."""
@@ -181,4 +186,31 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         f"{summary['total_seconds']:.1f} s in all"
         + ("" if summary["complete"] else "; the budget ended the search"),
         f"  {Energy.from_json(summary['energy'])}",
+        *_footprint_lines(summary),
     ]
+
+
+def _footprint_lines(summary: dict[str, Any]) -> list[str]:
+    """Whose the energy was, what it emitted, and whether the forecast was right."""
+    lines, shares = [], summary["attribution"]
+    if shares["joules"] is not None:
+        lines.append(
+            f"  of the search's {shares['joules']:,.0f} J, {shares['kind']}: "
+            f"{shares['trials_joules']:,.0f} J training candidates, "
+            f"{shares['overhead_joules']:,.0f} J overhead"
+        )
+    if emissions := summary["emissions"]:
+        grams, intensity = emissions["grams_co2e"], emissions["intensity"]
+        amount = "unavailable" if grams is None else f"{grams:,.3g} g, estimated"
+        lines.append(
+            f"  CO2e {amount}: {intensity['value']:g} g/kWh ({intensity['source']}), "
+            f"PUE {emissions['pue']['value']:g} ({emissions['pue']['source']})"
+        )
+    if forecast := summary["forecast"]:
+        said = Interval(**forecast["seconds"])
+        inside = "inside" if forecast["seconds_inside"] else "outside"
+        lines.append(
+            f"  forecast {said} s of search, took {forecast['seconds_taken']:,.3g} s: "
+            f"{inside}"
+        )
+    return lines

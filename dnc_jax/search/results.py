@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from dnc_jax.errors import InputError
 from dnc_jax.search import columns
+from dnc_jax.search.forecast import Forecast
+from dnc_jax.search.ledger import Attribution
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial, front, ranking
 from dnc_jax.training.checkpoints import Network
@@ -17,6 +19,9 @@ class Callback:
 
     `on_epoch` comes from worker threads, the rest from the caller's.
     """
+
+    def on_forecast(self, forecast: Forecast) -> None:
+        """The search is about to begin, and will probably take so much."""
 
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
         """A rung begins."""
@@ -71,6 +76,9 @@ class SearchResult(NamedTuple):
       complete: False if the budget ended the search.
       flops: floating-point operations of this run's trials, of the true networks.
       programs: what each compiled program of this run took, by its shape in words.
+      forecast: what it was expected to take; None if a part came from the store.
+      attribution: whose the energy of its rungs was.
+      ended_by: the cap of the budget that ended it, by name.
     """
 
     trials: list[Trial]
@@ -80,6 +88,9 @@ class SearchResult(NamedTuple):
     complete: bool
     flops: int
     programs: dict[str, Account]
+    forecast: Forecast | None
+    attribution: Attribution
+    ended_by: str | None
 
     @property
     def best(self) -> Trial:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from dnc_jax.errors import InputError
+from dnc_jax.footprint import Meter
+from dnc_jax.search.budget import Budget, Spending
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
+from dnc_jax.search.forecast import Calibration, forecast
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, Callbacks, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
@@ -37,13 +40,17 @@ def check(
     *,
     seed: int,
     constraints: Constraints = NO_CONSTRAINTS,
+    budget: Budget | None = None,
+    meter: Meter | None = None,
     read_joules: Callable[[], float] | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Whether `search` can begin with these arguments; nothing is written or trained.
 
     Raises:
       InputError: the objective is not for this data or machine, the seed is out of
-        range, or the space yields no candidates.
+        range, the space yields no candidates, or the budget ends before the first rung
+        or caps energy that nobody counts.
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32), got {seed}")
@@ -57,7 +64,11 @@ def check(
         strategy.epochs,
         read_joules,
     )
-    strategy.ask(strategy.init(strategy_key))
+    state = strategy.init(strategy_key)
+    strategy.ask(state)
+    if budget:
+        budget.check_counted(meter)
+        budget.check(forecast(strategy, state, data, calibration))
 
 
 def search(
@@ -71,16 +82,18 @@ def search(
     folder: pathlib.Path | None = None,
     prior: Sequence[Trial] = (),
     constraints: Constraints = NO_CONSTRAINTS,
-    max_seconds: float = math.inf,
+    budget: Budget | None = None,
+    meter: Meter | None = None,
     read_joules: Callable[[], float] | None = None,
+    calibration: Calibration | None = None,
     callback: Callback | None = None,
 ) -> SearchResult:
     """Runs `strategy` to its end, training each rung's candidates together.
 
-    The same seed on the same machine gives the same trials, bit for bit, unless
-    `max_seconds` cuts the search short. A search that was interrupted goes on, with
-    its store and folder, where it stopped: it repeats the last epoch at most, or
-    `under_way.SAVE_SECONDS`, and ends as if there had been no interruption.
+    The same seed on the same machine gives the same trials, bit for bit, unless a
+    budget of time or energy cuts the search short. A search that was interrupted goes
+    on, with its store and folder, where it stopped: it repeats the last epoch at most,
+    or `under_way.SAVE_SECONDS`, and ends as if there had been no interruption.
 
     Args:
       space: where the strategy's candidates come from; complexity is relative to
@@ -96,23 +109,23 @@ def search(
         not trained again.
       constraints: those that are measured; `constraints.limited(space)` sees to the
         others.
-      max_seconds: the search ends after this time with the best so far.
       read_joules: energy that the machine has taken so far, such as that of a `Meter`;
         needed where objective or constraints ask for joules.
+      budget: caps at which the search ends with the best so far.
+      meter: already entered; its energy is capped and divided among the trials.
+      calibration: from earlier searches on this machine, for the forecast.
       callback: told of progress.
 
     Raises:
-      InputError: as `check` does, or not one candidate was evaluated within
-        `max_seconds`, or the store cannot be written.
+      InputError: as `check` does, or not one candidate was, or can be, evaluated within
+        the budget, or the store cannot be written.
       OSError: the folder cannot be written.
     """
     begin = time.perf_counter()
     callback = callback or Callback()
+    budget = budget or Budget()
+    spending = Spending(budget, meter)
     strategy = strategy or halving(space)
-
-    def out_of_time() -> bool:
-        return time.perf_counter() - begin > max_seconds
-
     strategy_key, candidate_key, _ = keys(seed)
     rungs = Rungs(
         Scorer(
@@ -129,13 +142,23 @@ def search(
         epochs=strategy.epochs,
         store=store,
         folder=folder,
+        meter=meter,
         prior=prior,
         on_epoch=callback.on_epoch,
-        should_stop=out_of_time,
+        should_stop=lambda: bool(spending.reached()),
     )
     state = strategy.init(strategy_key)
+    expected = forecast(strategy, state, data, calibration)
+    if rungs.anew:
+        budget.check(expected)
+        callback.on_forecast(expected)
     trials: list[Trial] = []
+    planned = 0
     while evaluations := strategy.ask(state):
+        planned += sum(e.stop - e.start for e in evaluations)
+        if spending.exceeded_by(planned):
+            ended_by, complete = "candidate_epochs", False
+            break
         callback.on_rung_start(evaluations)
         rung, resumed = rungs.run(evaluations)
         trials += rung
@@ -145,21 +168,26 @@ def search(
             state = strategy.tell(state, scores)
             rungs.keep({e.candidate_id for e in strategy.ask(state)})
         callback.on_rung_end(rung, resumed)
-        if not complete or processes.any_of(out_of_time()):
+        ended_by = processes.from_first(spending.reached())
+        if ended_by or not complete:
             break
     else:
-        complete = True
+        ended_by, complete = None, True
     if not trials:
         raise InputError(
-            f"budget.seconds = {max_seconds:g} ended before any candidate was "
-            "trained; allow more time or fewer candidates"
+            f"budget.{ended_by} = {getattr(budget, str(ended_by)):g} ended before any "
+            "candidate was trained; allow more, or fewer candidates"
         )
+    complete = complete and not strategy.ask(state)
     return SearchResult(
         trials,
         rungs.candidate_epochs,
         time.perf_counter() - begin,
         rungs.programs.compile_seconds / rungs.programs.workers,
-        complete and not strategy.ask(state),
+        complete,
         rungs.flops,
         {str(shape): one for shape, one in rungs.programs.accounts.items()},
+        expected if rungs.anew else None,
+        rungs.ledger.attribution(),
+        None if complete else ended_by,
     )

@@ -1,11 +1,13 @@
 """The rungs of a search: trained unit by unit, or read back from the store."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
 
-from dnc_jax.footprint import training_flops
+from dnc_jax.footprint import Meter, training_work
+from dnc_jax.search.ledger import Ledger
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
@@ -31,6 +33,7 @@ class Rungs:
       epochs: of the last rung: what the learning-rate schedule is spread over.
       store: holds the trials of earlier runs, and receives new ones; may be None.
       folder: of networks under way; None keeps none.
+      meter: of the search's energy; None if nobody counts.
       prior: trials of another search over the same data. A candidate that it has
         trained as long, by the same schedule, is scored anew and not trained again.
       on_epoch, should_stop: as in `population.train`.
@@ -38,6 +41,8 @@ class Rungs:
     Attributes:
       candidate_epochs: trained so far, summed over candidates.
       flops: of the trials trained so far, of the true networks.
+      anew: nothing comes from the store.
+      ledger: who took the energy.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Rungs:
         epochs: int,
         store: Store | None,
         folder: pathlib.Path | None,
+        meter: Meter | None,
         prior: Sequence[Trial] = (),
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
@@ -56,6 +62,7 @@ class Rungs:
         _, self._key, order_key = keys(seed)
         self.programs = population.Programs(data, order_key)
         self._scorer = scorer
+        self.ledger = Ledger(meter, self.programs)
         self._rows = (len(data.train.y), len(data.validation.y))
         self._epochs = epochs
         self._store, self._units = store, Units(folder)
@@ -64,6 +71,7 @@ class Rungs:
         )
         known = [from_row(row) for row in rows]
         self._known = {(t.candidate_id, t.rung): t for t in known}
+        self.anew = not known
         scorer.remember(known)
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
         self._reused: set[int] = set()  # candidates of the rung before
@@ -164,9 +172,11 @@ class Rungs:
                 trials[i] = known
                 if outcome.snapshot:
                     snapshots[e.candidate_id] = outcome.snapshot
+            self.ledger.chunk(members, outcomes)
             if self._store:
                 self._store.add(trials[i] for i in members)
 
+        self.ledger.begin()
         population.train(
             jobs,
             self.programs,
@@ -175,6 +185,12 @@ class Rungs:
             save=save,
             on_chunk=on_chunk,
         )
+        for i, joules in self.ledger.end().items():
+            # What an earlier run took for it, nobody knows any more.
+            if not jobs[i].progress:
+                trials[i] = dataclasses.replace(trials[i], joules=joules)
+        if self._store:
+            self._store.add(trial for trial in trials.values() if trial.joules)
         self._snapshots = snapshots
         return [trials[i] for i in sorted(trials)]
 
@@ -212,7 +228,10 @@ class Rungs:
             outcome.seconds,
             outcome.diverged,
         )
-        self.flops += training_flops(
-            trial.complexity.flops_per_example, *self._rows, outcome.epochs
-        )
+        self.flops += training_work(
+            evaluation.candidate.architecture,
+            evaluation.candidate.hyperparameters.batch_size,
+            *self._rows,
+            epochs=outcome.epochs,
+        ).flops
         return trial

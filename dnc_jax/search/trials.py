@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS trials (
   schedule_epochs INTEGER NOT NULL,
   epoch_seconds REAL,
   epoch_joules REAL,
+  joules REAL,
   PRIMARY KEY (candidate_id, rung)
 );
 """
@@ -53,6 +54,8 @@ class Trial:
       schedule_epochs: what the learning-rate schedule was spread over.
       epoch_seconds, epoch_joules: of training this network by itself, where the search
         asks for them.
+      joules: this candidate's share of the rung's energy, modelled; None where energy
+        is not counted.
     """
 
     candidate_id: int
@@ -68,6 +71,7 @@ class Trial:
     schedule_epochs: int = 0
     epoch_seconds: float | None = None
     epoch_joules: float | None = None
+    joules: float | None = None
 
     @property
     def best_val_accuracy(self) -> float:
@@ -151,7 +155,7 @@ class Store:
     def add(self, trials: Iterable[Trial]) -> None:
         """Writes trials in one transaction, all or none; known ones are replaced."""
         rows = [to_row(trial) for trial in trials]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 14)})"
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 15)})"
         with (
             _clear(
                 f"cannot write to {self._path}",
@@ -234,6 +238,7 @@ def to_row(trial: Trial) -> tuple[Any, ...]:
         trial.schedule_epochs,
         trial.epoch_seconds,
         trial.epoch_joules,
+        trial.joules,
     )
 
 
@@ -253,6 +258,7 @@ def from_row(row: Sequence[Any]) -> Trial:
         schedule_epochs=row[11],
         epoch_seconds=row[12],
         epoch_joules=row[13],
+        joules=row[14],
     )
 
 

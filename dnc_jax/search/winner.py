@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import complexity, training_flops
+from dnc_jax.footprint import complexity, training_work
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import keys
@@ -118,10 +118,13 @@ def retrain(
 
 
 def _retraining_flops(trial: Trial, data: Dataset, epochs: int, refit: bool) -> int:
-    cost = trial.complexity.flops_per_example
     rows = (len(data.train.y), len(data.validation.y))
-    flops = training_flops(cost, *rows, epochs)
-    return flops + refit * training_flops(cost, sum(rows), rows[1], epochs)
+    network = (
+        trial.candidate.architecture,
+        trial.candidate.hyperparameters.batch_size,
+    )
+    flops = training_work(*network, *rows, epochs=epochs).flops
+    return flops + refit * training_work(*network, sum(rows), rows[1], epochs).flops
 
 
 def _joined(one: Split, other: Split) -> Split:

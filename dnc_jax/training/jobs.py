@@ -58,6 +58,19 @@ class Job(NamedTuple):
     progress: Progress | None = None
 
 
+class Executed(NamedTuple):
+    """What a program has computed for each of its lanes, padding included.
+
+    Attributes:
+      lanes: of the program, those without a network too.
+      training_flops, evaluation_flops: of one lane.
+    """
+
+    lanes: int
+    training_flops: int
+    evaluation_flops: int
+
+
 class Outcome(NamedTuple):
     """What became of a job; the curves have one entry an epoch."""
 
@@ -67,6 +80,7 @@ class Outcome(NamedTuple):
     diverged: bool
     snapshot: Snapshot | None  # None if diverged
     epochs: int  # trained in this call; the others came with the job's progress
+    executed: Executed  # in this call
 
 
 @dataclasses.dataclass

@@ -15,13 +15,24 @@ from typing import Any
 import jax
 import numpy as np
 
+from dnc_jax.footprint import inference_work, step_work
+from dnc_jax.networks import MLP, Architecture
 from dnc_jax.training import exact, lanes, plan, under_way
 from dnc_jax.training.hyperparameters import rate_factor
-from dnc_jax.training.jobs import Account, Job, Outcome, Progress, Seconds, Snapshot
+from dnc_jax.training.jobs import (
+    Account,
+    Executed,
+    Job,
+    Outcome,
+    Progress,
+    Seconds,
+    Snapshot,
+)
 from dnc_jax.training.programs import Programs, Shape
 
 __all__ = [
     "Account",
+    "Executed",
     "Job",
     "Outcome",
     "Programs",
@@ -189,7 +200,8 @@ def _train_group(
     curves = _curves(resumed)
     start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
     if len(curves) == stop - start or _hopeless(curves):
-        return [_outcome(*pair, 0) for pair in zip(jobs, resumed, strict=True)]
+        nothing = _executed(shape, programs, 0)
+        return [_outcome(*pair, 0, nothing) for pair in zip(jobs, resumed, strict=True)]
     if should_stop():
         return []
     saved = time.perf_counter()
@@ -239,7 +251,22 @@ def _train_group(
     if save:
         save(final)
     epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
-    return [_outcome(*pair, epochs) for pair in zip(jobs, final, strict=True)]
+    executed = _executed(shape, programs, epochs)
+    return [_outcome(*pair, epochs, executed) for pair in zip(jobs, final, strict=True)]
+
+
+def _executed(shape: Shape, programs: Programs, epochs: int) -> Executed:
+    lane: Architecture
+    if isinstance(shape, plan.Exact):
+        lane = shape.network
+    else:
+        lane = MLP(programs.inputs, shape.hidden, programs.outputs)
+    steps = epochs * (programs.rows // shape.batch_size)
+    return Executed(
+        shape.lanes,
+        steps * step_work(lane, shape.batch_size).flops,
+        epochs * inference_work(lane, programs.validation_rows).flops,
+    )
 
 
 def _common_progress(jobs: Sequence[Job]) -> list[Progress]:
@@ -262,7 +289,7 @@ def _hopeless(curves: Sequence[np.ndarray]) -> bool:
     return bool(curves) and not np.isfinite(curves[-1][0]).any()
 
 
-def _outcome(job: Job, progress: Progress, epochs: int) -> Outcome:
+def _outcome(job: Job, progress: Progress, epochs: int, executed: Executed) -> Outcome:
     finite = np.isfinite(progress.val_loss)
     diverged = not finite.all()
     # Epochs from the first bad one on say nothing about the network.
@@ -274,6 +301,7 @@ def _outcome(job: Job, progress: Progress, epochs: int) -> Outcome:
         diverged,
         None if diverged else progress.snapshot,
         epochs,
+        executed,
     )
 
 

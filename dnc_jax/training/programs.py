@@ -34,7 +34,7 @@ class Programs:
     Thread-safe. Rows are copied to the device once, as they are stored.
 
     Attributes:
-      rows, inputs, outputs: of the data.
+      rows, validation_rows, inputs, outputs: of the data.
       workers: programs that run at a time.
       planned: shapes that count as compiled in later plans.
       accounts: what each shape took.
@@ -45,6 +45,7 @@ class Programs:
         self._statistics = (data.mean, data.scale)
         self._augment = trainer.augment_seed(order_key, data)
         self.rows = len(data.train.y)
+        self.validation_rows = len(data.validation.y)
         self.inputs, self.outputs = data.inputs, data.outputs
         self._order_key = order_key
         self._orders: dict[int, jax.Array] = {}
@@ -54,10 +55,8 @@ class Programs:
         self._lock = threading.Lock()
         self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
-        # XLA keeps about one core busy with networks of this size, so on a CPU as
-        # many programs as cores run at a time; an accelerator runs one after another.
         self._cpu = jax.default_backend() == "cpu"
-        self.workers = _cores() if self._cpu else 1
+        self.workers = workers()
 
     @property
     def shapes(self) -> list[Shape]:
@@ -168,7 +167,16 @@ class Programs:
         )
 
 
-def _cores() -> int:
+def workers() -> int:
+    """Programs that run at a time.
+
+    XLA keeps about one core busy with networks of this size, so on a CPU as many as
+    there are cores; an accelerator runs one after another.
+    """
+    return cores() if jax.default_backend() == "cpu" else 1
+
+
+def cores() -> int:
     """Cores that this process may use, where the system tells; else all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -26,6 +26,7 @@ import numpy as np
 from absl import app, flags
 
 from dnc_jax.search import Candidate, Objective, make_space
+from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import make
 from dnc_jax.training import population
@@ -65,7 +66,7 @@ def ours(path: str, seconds: float, seed: int) -> dict[str, Any]:
         Objective(**config.objective),
         make(space, **schedule),
         seed=seed,
-        max_seconds=seconds,
+        budget=Budget(seconds=seconds),
         callback=curve,
     )
     return {

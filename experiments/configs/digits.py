@@ -70,7 +70,18 @@ def get_config() -> Any:
     config.search.tournament = 5  # of so many, the best is a parent
 
     config.budget = ml_collections.ConfigDict()
-    config.budget.seconds = 0.0  # of the search; 0: no limit
+    config.budget.seconds = 0.0  # of the search; 0: no cap, here and below
+    config.budget.candidate_epochs = 0
+    config.budget.watt_hours = 0.0
+    config.budget.grams_co2e = 0.0  # needs a region or an intensity
+
+    config.energy = ml_collections.ConfigDict()
+    config.energy.region = ""  # country or US state of the grid: "FR", "US-CA"
+    config.energy.intensity = 0.0  # grams of CO2e a kWh; 0: the region's
+    config.energy.pue = 1.0  # of the data centre; 1: the computer alone
+    config.energy.tdp_watts = 0.0  # > 0: estimate what no counter counts ...
+    config.energy.utilisation = 0.5  # ... as this fraction of it
+    config.energy.idle_seconds = 0.5  # before and after, where there is a counter
 
     config.train = ml_collections.ConfigDict()
     config.train.epochs = 100  # of the winner

@@ -1,0 +1,243 @@
+"""What a search will probably take, said before it starts and scored at its end.
+
+A strategy is pure, so a search can be rehearsed: asked for its rungs, told made-up
+scores, and each rung planned and priced by the plan's cost model. What earlier searches
+on this machine took, against what the model had said, corrects it and gives the
+interval.
+"""
+
+import math
+import platform
+import random
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from dnc_jax.footprint import training_work
+from dnc_jax.search.strategies import Evaluation, Strategy
+from dnc_jax.training import plan, programs
+from dnc_jax.training.data import Dataset
+
+_SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
+_NINETY_PERCENT = 1.645
+_REHEARSAL_SECONDS = 1.0
+_POWER_SPREAD = 0.15  # of the log of mean power between searches
+
+
+class Interval(NamedTuple):
+    """A prediction and where the truth lies nine times in ten."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:,.3g} ({self.low:,.3g} to {self.high:,.3g})"
+
+
+class Cost(NamedTuple):
+    """Of some rungs."""
+
+    candidate_epochs: int
+    flops: int
+    seconds: Interval
+
+
+class Calibration(NamedTuple):
+    """What earlier searches on this machine have taught.
+
+    Attributes:
+      ratios: seconds taken over seconds modelled, of each.
+      watts: mean power of those whose energy was counted.
+    """
+
+    ratios: tuple[float, ...] = ()
+    watts: tuple[float, ...] = ()
+
+    def seconds(self, modelled: float) -> Interval:
+        """The model's seconds, corrected, with an interval of 90 %."""
+        return _interval(modelled, self.ratios, 1.0, _SPREAD)
+
+    def joules(self, seconds: Interval) -> Interval | None:
+        """Of so many seconds; None if no search before was counted."""
+        if not self.watts:
+            return None
+        power = _interval(1.0, self.watts, statistics.median(self.watts), _POWER_SPREAD)
+        low = math.log(seconds.low / seconds.value)
+        joined = math.hypot(low, math.log(power.low / power.value))
+        value = seconds.value * power.value
+        return Interval(value, value * math.exp(-joined), value * math.exp(joined))
+
+
+class Forecast(NamedTuple):
+    """What a search will take.
+
+    Attributes:
+      first_rung: of the least that can be searched.
+      search: of all of it.
+      first_rung_joules, search_joules: None where no earlier search was counted and
+        no power assumed.
+      searches: earlier ones that it learned from.
+      modelled_seconds: of the search, by the cost model alone.
+    """
+
+    first_rung: Cost
+    search: Cost
+    first_rung_joules: Interval | None
+    search_joules: Interval | None
+    searches: int
+    modelled_seconds: float
+
+    def __str__(self) -> str:
+        joules = f", {self.search_joules} J" if self.search_joules else ""
+        learned = f"; learned from {self.searches} before" if self.searches else ""
+        return (
+            f"forecast: {self.search.seconds} s of search{joules}, "
+            f"{self.search.candidate_epochs:,} candidate-epochs, "
+            f"{self.search.flops:.3g} FLOPs{learned}"
+        )
+
+    def scored(self, seconds: float, joules: float | None) -> dict[str, Any]:
+        """For summary.json: what was said, what it took, and whether it lay inside."""
+        said = self.search.seconds
+        result: dict[str, Any] = {
+            "modelled_seconds": self.modelled_seconds,
+            "searches_before": self.searches,
+            "candidate_epochs": self.search.candidate_epochs,
+            "flops": self.search.flops,
+            "seconds": said._asdict(),
+            "seconds_taken": seconds,
+            "seconds_inside": said.low <= seconds <= said.high,
+            "joules": None,
+            "joules_taken": joules,
+            "joules_inside": None,
+        }
+        if self.search_joules:
+            result["joules"] = self.search_joules._asdict()
+            if joules is not None:
+                low, high = self.search_joules.low, self.search_joules.high
+                result["joules_inside"] = low <= joules <= high
+        return result
+
+
+def machine() -> dict[str, Any]:
+    """What must be equal for one search to teach about another."""
+    device = jax.local_devices()[0]
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": programs.cores(),
+        "device": device.device_kind,
+        "devices": jax.local_device_count(),
+    }
+
+
+def calibration(summaries: Iterable[Any], watts: float = 0.0) -> Calibration:
+    """What the summary.json of earlier searches teach, those of this machine alone.
+
+    Args:
+      summaries: their contents; what is no whole search is passed over.
+      watts: assumed where none of them was counted; 0 assumes nothing.
+    """
+    here, ratios, powers = machine(), [], []
+    for summary in summaries:
+        if not isinstance(summary, dict) or summary.get("machine") != here:
+            continue
+        said = summary.get("forecast")
+        if not said or not summary.get("complete"):
+            continue
+        ratios.append(said["seconds_taken"] / said["modelled_seconds"])
+        if said["joules_taken"]:
+            powers.append(said["joules_taken"] / said["seconds_taken"])
+    return Calibration(tuple(ratios), tuple(powers) or ((watts,) if watts else ()))
+
+
+def forecast(
+    strategy: Strategy,
+    state: Any,
+    data: Dataset,
+    calibration: Calibration | None = None,
+) -> Forecast:
+    """Rehearses the search from `state` on.
+
+    After a second of rehearsing what is left is taken to cost as much for each
+    candidate-epoch as what was rehearsed.
+
+    Args:
+      strategy: not changed by being asked: it is pure.
+      state: of the strategy, before its first rung.
+      data: of the search.
+      calibration: from earlier searches.
+    """
+    calibration = calibration or Calibration()
+    scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
+    planned: set[programs.Shape] = set()
+    rungs: list[tuple[int, int, float]] = []
+    while (asked := strategy.ask(state)) and (
+        not rungs or time.perf_counter() < deadline
+    ):
+        rungs.append(_rung(asked, data, planned))
+        state = strategy.tell(state, [scores.random() for _ in asked])
+    epochs, flops, seconds = (sum(column) for column in zip(*rungs, strict=True))
+    if asked and strategy.candidate_epochs > epochs:
+        more = strategy.candidate_epochs / epochs
+        epochs, flops = strategy.candidate_epochs, round(flops * more)
+        seconds *= more
+    first, whole = (calibration.seconds(each) for each in (rungs[0][2], seconds))
+    return Forecast(
+        Cost(rungs[0][0], rungs[0][1], first),
+        Cost(epochs, flops, whole),
+        calibration.joules(first),
+        calibration.joules(whole),
+        len(calibration.ratios),
+        seconds,
+    )
+
+
+def _rung(
+    evaluations: Sequence[Evaluation],
+    data: Dataset,
+    planned: set[programs.Shape],
+) -> tuple[int, int, float]:
+    """Candidate-epochs, FLOPs and seconds of a rung by the cost model."""
+    rows = (len(data.train.y), len(data.validation.y))
+    epochs = flops = 0
+    core_seconds = 0.0
+    spans: dict[tuple[int, int], list[Evaluation]] = {}
+    for e in evaluations:
+        spans.setdefault((e.start, e.stop), []).append(e)
+    for (start, stop), members in spans.items():
+        networks = [
+            (e.candidate.architecture, e.candidate.hyperparameters.batch_size)
+            for e in members
+        ]
+        work = plan.Workload(data.inputs, data.outputs, rows[0], stop - start)
+        groups = plan.make(networks, work, planned)
+        core_seconds += plan.total_seconds(groups, planned, work, plan.CostModel())
+        planned.update(group.shape for group in groups)
+        epochs += len(members) * (stop - start)
+        flops += sum(
+            training_work(network, batch, *rows, epochs=stop - start).flops
+            for network, batch in networks
+        )
+    return epochs, flops, core_seconds / programs.workers()
+
+
+def _interval(
+    base: float, seen: Sequence[float], expected: float, spread: float
+) -> Interval:
+    """`base` times what was seen, as if one more case of `expected` had been.
+
+    The spread is that of one more case around the mean of the logarithms.
+    """
+    count = len(seen)
+    logs = [math.log(value / expected) for value in seen]
+    mean = sum(logs) / (count + 1)
+    square = sum((value - mean) ** 2 for value in logs)
+    deviation = math.sqrt((spread**2 + square) / (count + 1) * (1 + 1 / (count + 1)))
+    value = base * expected * math.exp(mean)
+    factor = math.exp(_NINETY_PERCENT * deviation)
+    return Interval(value, value / factor, value * factor)

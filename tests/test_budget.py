@@ -1,0 +1,303 @@
+"""Caps on a search, its forecast, and whose its energy was."""
+
+import json
+import math
+import threading
+
+import jax
+import pytest
+
+from dnc_jax import InputError
+from dnc_jax.footprint import Meter, carbon
+from dnc_jax.footprint.counters import CounterError, Found
+from dnc_jax.search import MLPSpace, Objective, Store, budget, forecast
+from dnc_jax.search.budget import Budget, Spending
+from dnc_jax.search.forecast import Calibration, Cost, Forecast, Interval
+from dnc_jax.search.run import Callback, search
+from dnc_jax.search.strategies import halving
+
+# Without hidden layers: one small program for all.
+SPACE = MLPSpace(6, 4, depth=(0, 0), batch_sizes=(32,))
+FRANCE = carbon.Grid(carbon.PUES["none"], carbon.region("FR").intensity)
+
+
+class Steady:
+    """A counter that gains `watts` joules with every reading, and may fail."""
+
+    name, range_joules = "steady", math.inf
+
+    def __init__(self, watts=1.0, readings=math.inf):
+        self.device = f"steady {id(self)}"
+        self.watts, self.left, self.count = watts, readings, 0
+        self.lock = threading.Lock()
+
+    def read(self):
+        with self.lock:
+            self.left -= 1
+            if self.left < 0:
+                raise CounterError("the counter is gone")
+            self.count += 1
+            return self.watts * self.count
+
+
+def strategy():
+    return halving(SPACE, candidates=4, rungs=(1, 2), reduction=2, brackets=2)
+
+
+def run(small, **arguments):
+    return search(SPACE, small, Objective(), strategy(), seed=5, **arguments)
+
+
+def said(first_seconds=1.0, epochs=4, joules=None):
+    around = Interval(first_seconds, first_seconds / 2, first_seconds * 2)
+    power = joules and Interval(joules, joules / 2, joules * 2)
+    first = Cost(epochs, 1000, around)
+    return Forecast(first, first, power, power, 0, first_seconds)
+
+
+# Budgets
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seconds": -1.0}, "budget.seconds must be finite and >= 0, got -1"),
+        ({"watt_hours": math.nan}, "budget.watt_hours"),
+        ({"candidate_epochs": -3}, "budget.candidate_epochs"),
+        ({"grams_co2e": 1.0}, "budget.grams_co2e needs to know whose grid"),
+    ],
+)
+def test_an_impossible_budget_is_refused_by_name(fields, message):
+    with pytest.raises(InputError, match=message):
+        Budget(**fields)
+
+
+@pytest.mark.parametrize(
+    ("cap", "message"),
+    [
+        (Budget(seconds=0.4), r"budget.seconds = 0.4 .* 1 \(0.5 to 2\) s; allow more"),
+        (Budget(candidate_epochs=3), "which takes about 4 candidate-epochs"),
+        (Budget(watt_hours=0.001), r"budget.watt_hours = 0.001 .* 8 \(4 to 16\) J"),
+        (Budget(grams_co2e=4e-5, grid=FRANCE), r"budget.grams_co2e = 4e-05 "),
+    ],
+)
+def test_a_cap_below_the_first_rung_is_refused_with_the_estimate(cap, message):
+    with pytest.raises(InputError, match=message):
+        cap.check(said(joules=8.0))
+
+
+def test_a_cap_within_the_forecasts_interval_is_tried():
+    Budget(seconds=0.6, candidate_epochs=4, watt_hours=0.002).check(said(joules=8.0))
+    Budget(watt_hours=1e-9).check(said(joules=None))  # nobody knows
+
+
+def test_a_cap_on_energy_needs_someone_who_counts_it():
+    with Meter(Found((), "no RAPL zones")) as meter:
+        for nobody in (meter, None):
+            with pytest.raises(
+                InputError, match=r"not counted here .*energy.tdp_watts=W estimates it"
+            ):
+                Spending(Budget(watt_hours=1.0), nobody)
+        Spending(Budget(seconds=1.0), meter)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: now[0])
+
+    def move(seconds):
+        now[0] += seconds
+
+    return move
+
+
+def test_a_watt_hour_is_3600_joules(clock):
+    with Meter(Found((Steady(watts=1800.0),), None)) as meter:
+        spending = Spending(Budget(watt_hours=1.0, seconds=9.0), meter)
+        assert spending.reached() is None
+        clock(1.5)
+        assert spending.reached() is None
+        clock(1.5)
+        assert spending.reached() == "watt_hours"
+        clock(9.0)
+        assert spending.reached() == "seconds"
+
+
+def test_grams_are_joules_by_the_grids_intensity(clock):
+    # The cap is what two readings' joules emit.
+    with Meter(Found((Steady(watts=4000.0),), None)) as meter:
+        cap = Budget(grams_co2e=8000 / 3.6e6 * 44.18, grid=FRANCE)
+        spending = Spending(cap, meter)
+        clock(1.5)
+        assert spending.reached() is None
+        clock(1.5)
+        assert spending.reached() == "grams_co2e"
+
+
+def test_after_a_counter_has_failed_the_last_power_is_taken_on(clock):
+    with Meter(Found((Steady(watts=100.0, readings=3),), None)) as meter:
+        spending = Spending(Budget(watt_hours=1.0), meter)
+        clock(2.0)
+        assert spending.reached() is None
+        clock(2.0)  # the counter has failed: 100 J in 2 s
+        assert spending.reached() is None
+        assert meter.energy().joules is None
+        clock(80.0)
+        assert spending.reached() == "watt_hours"
+
+
+def test_a_rung_beyond_the_candidate_epochs_is_not_begun(small):
+    # The rungs take 4, then 2 + 4, then 2.
+    result = run(small, budget=Budget(candidate_epochs=11))
+    assert result.candidate_epochs == 10
+    assert result.ended_by == "candidate_epochs"
+    assert not result.complete
+    whole = run(small, budget=Budget(candidate_epochs=12))
+    assert whole.complete
+    assert whole.ended_by is None
+    assert [t.val_loss for t in result.trials] == [t.val_loss for t in whole.trials][
+        :10
+    ]
+
+
+def test_a_cap_on_energy_ends_a_search_with_the_best_so_far(small, monkeypatch):
+    monkeypatch.setattr(budget, "_READ_SECONDS", 0.0)
+    with Meter(Found((Steady(watts=100.0),), None)) as meter:
+        result = run(small, meter=meter, budget=Budget(watt_hours=0.25))
+    assert result.ended_by == "watt_hours"
+    assert not result.complete
+    assert 0 < len(result.trials) < 12
+
+
+# Shares
+
+
+def test_the_shares_of_trials_and_overhead_are_the_searchs_energy(small, tmp_path):
+    with (
+        Meter(Found((Steady(watts=7.0),), None)) as meter,
+        Store(tmp_path / "t.sqlite", {}) as store,
+    ):
+        result = run(small, meter=meter, store=store)
+        assert store.trials() == sorted(
+            result.trials, key=lambda t: (t.candidate_id, t.rung)
+        )
+    shares = result.attribution
+    assert shares.kind == "modelled"
+    assert shares.joules == 7 * 7, "two readings a rung, and one at the end"
+    parts = round(1e6 * shares.trials_joules) + round(1e6 * shares.overhead_joules)
+    assert parts == round(1e6 * shares.joules)
+    assert sum(t.joules for t in result.trials) == pytest.approx(shares.trials_joules)
+    assert all(t.joules > 0 for t in result.trials)
+    first = result.trials[:4]
+    assert max(t.joules for t in first) == pytest.approx(
+        min(t.joules for t in first), abs=2e-6
+    ), "lanes of one shape cost the same"
+    json.dumps(shares.to_json())
+
+
+def test_without_a_counter_no_trial_has_joules(small):
+    with Meter(Found((), "none")) as meter:
+        result = run(small, meter=meter)
+    assert {t.joules for t in result.trials} == {None}
+    assert result.attribution.kind == "unavailable"
+    assert result.attribution.joules is None
+    assert 0 < result.attribution.compiling <= 1
+
+
+def test_a_counter_that_dies_stops_the_record_not_the_search(small):
+    with Meter(Found((Steady(readings=4),), None)) as meter:
+        result = run(small, meter=meter)
+    assert result.complete
+    assert result.trials[0].joules is not None
+    assert result.trials[-1].joules is None
+    assert result.attribution.kind == "unavailable"
+    assert meter.energy().reason.startswith("the counter is gone (after")
+
+
+# Forecasts
+
+
+class Listener(Callback):
+    forecast = None
+
+    def on_forecast(self, forecast):
+        self.forecast = forecast
+
+
+def test_a_forecast_counts_what_the_search_then_trains(small, tmp_path):
+    listener = Listener()
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        result = run(small, callback=listener, store=store)
+    told = listener.forecast
+    assert told is result.forecast
+    assert told.first_rung.candidate_epochs == 4
+    assert told.search.candidate_epochs == result.candidate_epochs
+    # Which candidates go on is made up, but here all have one size.
+    assert told.search.flops == result.flops
+    assert 0 < told.search.seconds.low < told.search.seconds.high
+    assert str(told).startswith("forecast: ")
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        again = run(small, callback=listener, store=store)
+    assert again.forecast is None, "what is known needs no forecast"
+
+
+def test_a_long_search_is_rehearsed_for_a_while_and_then_extrapolated(
+    small, monkeypatch
+):
+    long = halving(SPACE, candidates=4, rungs=(1, 2), reduction=2, brackets=50)
+    state = long.init(jax.random.key(1))
+    whole = forecast.forecast(long, state, small)
+    monkeypatch.setattr(forecast, "_REHEARSAL_SECONDS", 0.0)
+    short = forecast.forecast(long, state, small)
+    assert short.search.candidate_epochs == whole.search.candidate_epochs == 300
+    assert short.search.flops == pytest.approx(whole.search.flops)
+
+
+def test_earlier_searches_correct_a_forecast_and_narrow_it():
+    naive = Calibration().seconds(10.0)
+    assert naive.value == 10
+    assert naive.low < 5
+    assert naive.high > 20
+    taught = Calibration(ratios=(1.5,) * 9).seconds(10.0)
+    assert 14 < taught.value < 15
+    assert taught.low < 15 < taught.high
+    assert taught.high / taught.low < naive.high / naive.low
+    wild = Calibration(ratios=(0.5, 4.0) * 4).seconds(10.0)
+    assert wild.high / wild.low > taught.high / taught.low
+
+
+def test_joules_are_forecast_from_the_power_of_earlier_searches():
+    seconds = Interval(10.0, 5.0, 20.0)
+    assert Calibration().joules(seconds) is None
+    joules = Calibration(watts=(30.0,) * 3).joules(seconds)
+    assert joules.value == pytest.approx(300)
+    assert joules.low < 150
+    assert joules.high > 600
+
+
+def test_only_whole_searches_of_this_machine_teach():
+    here = forecast.machine()
+    told = {"modelled_seconds": 10.0, "seconds_taken": 15.0, "joules_taken": 450.0}
+    good = {"machine": here, "complete": True, "forecast": told}
+    others = [
+        {**good, "machine": {**here, "cores": 1000}},
+        {**good, "complete": False},
+        {**good, "forecast": None},
+        {},
+        [],
+    ]
+    learned = forecast.calibration([good, *others])
+    assert learned == Calibration(ratios=(1.5,), watts=(30.0,))
+    assert forecast.calibration([], watts=25.0).watts == (25.0,)
+
+
+def test_a_forecast_is_scored_against_what_it_took():
+    scored = said(joules=8.0).scored(3.0, 9.0)
+    assert scored["seconds"] == {"value": 1.0, "low": 0.5, "high": 2.0}
+    assert scored["seconds_inside"] is False
+    assert scored["joules_inside"] is True
+    nothing = said().scored(1.0, None)
+    assert nothing["seconds_inside"] is True
+    assert nothing["joules_inside"] is None
+    json.dumps(nothing)
