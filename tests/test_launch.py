@@ -1,5 +1,6 @@
 """The command line, run as a user runs it: in a process of its own."""
 
+import csv
 import json
 import os
 import pathlib
@@ -225,3 +226,33 @@ def test_bad_input_to_training_is_one_line(flag, message, tmp_path):
     assert message in process.stderr
     assert process.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_a_sweep_shares_trials_and_a_transfer_tunes_what_was_found(tmp_path):
+    swept = launch(
+        "--w_c=0,10", f"--workdir={tmp_path / 'sweep'}", *QUICK, module="sweep"
+    )
+    assert swept.returncode == 0, swept.stderr
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert int(second["parameters"]) <= int(first["parameters"])
+    # The first rung of the second weight was scored anew, not trained again.
+    assert int(second["candidate_epochs"]) <= 2
+    found = json.loads((tmp_path / "sweep" / "w_c-10" / "summary.json").read_text())
+    moved = launch(
+        f"--source={tmp_path / 'sweep' / 'w_c-10'}",
+        "--count=1",
+        f"--workdir={tmp_path / 'moved'}",
+        "--config.seed=1",
+        *QUICK,
+        module="transfer",
+    )
+    assert moved.returncode == 0, moved.stderr
+    tuned = json.loads((tmp_path / "moved" / "summary.json").read_text())
+    assert tuned["best"]["architecture"] == found["best"]["architecture"]
+    refused = launch("--w_c=0,x", f"--workdir={tmp_path / 'no'}", module="sweep")
+    assert (refused.returncode, "'x' is not a finite number" in refused.stderr) == (
+        2,
+        True,
+    )
+    assert not (tmp_path / "no").exists()

@@ -1,0 +1,203 @@
+"""The main job, from data to saved network, which several launch files share."""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import Assumed, Meter, carbon, find
+from dnc_jax.report import page, terminal
+from dnc_jax.report.live import Reporter
+from dnc_jax.search import Constraints, Objective, Space, Store, Trial, make_space
+from dnc_jax.search.budget import Budget
+from dnc_jax.search.forecast import calibration
+from dnc_jax.search.run import (
+    Callback,
+    Callbacks,
+    check,
+    retrain,
+    search,
+)
+from dnc_jax.search.strategies import Strategy, make
+from dnc_jax.search.trials import read
+from dnc_jax.search.units import Units
+from dnc_jax.training import checkpoints, processes
+from dnc_jax.training.data import Dataset
+from experiments import checks, launch
+from experiments import summary as summaries
+
+
+class Problem(NamedTuple):
+    """What a config describes, checked."""
+
+    data: Dataset
+    space: Space
+    objective: Objective
+    constraints: Constraints
+    strategy: Strategy
+    grid: carbon.Grid | None
+    budget: Budget
+    assumed: Assumed | None
+
+
+def describe(config: launch.Config, space: Space | None = None) -> Problem:
+    """Reads the data and makes everything else that `config` describes.
+
+    Args:
+      config: of a search.
+      space: instead of the one that `config.space` describes.
+
+    Raises:
+      InputError: an impossible value.
+    """
+    out = launch.console()
+    objective = checks.call(Objective, config, "objective")
+    grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
+    budget = Budget(**config.budget, grid=grid)
+    assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
+    if config.train.epochs < 1:
+        raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
+    out.print(f"dnc_jax: reading {config.data.name}", markup=False)
+    data = launch.load_data(config)
+    out.print(str(data), markup=False)
+    constraints = checks.call(Constraints, config, "constraints")
+    space = constraints.limited(space or checks.call(make_space, config, "space", data))
+    strategy = checks.call(make, config, "search", space)
+    return Problem(data, space, objective, constraints, strategy, grid, budget, assumed)
+
+
+def run(
+    config: launch.Config,
+    workdir: pathlib.Path,
+    *,
+    forks: Sequence[pathlib.Path] = (),
+    space: Space | None = None,
+    recorded: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Searches, retrains the winner, saves and reports; goes on where it stopped.
+
+    Args:
+      config: of the search.
+      workdir: receives everything.
+      forks: work folders of searches over the same data whose trials are taken over.
+      space: instead of the one that `config.space` describes.
+      recorded: what else decides the outcome, stored with the config: a work folder
+        with another is refused.
+
+    Raises:
+      InputError: an impossible value, or a work folder with another search.
+    """
+    begin = time.perf_counter()
+    problem = describe(config, space)
+    prior = [trial for folder in forks for trial in _prior(folder, config)]
+    watts = problem.assumed.watts if problem.assumed else 0.0
+    learned = calibration(_others(workdir.parent), watts)
+    meter = Meter(
+        find(), idle_seconds=config.energy.idle_seconds, assumed=problem.assumed
+    )
+    what = (problem.space, problem.data, problem.objective, problem.strategy)
+    common: dict[str, Any] = {"seed": config.seed, "constraints": problem.constraints}
+    measured = {
+        "meter": meter,
+        "calibration": learned,
+        "read_joules": meter.joules if meter.available else None,
+    }
+    budget = problem.budget
+    check(*what, **common, **measured, budget=None if workdir.exists() else budget)
+    if not processes.is_first():
+        # It trains its share; process 0 reads, writes and reports.
+        if not processes.from_first(None):
+            search(*what, **common, prior=prior, budget=budget)
+        return
+    out = launch.console()
+    out.print(f"results go to {workdir}", markup=False)
+    workdir.mkdir(parents=True, exist_ok=True)
+    stored = {**config.to_dict(), **recorded}
+    with Store(workdir / "trials.sqlite", stored) as store:
+        path = workdir / "summary.json"
+        if processes.from_first(path.exists()):
+            out.print(f"{workdir} holds this search, finished:", markup=False)
+            summaries.show(out, launch.read_json(path), store.trials(), workdir)
+            return
+        with meter, _progress(problem, workdir, meter) as callback:
+            result = search(
+                *what,
+                **common,
+                **measured,
+                store=store,
+                folder=workdir,
+                prior=prior,
+                budget=budget,
+                callback=callback,
+            )
+            winner = retrain(
+                result,
+                problem.space,
+                problem.data,
+                problem.objective,
+                seed=config.seed,
+                epochs=config.train.epochs,
+                refit=config.train.refit,
+                folder=workdir,
+                callback=callback,
+            )
+        checkpoints.save(workdir / "best", winner.network)
+        energy = meter.energy(result.flops + winner.flops)
+        summary = summaries.summarise(
+            config,
+            problem.data,
+            result,
+            winner,
+            energy,
+            problem.grid,
+            time.perf_counter() - begin,
+        )
+        partial = workdir / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.rename(path)
+        page.write(workdir)
+        Units(workdir).remove()
+        summaries.show(out, summary, result.trials, workdir)
+
+
+@contextlib.contextmanager
+def _progress(
+    problem: Problem, workdir: pathlib.Path, meter: Meter
+) -> Iterator[Callback]:
+    """Tells the terminal and report.html while the search runs."""
+    data = problem.data
+    rows = (len(data.train.y), len(data.validation.y))
+    reporter = Reporter(workdir, rows, lambda: meter.energy().joules)
+    with terminal.ProgressReport(
+        launch.console(), problem.strategy.candidate_epochs, data.metric
+    ) as progress:
+        yield Callbacks(progress, reporter)
+
+
+def _prior(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
+    """Trials of the search in `folder`, which saw the same rows.
+
+    Raises:
+      InputError: there is no search, or of other data or another seed, which chooses
+        the validation rows.
+    """
+    stored, trials = read(folder / "trials.sqlite")
+    wanted = json.loads(json.dumps(config.to_dict()))
+    for name in ("data", "seed"):
+        if stored.get(name) != wanted[name]:
+            raise InputError(
+                f"{folder}: the {name} of that search is {stored.get(name)}, of this "
+                f"one {wanted[name]}; trials of other rows say nothing about these"
+            )
+    return trials
+
+
+def _others(folder: pathlib.Path) -> Iterator[Any]:
+    """What earlier runs beside this one left; a damaged file is passed over."""
+    for path in sorted(folder.glob("*/summary.json")):
+        with contextlib.suppress(OSError, ValueError):
+            yield json.loads(path.read_text())
