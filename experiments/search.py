@@ -1,4 +1,4 @@
-"""Searches for a network that is good and cheap, trains the best and tests it once.
+r"""Searches for a network that is good and cheap, trains the best and tests it once.
 
   python -m experiments.search
   python -m experiments.search --config=experiments/configs/mnist_mlp.py \
@@ -38,7 +38,7 @@ from dnc_jax.search.run import (
 from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
-from dnc_jax.training import checkpoints
+from dnc_jax.training import checkpoints, processes
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
@@ -54,7 +54,7 @@ FORK = flags.DEFINE_string(
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
-    out = terminal.console()
+    out = launch.console()
     objective = checks.call(Objective, config, "objective")
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
@@ -81,10 +81,24 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         constraints=constraints,
         read_joules=meter.joules if meter.available else None,
     )
+    if not processes.is_first():
+        # It trains its share; process 0 reads, writes and reports.
+        if not processes.from_first(None):
+            search(
+                space,
+                data,
+                objective,
+                strategy,
+                seed=config.seed,
+                prior=prior,
+                constraints=constraints,
+                max_seconds=config.budget.seconds or math.inf,
+            )
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
-        if summary_path.exists():
+        if processes.from_first(summary_path.exists()):
             out.print(f"{workdir} holds this search, finished:", markup=False)
             show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
@@ -226,9 +240,14 @@ def show(
     )
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """The command `dnc-search`."""
     launch.run(
         main,
         default_config="digits",
         on_interrupt="what was trained is kept; the same command goes on from there",
     )
+
+
+if __name__ == "__main__":
+    cli()

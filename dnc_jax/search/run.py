@@ -15,6 +15,7 @@ from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Strategy, halving
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
+from dnc_jax.training import processes
 from dnc_jax.training.data import Dataset
 
 __all__ = [
@@ -144,7 +145,7 @@ def search(
             state = strategy.tell(state, scores)
             rungs.keep({e.candidate_id for e in strategy.ask(state)})
         callback.on_rung_end(rung, resumed)
-        if not complete or out_of_time():
+        if not complete or processes.any_of(out_of_time()):
             break
     else:
         complete = True

@@ -1,7 +1,7 @@
 """Small CNNs on CIFAR-10, on a machine without an accelerator.
 
-Command: python -m experiments.search --config.data.dir=DIR
-         --config=experiments/configs/cifar10_cnn.py
+Command: python -m experiments.search --config=experiments/configs/cifar10_cnn.py
+         --config.data.dir=DIR
 """
 
 from typing import Any
