@@ -14,6 +14,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import complexity
 from dnc_jax.networks import presets
 from dnc_jax.search import similarity
+from dnc_jax.search.constraints import Limited
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.network_spaces import CNNSpace, MLPSpace
 from dnc_jax.search.space import Candidate, Space, Values
@@ -48,7 +49,7 @@ def stages(space: Space) -> Stages:
     Raises:
       InputError: a space of another kind, which has no stages.
     """
-    inner = getattr(space, "space", space)
+    inner = space.space if isinstance(space, Limited) else space
     if isinstance(inner, MLPSpace):
         return _of_mlps(inner)
     if isinstance(inner, CNNSpace):

@@ -33,7 +33,8 @@ class Strategy(NamedTuple):
       tell: `tell(state, scores) -> state` with a score for each evaluation asked
         for, lower is better, infinite for a candidate that diverged.
       epochs: of the last rung: what the learning-rate schedule is spread over.
-      candidate_epochs: that the whole search will train if nothing diverges.
+      candidate_epochs: that the whole search will train if nothing diverges, or
+        at most where that depends on the scores.
     """
 
     init: Callable[[Key], Any]

@@ -101,7 +101,7 @@ def halving(
       space: where candidates come from.
       candidates: in the first rung of a bracket.
       rungs: epochs at the end of each rung, counted from scratch, increasing.
-        One rung alone is random search.
+        One rung alone is random search, if nothing is modelled.
       reduction: one in so many is promoted, by its whole score.
       brackets: repetitions, each with new candidates.
       hyperband: each bracket skips one rung more than the one before, with fewer

@@ -14,7 +14,7 @@ _CLIMBS = 8  # steps of the local search for one proposal, at most
 _CLIMBING = 4  # points that each step goes on from
 _BUILT = 64  # points that are built at a time to see which is new
 _REACH = 0.15  # of a neighbour's number, standard deviation on the unit interval
-_MOST = 500  # scores that the process is told: its cost grows with their cube
+_MOST = 300  # scores that the process is told: its cost grows with their cube
 
 
 def proposed(
