@@ -11,6 +11,7 @@ TEST = [
     "chex>=0.1.88",
     "hypothesis>=6.100",
     "jaxtyping>=0.2.36",
+    "playwright>=1.49",  # drives an installed Chromium
     "pyright>=1.1.390",
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -26,12 +27,16 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["dnc_jax*", "experiments*"]),
-    package_data={"dnc_jax": ["py.typed"]},
+    package_data={
+        "dnc_jax": ["py.typed", "footprint/data/*.csv", "report/templates/*"]
+    },
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.7",  # the reader behind tfds.data_source
+        "filelock>=3.16",
         "flax>=0.10",
         "jax>=0.10,<0.12",
+        "jinja2>=3.1",
         "ml_collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.4",
@@ -40,9 +45,15 @@ setuptools.setup(
         "plotly>=6.0",
         "rich>=13.7",
         "scikit-learn>=1.5",
+        "scipy>=1.11",
         "tensorflow-datasets>=4.9.7",
     ],
-    extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=4"]},
+    extras_require={
+        "energy": ["nvidia-ml-py>=12", "zeus>=0.13"],  # of GPUs
+        "images": ["kaleido>=1.0"],  # figures as PNG or PDF; drives an installed Chrome
+        "test": TEST,
+        "dev": [*TEST, "pre-commit>=4"],
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

@@ -1,5 +1,7 @@
 """What every launch file shares: flags, and errors in one line."""
 
+import importlib
+import json
 import pathlib
 import signal
 import sys
@@ -13,6 +15,7 @@ from ml_collections import config_flags
 from dnc_jax.errors import InputError
 from dnc_jax.training import compilation, data
 from dnc_jax.training.data import Dataset
+from experiments import checks
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -57,14 +60,6 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         "Default: dnc_jax in the user's cache folder.",
     )
 
-    def parse(argv: Sequence[str]) -> list[str]:
-        try:
-            return flags.FLAGS(argv)
-        except (AttributeError, KeyError) as error:
-            _exit(f"unknown config field {_field(error)}")
-        except (flags.Error, TypeError, ValueError, OSError) as error:
-            _exit(error)
-
     def checked(argv: Sequence[str]) -> None:
         try:
             if len(argv) > 1:
@@ -74,12 +69,12 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
             file = config_flags.get_config_filename(flags.FLAGS["config"])
             name = pathlib.Path(file).stem
             folder = pathlib.Path(workdir.value or pathlib.Path("runs") / name)
-            try:
-                value = ml_collections.ConfigDict(config.value.to_dict())
-            except OSError as error:  # ml_collections loads the file only now
+            try:  # ml_collections loads the file only now
+                checks.check(config.value, _default(default_config))
+            except (OSError, flags.Error) as error:
                 raise InputError(f"cannot read the config: {error}") from error
             compilation.keep(cache.value)
-            main(value, folder)
+            main(ml_collections.ConfigDict(config.value.to_dict()), folder)
         except (InputError, OSError) as error:
             _exit(error)
         except KeyboardInterrupt as error:
@@ -93,7 +88,34 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     signal.signal(signal.SIGTERM, terminate)
     # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.
     logging.set_verbosity(logging.WARNING)
-    app.run(checked, flags_parser=parse)
+    app.run(checked, flags_parser=_parse)
+
+
+def run_flags(main: Callable[[], None]) -> None:
+    """As `run`, for a launch file that has flags of its own instead of a config."""
+
+    def checked(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise InputError(
+                    f"unexpected argument {argv[1]!r}; a flag starts with --"
+                )
+            main()
+        except (InputError, OSError) as error:
+            _exit(error)
+
+    app.run(checked, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:
+        _exit(f"unknown config field {_field(error)}")
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        _exit(error)
+    except Exception as error:  # a config is code, which may fail in any way
+        _exit(f"cannot read the config: {type(error).__name__}: {error}")
 
 
 def load_data(config: Config) -> Dataset:
@@ -102,6 +124,25 @@ def load_data(config: Config) -> Dataset:
     return data.load(
         fields.pop("name"), data_dir=fields.pop("dir"), seed=config.seed, **fields
     )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        content = error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged ({content}); remove it to make it anew")
+    return content
+
+
+def _default(name: str) -> Config:
+    return importlib.import_module(f"experiments.configs.{name}").get_config()
 
 
 def _field(error: Exception) -> str:

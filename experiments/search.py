@@ -4,10 +4,13 @@
   python -m experiments.search --config=experiments/configs/mnist_mlp.py \
       --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
 
-The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
-that was interrupted goes on where it stopped; a finished one is shown again.
+The work folder receives trials.sqlite, best/, report.html and summary.json. A search
+that was interrupted goes on where it stopped; a finished one is shown again. With
+--fork=DIR trials of the search in DIR are taken over where this one asks for the same:
+another objective, a wider space or more candidates without training all of it again.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -15,24 +18,44 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from absl import flags
 from rich.console import Console
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
-from dnc_jax.report import plots, terminal
-from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
-from dnc_jax.search.run import SearchResult, Winner, retrain, search
-from dnc_jax.search.strategies import halving
+from dnc_jax.report import page, terminal
+from dnc_jax.report.live import Reporter
+from dnc_jax.search import Constraints, Objective, Store, Trial, make_space
+from dnc_jax.search.run import (
+    Callbacks,
+    SearchResult,
+    Winner,
+    check,
+    retrain,
+    search,
+)
+from dnc_jax.search.strategies import make
+from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints
-from experiments import launch
+from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.data import Dataset
+from dnc_jax.training.trainer import EVALUATION_BATCH
+from experiments import checks, launch
+
+FORK = flags.DEFINE_string(
+    "fork",
+    None,
+    "Work folder of another search over the same data, whose trials are not repeated.",
+)
 
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
     out = terminal.console()
-    objective = Objective(**config.objective)
+    objective = checks.call(Objective, config, "objective")
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
     if config.train.epochs < 1:
@@ -40,25 +63,43 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     out.print(f"dnc_jax: reading {config.data.name}", markup=False)
     data = launch.load_data(config)
     rows = len(data.train.y)
-    constraints = Constraints(**config.constraints)
-    space = constraints.limited(
-        MLPSpace(data.inputs, data.outputs, **config.space).limited_to(rows)
-    )
-    strategy = halving(space, **config.search)
+    constraints = checks.call(Constraints, config, "constraints")
+    space = constraints.limited(checks.call(make_space, config, "space", data))
+    strategy = checks.call(make, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
+    recorded, prior = config.to_dict(), []
+    if FORK.value:
+        recorded["fork"] = FORK.value
+        prior = prior_trials(pathlib.Path(FORK.value), config)
+    meter = Meter(find())
+    check(
+        space,
+        data,
+        objective,
+        strategy,
+        seed=config.seed,
+        constraints=constraints,
+        read_joules=meter.joules if meter.available else None,
+    )
     workdir.mkdir(parents=True, exist_ok=True)
-    with Store(workdir / "trials.sqlite", config.to_dict()) as store:
+    with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
         if summary_path.exists():
             out.print(f"{workdir} holds this search, finished:", markup=False)
-            show(out, json.loads(summary_path.read_text()), store.trials(), workdir)
+            show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
         with (
-            Meter(find()) as meter,
+            meter,
             terminal.ProgressReport(
                 out, strategy.candidate_epochs, data.metric
             ) as progress,
         ):
+            reporter = Reporter(
+                workdir,
+                (rows, len(data.validation.y)),
+                lambda: meter.energy().joules,
+            )
+            callback = Callbacks(progress, reporter)
             result = search(
                 space,
                 data,
@@ -67,10 +108,11 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 seed=config.seed,
                 store=store,
                 folder=workdir,
+                prior=prior,
                 constraints=constraints,
                 read_joules=meter.joules if meter.available else None,
                 max_seconds=config.budget.seconds or math.inf,
-                callback=progress,
+                callback=callback,
             )
             winner = retrain(
                 result,
@@ -81,28 +123,46 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 epochs=config.train.epochs,
                 refit=config.train.refit,
                 folder=workdir,
-                callback=progress,
+                callback=callback,
             )
-    checkpoints.save(workdir / "best", winner.network)
-    plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
-    summary = summarise(
-        config,
-        data.metric,
-        result,
-        winner,
-        meter.energy(result.flops + winner.flops),
-        time.perf_counter() - begin,
-    )
-    partial = workdir / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.rename(summary_path)
-    Units(workdir).remove()
-    show(out, summary, result.trials, workdir)
+        checkpoints.save(workdir / "best", winner.network)
+        summary = summarise(
+            config,
+            data,
+            result,
+            winner,
+            meter.energy(result.flops + winner.flops),
+            time.perf_counter() - begin,
+        )
+        partial = workdir / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.rename(summary_path)
+        page.write(workdir)
+        Units(workdir).remove()
+        show(out, summary, result.trials, workdir)
+
+
+def prior_trials(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
+    """Trials of the search in `folder`, which saw the same rows.
+
+    Raises:
+      InputError: there is no search, or of other data or another seed, which chooses
+        the validation rows.
+    """
+    stored, trials = read(folder / "trials.sqlite")
+    wanted = json.loads(json.dumps(config.to_dict()))
+    for name in ("data", "seed"):
+        if stored.get(name) != wanted[name]:
+            raise InputError(
+                f"--fork={folder}: its {name} is {stored.get(name)}, this search's is "
+                f"{wanted[name]}; trials of other rows say nothing about these"
+            )
+    return trials
 
 
 def summarise(
     config: launch.Config,
-    metric: str,
+    data: Dataset,
     result: SearchResult,
     winner: Winner,
     energy: Energy,
@@ -126,11 +186,26 @@ def summarise(
         "retrain_seconds": winner.seconds,
         "total_seconds": total_seconds,
         "data": config.data.name,
-        "metric": metric,
+        "metric": data.metric,
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
         "best": winner.trial.candidate.to_json(),
+        "history": winner.history._asdict(),
+        "confusion": confusion(winner.network, data),
+        "programs": {k: dataclasses.asdict(v) for k, v in result.programs.items()},
     }
+
+
+def confusion(network: Network, data: Dataset) -> list[list[int]] | None:
+    """Test examples by true and by predicted class: [C, C]; None in regression."""
+    if data.task == "regression":
+        return None
+    x, y = data.test
+    batches = range(0, len(y), EVALUATION_BATCH)
+    logits = [np.asarray(network(x[i : i + EVALUATION_BATCH])) for i in batches]
+    matrix = np.zeros((data.outputs, data.outputs), np.int64)
+    np.add.at(matrix, (y, np.concatenate(logits).argmax(-1)), 1)
+    return matrix.tolist()
 
 
 def show(
@@ -145,7 +220,7 @@ def show(
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)
     out.print(
-        f"{workdir}: trials.sqlite, summary.json, pareto.html, and "
+        f"{workdir}: trials.sqlite, summary.json, report.html, and "
         f"dnc_jax.load('{workdir / 'best'}')",
         markup=False,
     )

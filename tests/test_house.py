@@ -20,6 +20,7 @@ LAYERS = (
     "training",
     "search",
     "report",
+    "exporting",
 )
 MODULES = sorted((ROOT / "dnc_jax").rglob("*.py"))
 

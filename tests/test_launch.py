@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dnc_jax
+from dnc_jax import exporting
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICK = (
@@ -64,7 +65,7 @@ def test_a_search_writes_what_the_readme_names(finished):
         "SELECT count(*) FROM trials"
     )
     assert count.fetchone() == (5,)
-    assert (folder / "pareto.html").stat().st_size > 1_000_000, "plotly is inside"
+    assert (folder / "report.html").stat().st_size > 1_000_000, "plotly is inside"
     assert not list(folder.glob("rung-*"))
 
 
@@ -72,6 +73,24 @@ def test_the_saved_network_has_the_accuracy_of_the_summary(finished, digits):
     folder, _ = finished
     network = dnc_jax.load(folder / "best")
     accuracy = np.mean(np.asarray(network(digits.test.x)).argmax(-1) == digits.test.y)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_winner_exported_has_the_accuracy_of_the_summary(
+    finished, digits, tmp_path
+):
+    folder, _ = finished
+    exporting.export(dnc_jax.load(folder / "best"), tmp_path / "exported")
+    np.save(tmp_path / "x.npy", digits.test.x)
+    process = subprocess.run(
+        [sys.executable, "exported/predict.py", "x.npy"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    accuracy = np.mean(np.array(process.stdout.split(), int) == digits.test.y)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["test_accuracy"] == pytest.approx(accuracy)
 

@@ -33,7 +33,9 @@ class Kill(Callback):
 
 
 def run(small, **arguments):
-    strategy = halving(SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2)
+    strategy = halving(
+        SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2, modelled=False
+    )
     return search(SPACE, small, Objective(), strategy, seed=5, **arguments)
 
 
@@ -185,3 +187,32 @@ def test_a_damaged_row_is_a_clear_error(whole, tmp_path):
         db.close()
         with pytest.raises(InputError, match=r"t.sqlite is damaged .*move it away"):
             store.trials()
+
+
+def test_a_fork_scores_old_trials_anew_and_trains_only_what_is_new(
+    small, whole, tmp_path
+):
+    strategy = halving(SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2)
+    small_ones = Objective(w_c=1.0)
+    arguments = (SPACE, small, small_ones, strategy)
+    anew = search(*arguments, seed=5)
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        fork = search(*arguments, seed=5, prior=whole.trials, store=store)
+        assert sorted(store.trials(), key=_place) == sorted(fork.trials, key=_place)
+    assert [t.candidate for t in fork.trials] == [t.candidate for t in anew.trials]
+    for one, other in zip(fork.trials, anew.trials, strict=True):
+        assert one.score == pytest.approx(other.score, rel=1e-4)
+    repeated = {(t.candidate, t.epochs) for t in whole.trials}
+    new = [t for t in fork.trials if (t.candidate, t.epochs) not in repeated]
+    assert fork.candidate_epochs == sum(t.epochs for t in new)
+    assert len(new) < len(fork.trials)
+
+
+def _place(trial):
+    return trial.candidate_id, trial.rung
+
+
+def test_trials_of_another_schedule_are_not_taken_over(small, whole):
+    strategy = halving(SPACE, candidates=6, rungs=(2, 5), reduction=3)
+    fork = search(SPACE, small, Objective(), strategy, seed=5, prior=whole.trials)
+    assert fork.candidate_epochs == 6 * 2 + 2 * 3

@@ -31,6 +31,8 @@ class Rungs:
       epochs: of the last rung: what the learning-rate schedule is spread over.
       store: holds the trials of earlier runs, and receives new ones; may be None.
       folder: of networks under way; None keeps none.
+      prior: trials of another search over the same data. A candidate that it has
+        trained as long, by the same schedule, is scored anew and not trained again.
       on_epoch, should_stop: as in `population.train`.
 
     Attributes:
@@ -47,6 +49,7 @@ class Rungs:
         epochs: int,
         store: Store | None,
         folder: pathlib.Path | None,
+        prior: Sequence[Trial] = (),
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
     ) -> None:
@@ -60,6 +63,8 @@ class Rungs:
             {(t.candidate_id, t.rung): t for t in store.trials()} if store else {}
         )
         scorer.remember(self._known.values())
+        self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
+        self._reused: set[int] = set()  # candidates of the rung before
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
         self._resumed = True  # the rung before was read back
@@ -74,7 +79,7 @@ class Rungs:
         return sum(self._trained)
 
     def run(self, evaluations: Sequence[Evaluation]) -> tuple[list[Trial], bool]:
-        """The trials of a rung, and whether all of them were read back.
+        """The trials of a rung, and whether none of them needed training.
 
         Fewer than asked for if the search was told to stop.
 
@@ -83,19 +88,37 @@ class Rungs:
           OSError: the folder cannot be written.
         """
         self._number += 1
-        known = [self._known.get((e.candidate_id, e.rung)) for e in evaluations]
-        trials = [trial for trial in known if trial]
-        resumed = len(trials) == len(evaluations)
+        reused = self._reuse(evaluations)
+        fresh = [e for e in evaluations if e.candidate_id not in reused]
+        known = [self._known.get((e.candidate_id, e.rung)) for e in fresh]
+        resumed = all(known)
         if resumed:
             # They are planned nevertheless, so that the next rungs are as they were.
-            jobs = [self._job(e, e.start, None, None) for e in evaluations]
+            starts = [0 if e.candidate_id in self._reused else e.start for e in fresh]
+            jobs = [
+                self._job(e, at, None, None)
+                for e, at in zip(fresh, starts, strict=True)
+            ]
             population.plan_groups(jobs, self.programs)
             self._snapshots = {}
+            done = [trial for trial in known if trial]
         else:
-            trials = self._train(evaluations)
-        self._resumed = resumed
-        self._past = {trial.candidate_id: trial for trial in trials}
-        return trials, resumed
+            done = self._train(fresh)
+        self._resumed, self._reused = resumed, set(reused)
+        self._past = {trial.candidate_id: trial for trial in done} | reused
+        order = [e.candidate_id for e in evaluations]
+        return [self._past[i] for i in order if i in self._past], resumed
+
+    def _reuse(self, evaluations: Sequence[Evaluation]) -> dict[int, Trial]:
+        """Trials of these candidates that a prior search has made, by candidate."""
+        reused = {}
+        for e in evaluations:
+            prior = self._prior.get((e.candidate, e.stop, self._epochs))
+            if prior:
+                reused[e.candidate_id] = self._scorer.again(e, prior)
+        if self._store and reused:
+            self._store.add(reused.values())
+        return reused
 
     def keep(self, promoted: set[int]) -> None:
         """Forgets the networks of this rung but for those, and all of those before."""
@@ -181,7 +204,11 @@ class Rungs:
             val_loss = past.val_loss + val_loss
             val_accuracy = past.val_accuracy + val_accuracy
         trial = self._scorer.trial(
-            evaluation, val_loss, val_accuracy, outcome.seconds, outcome.diverged
+            evaluation,
+            val_loss,
+            val_accuracy,
+            outcome.seconds,
+            outcome.diverged,
         )
         self.flops += training_flops(
             trial.complexity.flops_per_example, *self._rows, outcome.epochs

@@ -19,6 +19,7 @@ from dnc_jax.typing import Key
 
 Values = dict[str, Any]  # of the active dimensions, by name
 
+_MOST = 1_000_000  # candidates that fit into memory
 _TRIES = 1000  # draws for each candidate wanted
 
 
@@ -190,11 +191,14 @@ class Space(abc.ABC):
             active[name] = np.ones(count, bool)
             if one.when:
                 other, wanted = one.when
-                active[name] = active[other] & [v in wanted for v in columns[other]]
+                wants = [value in wanted for value in columns[other]]
+                active[name] = active[other] & np.array(wants, bool)
         return active
 
     def _allowed(self, draw: Callable[[int], np.ndarray], count: int) -> np.ndarray:
         """The first `count` points drawn whose candidates are allowed."""
+        if count > _MOST:
+            raise InputError(f"at most {_MOST:,} candidates at a time, got {count:,}")
         kept: list[np.ndarray] = []
         drawn, missing = 0, count
         while missing > 0:

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS trials (
   score REAL,
   seconds REAL NOT NULL,
   status TEXT NOT NULL,
+  schedule_epochs INTEGER NOT NULL,
   epoch_seconds REAL,
   epoch_joules REAL,
   PRIMARY KEY (candidate_id, rung)
@@ -49,6 +50,7 @@ class Trial:
       score: lower is better; infinite if the network never had a finite loss.
       seconds: this candidate's share of the rung's training time.
       status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
+      schedule_epochs: what the learning-rate schedule was spread over.
       epoch_seconds, epoch_joules: of training this network by itself, where the search
         asks for them.
     """
@@ -63,6 +65,7 @@ class Trial:
     score: float
     seconds: float
     status: str
+    schedule_epochs: int = 0
     epoch_seconds: float | None = None
     epoch_joules: float | None = None
 
@@ -86,14 +89,23 @@ def _order(trial: Trial) -> tuple[float, int, int]:
     return (trial.score, trial.complexity.parameters, trial.candidate_id)
 
 
-def front(trials: Iterable[Trial]) -> list[Trial]:
-    """The Pareto front of validation error against parameters, small networks first."""
-    by_size = sorted(
+def front(trials: Iterable[Trial], cost: str = "parameters") -> list[Trial]:
+    """The Pareto front of validation error against a cost, cheap networks first.
+
+    Args:
+      trials: of a search.
+      cost: a term of `Complexity`.
+    """
+    by_cost = sorted(
         ranking(trials),
-        key=lambda t: (t.complexity.parameters, -t.best_val_accuracy, t.candidate_id),
+        key=lambda t: (
+            getattr(t.complexity, cost),
+            -t.best_val_accuracy,
+            t.candidate_id,
+        ),
     )
     best: list[Trial] = []
-    for trial in by_size:
+    for trial in by_cost:
         if not best or trial.best_val_accuracy > best[-1].best_val_accuracy:
             best.append(trial)
     return best
@@ -150,12 +162,13 @@ class Store:
                 t.score if math.isfinite(t.score) else None,
                 t.seconds,
                 t.status,
+                t.schedule_epochs,
                 t.epoch_seconds,
                 t.epoch_joules,
             )
             for t in trials
         ]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 13)})"
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 14)})"
         with (
             _clear(
                 f"cannot write to {self._path}",
@@ -231,8 +244,9 @@ def _trials(db: sqlite3.Connection) -> list[Trial]:
             score=math.inf if row[8] is None else row[8],
             seconds=row[9],
             status=row[10],
-            epoch_seconds=row[11],
-            epoch_joules=row[12],
+            schedule_epochs=row[11],
+            epoch_seconds=row[12],
+            epoch_joules=row[13],
         )
         for row in rows
     ]

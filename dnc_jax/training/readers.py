@@ -81,6 +81,8 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
         raise InputError(f"cannot read {path}: {error}") from error
     except ValueError as error:
         raise InputError(f"{path} is empty; a header and rows are needed") from error
+    if not columns:
+        raise InputError(f"{path} begins with an empty line; a header is needed there")
     target = target or columns[-1]
     if target not in columns:
         raise InputError(
@@ -161,7 +163,8 @@ def _npz(path: pathlib.Path) -> tuple[Rows, Rows]:
             return (file["xtr"], file["ytr"]), (file["xte"], file["yte"])
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+        # zipfile refuses encryption and unknown compression by a RuntimeError.
         raise InputError(f"cannot read {path}: {error}") from error
 
 
