@@ -11,7 +11,7 @@ from dnc_jax.errors import InputError
 T = TypeVar("T")
 
 # Sections whose fields depend on what they describe.
-_OPEN = ("space", "search", "objective")
+_OPEN = ("space", "search", "objective", "network")
 
 
 def check(config: Any, default: Any) -> None:

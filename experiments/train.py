@@ -13,6 +13,7 @@ import json
 import math
 import pathlib
 import statistics
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +35,7 @@ from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
 from dnc_jax.training.data import Dataset
-from experiments import launch
+from experiments import checks, launch
 
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
@@ -46,7 +47,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         config.train.learning_rate, config.train.weight_decay, config.train.batch_size
     )
     data = launch.load_data(config)._replace(augment=config.train.augment)
-    network = architecture(config.network, data)
+    network = architecture(config, data)
     summary_path = workdir / "summary.json"
     recorded = json.loads(config.to_json())
     if (
@@ -83,26 +84,65 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
 
 
 def architecture(config: launch.Config, data: Dataset) -> Architecture:
-    """The network that the config describes."""
-    return cnn(config, data) if "channels" in config else mlp(config, data)
+    """The network that the config describes: a CNN where it has channels."""
+    make = cnn if "channels" in config.network else mlp
+    return make(config, data)
 
 
 def cnn(config: launch.Config, data: Dataset) -> CNN:
-    """A CNN; the config has its fields."""
+    """A dense CNN with the same batch norm and dropout in every layer."""
     if data.train.x.ndim != 4:
         raise InputError(
             f"{data.name}: a CNN needs images [N, height, width, channels], got "
             f"examples of shape {data.train.x.shape[1:]}"
         )
-    height, width, channels = data.train.x.shape[1:]
-    return CNN((height, width, channels), outputs=data.outputs, **config)
+    return checks.call(partial(even_cnn, data), config, "network")
+
+
+def even_cnn(
+    data: Dataset,
+    *,
+    channels: tuple[int, ...],
+    downsampling: tuple[str, ...],
+    activation: str,
+    batch_norm: bool,
+    dropout: float,
+    shortcuts: int,
+) -> CNN:
+    """A CNN whose layers differ in channels and down-sampling only."""
+    height, width, colours = data.train.x.shape[1:]
+    return CNN(
+        (height, width, colours),
+        tuple(channels),
+        data.outputs,
+        activation,
+        tuple(downsampling),
+        (batch_norm,) * len(channels),
+        (float(dropout),) * len(channels),
+        shortcuts,
+    )
 
 
 def mlp(config: launch.Config, data: Dataset) -> MLP:
     """An MLP with the possible densities that are nearest."""
-    sizes = (data.inputs, *config.hidden, data.outputs)
+    return checks.call(partial(nearest_mlp, data), config, "network")
+
+
+def nearest_mlp(
+    data: Dataset,
+    *,
+    hidden: tuple[int, ...],
+    activation: str,
+    dropout: float,
+    densities: tuple[float, ...],
+    block_inputs: tuple[int, ...],
+    block_outputs: tuple[int, ...],
+    families: tuple[str, ...],
+) -> MLP:
+    """An MLP with the possible densities that are nearest, junction by junction."""
+    sizes = (data.inputs, *hidden, data.outputs)
     names = ("densities", "block_inputs", "block_outputs", "families")
-    fields = [config[name] for name in names]
+    fields: list[Any] = [densities, block_inputs, block_outputs, families]
     if {len(field) for field in fields} != {len(sizes) - 1}:
         raise InputError(
             f"network.{', '.join(names)} have {list(map(len, fields))} entries; the "
@@ -120,10 +160,10 @@ def mlp(config: launch.Config, data: Dataset) -> MLP:
         sparsity.append(kept)
     return MLP(
         data.inputs,
-        tuple(config.hidden),
+        tuple(hidden),
         data.outputs,
-        config.activation,
-        config.dropout,
+        activation,
+        dropout,
         tuple(sparsity) if any(sparsity) else (),
     )
 

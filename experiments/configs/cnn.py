@@ -2,7 +2,7 @@
 
 Command: python -m experiments.train --config=experiments/configs/cnn.py \
              --config.data.dir=DIR
-Time:    not measured on a quiet machine
+Time:    not measured yet on a machine of its own
 Result:  not measured yet
 """
 
@@ -22,12 +22,12 @@ def get_config() -> Any:
     config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
     config.data.validation_fraction = 0.2  # of the training rows
 
-    config.network = ml_collections.ConfigDict()  # the fields of networks.CNN
+    config.network = ml_collections.ConfigDict()
     config.network.channels = (24, 48, 72, 96)  # of each 3 x 3 convolution
-    config.network.downsampling = ("pool", "pool", "pool", "")
-    config.network.batch_norm = (True, True, True, True)
-    config.network.dropout = (0.0, 0.0, 0.0, 0.1)
+    config.network.downsampling = ("pool", "pool", "pool", "")  # or stride
     config.network.activation = "relu"
+    config.network.batch_norm = True  # in every layer
+    config.network.dropout = 0.0  # in every layer
     config.network.shortcuts = 0  # layers from one to the next; 0: none
 
     config.train = ml_collections.ConfigDict()
