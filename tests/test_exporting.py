@@ -11,6 +11,7 @@ import pytest
 
 from dnc_jax import InputError, exporting
 from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.networks.patterns import patterns as draw_patterns
 from dnc_jax.sparse import from_edges
 from dnc_jax.training import Hyperparameters, checkpoints
 
@@ -32,7 +33,7 @@ for folder in pathlib.Path().iterdir():
 
 def network(architecture, shape, patterns=None, **about):
     key = jax.random.key(0)
-    patterns = mlp.patterns(key, architecture) if patterns is None else patterns
+    patterns = draw_patterns(key, architecture) if patterns is None else patterns
     params = mlp.init(key, architecture, patterns)
     params = jax.tree.map(lambda a: a + 0.01, params)  # biases that are not 0
     return checkpoints.Network(

@@ -13,6 +13,7 @@ import pytest
 from dnc_jax import InputError
 from dnc_jax.footprint import Energy, complexity
 from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.networks.patterns import patterns as draw_patterns
 from dnc_jax.report import folder, live, page, read
 from dnc_jax.report.folder import Moment
 from dnc_jax.search import Candidate, MLPSpace, Store, Trial
@@ -92,7 +93,7 @@ def work_folder(path, count, finished=True):
     if finished:
         (path / "summary.json").write_text(json.dumps(summary()))
         key = jax.random.key(0)
-        patterns = mlp.patterns(key, WINNER.architecture)
+        patterns = draw_patterns(key, WINNER.architecture)
         params = mlp.init(key, WINNER.architecture, patterns)
         statistics = (np.zeros(1, np.float32), np.ones(1, np.float32))
         network = checkpoints.Network(

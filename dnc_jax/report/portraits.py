@@ -1,5 +1,6 @@
 """Figures of one network and of what it took: layers, patterns, errors, programs."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,9 @@ def layers(architecture: Architecture) -> go.Figure:
     figure = _blank()
     sizes = architecture.sizes
     heights = [0.15 + np.log2(size) / np.log2(max(*sizes, 2)) for size in sizes]
-    for i, (n_in, n_out) in enumerate(architecture.junctions):
-        density = architecture.edges[i] / (n_in * n_out)
+    whole = dataclasses.replace(architecture, sparsity=()).edges
+    for i, edges in enumerate(whole):
+        density = architecture.edges[i] / edges
         left, right = heights[i] / 2, heights[i + 1] / 2
         figure.add_scatter(
             x=[i + 0.12, i + 0.88, i + 0.88, i + 0.12],
@@ -33,7 +35,7 @@ def layers(architecture: Architecture) -> go.Figure:
             fillcolor=f"rgba(0, 114, 178, {0.08 + 0.42 * density:.3f})",
             hoverinfo="text",
             hoveron="fills",
-            text=f"{architecture.edges[i]:,} weights of {n_in * n_out:,}",
+            text=f"{architecture.edges[i]:,} weights of {edges:,}",
         )
         figure.add_annotation(
             x=i + 0.5,
