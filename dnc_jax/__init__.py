@@ -1,7 +1,26 @@
-"""dnc_jax: neural networks that are good and cheap, found many at a time."""
+"""dnc_jax: neural networks that are good and cheap, found many at a time.
+
+`dnc_jax.search` is the function. The package of that name holds its parts: write
+`from dnc_jax.search import MLPSpace`, `from dnc_jax.search.strategies import halving`.
+"""
 
 from dnc_jax.errors import InputError
-from dnc_jax.training.checkpoints import Network, load
+from dnc_jax.exporting import export
+from dnc_jax.search.results import SearchResult, Winner
+from dnc_jax.search.run import search
+from dnc_jax.search.winner import retrain
+from dnc_jax.training.checkpoints import Network, load, save
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Network", "__version__", "load"]
+__all__ = [
+    "InputError",
+    "Network",
+    "SearchResult",
+    "Winner",
+    "__version__",
+    "export",
+    "load",
+    "retrain",
+    "save",
+    "search",
+]

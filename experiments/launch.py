@@ -1,19 +1,22 @@
 """What every launch file shares: flags, and errors in one line."""
 
 import importlib
+import inspect
 import json
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
+from rich.console import Console
 
 from dnc_jax.errors import InputError, ProcessError
-from dnc_jax.training import data
+from dnc_jax.report import terminal
+from dnc_jax.training import data, processes
 from dnc_jax.training.data import Dataset
 from experiments import checks, pod
 
@@ -22,6 +25,9 @@ CONFIGS = pathlib.Path(__file__).parent / "configs"
 # A ConfigDict; its fields are known at run time only.
 Config = Any
 Main = Callable[[Config, pathlib.Path], None]
+
+_QUIET = flags.DEFINE_bool("quiet", False, "Print errors only.")
+_VERBOSE = flags.DEFINE_bool("verbose", False, "Print what JAX and Orbax narrate too.")
 
 _TERMINATED = ("terminated",)  # arguments of the interrupt that SIGTERM becomes
 
@@ -56,14 +62,12 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     )
 
     def parse(argv: Sequence[str]) -> list[str]:
-        try:
-            return flags.FLAGS(argv)
-        except (AttributeError, KeyError) as error:
-            _exit(f"unknown config field {_field(error)}")
-        except (flags.Error, TypeError, ValueError, OSError) as error:
-            _exit(error)
-        except Exception as error:  # a config is code, which may fail in any way
-            _exit(f"cannot read the config: {type(error).__name__}: {error}")
+        wanted = {"--help", "-h", "-help"} & set(argv)
+        rest = _parse([arg for arg in argv if arg not in wanted])
+        if wanted:
+            print(_help(main, config.value))
+            sys.exit(0)
+        return rest
 
     def checked(argv: Sequence[str]) -> None:
         try:
@@ -93,9 +97,81 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         raise KeyboardInterrupt(*_TERMINATED)
 
     signal.signal(signal.SIGTERM, terminate)
-    # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.
-    logging.set_verbosity(logging.WARNING)
     app.run(checked, flags_parser=parse)
+
+
+def run_flags(main: Callable[[], None]) -> None:
+    """As `run`, for a launch file that has flags of its own instead of a config."""
+
+    def checked(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise InputError(
+                    f"unexpected argument {argv[1]!r}; a flag starts with --"
+                )
+            main()
+        except (InputError, OSError) as error:
+            _exit(error)
+
+    app.run(checked, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:
+        _exit(f"unknown config field {_field(error)}")
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        _exit(error)
+    except Exception as error:  # a config is code, which may fail in any way
+        _exit(f"cannot read the config: {type(error).__name__}: {error}")
+    # JAX and Orbax narrate at the level INFO.
+    logging.set_verbosity(logging.INFO if _VERBOSE.value else logging.WARNING)
+    return rest
+
+
+def console() -> Console:
+    """Where a launch file prints: standard output.
+
+    Nowhere with --quiet, and in every process but the first of several.
+    """
+    return terminal.console(quiet=_QUIET.value or not processes.is_first())
+
+
+def _help(main: Main, config: Config) -> str:
+    """The launch file's description and all that can be set, with its value."""
+    text = inspect.getdoc(inspect.getmodule(main)) or ""
+    fields = json.loads(config.to_json_best_effort())
+    # Those of a file that is run are listed by its path.
+    listed = flags.FLAGS.flags_by_module_dict()
+    own = [*listed.get(sys.argv[0], []), *listed.get(main.__module__, [])]
+    return "\n".join(
+        [
+            text,
+            "",
+            "Flags:",
+            f"  --config=FILE   a config, such as those in {CONFIGS}",
+            "  --workdir=DIR   folder of the results; default: runs/<config name>",
+            f"  --quiet         {flags.FLAGS['quiet'].help}",
+            f"  --verbose       {flags.FLAGS['verbose'].help}",
+            *(f"  --{flag.name}={flag.value}  {flag.help}" for flag in own),
+            "",
+            "Fields of this config, with their values:",
+            *(f"  --config.{name}={value}" for name, value in _flat(fields)),
+            "",
+            "Exit codes: 0 done, 2 unusable input, 130 and 143 interrupted.",
+        ]
+    )
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield prefix + name, f'"{tuple(value)}"'
+        else:
+            yield prefix + name, repr(value) if value == "" else str(value)
 
 
 def load_data(config: Config) -> Dataset:

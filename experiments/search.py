@@ -1,15 +1,16 @@
-"""Searches for a network that is good and cheap, trains the best and tests it once.
+r"""Searches for a network that is good and cheap, trains the best and tests it once.
 
   python -m experiments.search
   python -m experiments.search --config=experiments/configs/mnist_mlp.py \
       --config.data.dir=DIR --config.objective.w_c=0.1 --workdir=runs/mnist_small
 
-The work folder receives trials.sqlite, best/, pareto.html and summary.json. A search
+The work folder receives trials.sqlite, best/, report.html and summary.json. A search
 that was interrupted goes on where it stopped; a finished one is shown again. With
 --fork=DIR trials of the search in DIR are taken over where this one asks for the same:
 another objective, a wider space or more candidates without training all of it again.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -17,18 +18,30 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 from rich.console import Console
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Energy, Meter, find
-from dnc_jax.report import plots, terminal
-from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
-from dnc_jax.search.run import SearchResult, Winner, check, retrain, search
-from dnc_jax.search.strategies import halving
+from dnc_jax.report import page, terminal
+from dnc_jax.report.live import Reporter
+from dnc_jax.search import Constraints, Objective, Store, Trial, make_space
+from dnc_jax.search.run import (
+    Callbacks,
+    SearchResult,
+    Winner,
+    check,
+    retrain,
+    search,
+)
+from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints, processes
+from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.data import Dataset
+from dnc_jax.training.trainer import EVALUATION_BATCH
 from experiments import checks, launch
 
 FORK = flags.DEFINE_string(
@@ -41,7 +54,7 @@ FORK = flags.DEFINE_string(
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
-    out = terminal.console(quiet=not processes.is_first())
+    out = launch.console()
     objective = checks.call(Objective, config, "objective")
     if config.budget.seconds < 0:
         raise InputError(f"budget.seconds must be >= 0, got {config.budget.seconds}")
@@ -51,12 +64,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     data = launch.load_data(config)
     rows = len(data.train.y)
     constraints = checks.call(Constraints, config, "constraints")
-    space = constraints.limited(
-        checks.call(MLPSpace, config, "space", data.inputs, data.outputs).limited_to(
-            rows
-        )
-    )
-    strategy = checks.call(halving, config, "search", space)
+    space = constraints.limited(checks.call(make_space, config, "space", data))
+    strategy = checks.call(make, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []
     if FORK.value:
@@ -99,6 +108,12 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 out, strategy.candidate_epochs, data.metric
             ) as progress,
         ):
+            reporter = Reporter(
+                workdir,
+                (rows, len(data.validation.y)),
+                lambda: meter.energy().joules,
+            )
+            callback = Callbacks(progress, reporter)
             result = search(
                 space,
                 data,
@@ -111,7 +126,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 constraints=constraints,
                 read_joules=meter.joules if meter.available else None,
                 max_seconds=config.budget.seconds or math.inf,
-                callback=progress,
+                callback=callback,
             )
             winner = retrain(
                 result,
@@ -122,13 +137,12 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 epochs=config.train.epochs,
                 refit=config.train.refit,
                 folder=workdir,
-                callback=progress,
+                callback=callback,
             )
         checkpoints.save(workdir / "best", winner.network)
-        plots.pareto(result.trials, winner).write_html(workdir / "pareto.html")
         summary = summarise(
             config,
-            data.metric,
+            data,
             result,
             winner,
             meter.energy(result.flops + winner.flops),
@@ -137,6 +151,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         partial = workdir / "summary.json.partial"
         partial.write_text(json.dumps(summary, indent=2) + "\n")
         partial.rename(summary_path)
+        page.write(workdir)
         Units(workdir).remove()
         show(out, summary, result.trials, workdir)
 
@@ -161,7 +176,7 @@ def prior_trials(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
 
 def summarise(
     config: launch.Config,
-    metric: str,
+    data: Dataset,
     result: SearchResult,
     winner: Winner,
     energy: Energy,
@@ -185,11 +200,26 @@ def summarise(
         "retrain_seconds": winner.seconds,
         "total_seconds": total_seconds,
         "data": config.data.name,
-        "metric": metric,
+        "metric": data.metric,
         "w_c": config.objective.w_c,
         "energy": energy.to_json(),
         "best": winner.trial.candidate.to_json(),
+        "history": winner.history._asdict(),
+        "confusion": confusion(winner.network, data),
+        "programs": {k: dataclasses.asdict(v) for k, v in result.programs.items()},
     }
+
+
+def confusion(network: Network, data: Dataset) -> list[list[int]] | None:
+    """Test examples by true and by predicted class: [C, C]; None in regression."""
+    if data.task == "regression":
+        return None
+    x, y = data.test
+    batches = range(0, len(y), EVALUATION_BATCH)
+    logits = [np.asarray(network(x[i : i + EVALUATION_BATCH])) for i in batches]
+    matrix = np.zeros((data.outputs, data.outputs), np.int64)
+    np.add.at(matrix, (y, np.concatenate(logits).argmax(-1)), 1)
+    return matrix.tolist()
 
 
 def show(
@@ -204,15 +234,20 @@ def show(
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)
     out.print(
-        f"{workdir}: trials.sqlite, summary.json, pareto.html, and "
+        f"{workdir}: trials.sqlite, summary.json, report.html, and "
         f"dnc_jax.load('{workdir / 'best'}')",
         markup=False,
     )
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """The command `dnc-search`."""
     launch.run(
         main,
         default_config="digits",
         on_interrupt="what was trained is kept; the same command goes on from there",
     )
+
+
+if __name__ == "__main__":
+    cli()

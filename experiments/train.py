@@ -30,7 +30,7 @@ from experiments import launch
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """Trains, tests, saves and compares."""
-    out = Console(highlight=False)
+    out = launch.console()
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     hyperparameters = Hyperparameters(

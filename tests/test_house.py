@@ -20,6 +20,8 @@ LAYERS = (
     "training",
     "search",
     "report",
+    "exporting",
+    "interchange",
 )
 MODULES = sorted((ROOT / "dnc_jax").rglob("*.py"))
 

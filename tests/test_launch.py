@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dnc_jax
+from dnc_jax import exporting
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICK = (
@@ -64,7 +65,7 @@ def test_a_search_writes_what_the_readme_names(finished):
         "SELECT count(*) FROM trials"
     )
     assert count.fetchone() == (5,)
-    assert (folder / "pareto.html").stat().st_size > 1_000_000, "plotly is inside"
+    assert (folder / "report.html").stat().st_size > 1_000_000, "plotly is inside"
     assert not list(folder.glob("rung-*"))
 
 
@@ -74,6 +75,42 @@ def test_the_saved_network_has_the_accuracy_of_the_summary(finished, digits):
     accuracy = np.mean(np.asarray(network(digits.test.x)).argmax(-1) == digits.test.y)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_winner_exported_has_the_accuracy_of_the_summary(
+    finished, digits, tmp_path
+):
+    folder, _ = finished
+    exporting.export(dnc_jax.load(folder / "best"), tmp_path / "exported")
+    np.save(tmp_path / "x.npy", digits.test.x)
+    process = subprocess.run(
+        [sys.executable, "exported/predict.py", "x.npy"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    accuracy = np.mean(np.array(process.stdout.split(), int) == digits.test.y)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_help_names_every_field_with_its_value():
+    process = launch("--help")
+    assert process.returncode == 0
+    for line in (
+        "--workdir=DIR",
+        "--config.data.name=digits",
+        "--config.space.activations=\"('relu', 'tanh', 'sigmoid')\"",
+        "--config.train.epochs=100",
+    ):
+        assert line in process.stdout
+
+
+def test_quiet_prints_nothing(finished):
+    folder, _ = finished
+    process = launch(f"--workdir={folder}", "--quiet", *QUICK)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 def test_piped_output_is_plain_lines_with_the_tables(finished):

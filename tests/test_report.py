@@ -1,9 +1,18 @@
+import dataclasses
 import io
 
+import jax
+import numpy as np
+import pytest
 from rich.console import Console
 
-from dnc_jax.report import plots, terminal
+from dnc_jax import sparse
+from dnc_jax.networks import MLP, Sparsity
+from dnc_jax.report import Run, plots, portraits, table, terminal
+from dnc_jax.report.folder import Moment
+from dnc_jax.search import Candidate, MLPSpace
 from dnc_jax.search.strategies import Evaluation
+from dnc_jax.training import Hyperparameters
 from tests.test_search import trial
 
 
@@ -14,6 +23,7 @@ def rendered(*items, width=110):
     return out.file.getvalue()
 
 
+ADAM = Hyperparameters()
 TRIALS = [
     trial(0, accuracy=0.9, parameters=1000),
     trial(1, accuracy=0.8, parameters=100),
@@ -38,10 +48,114 @@ def test_the_front_table_leaves_out_what_is_dominated():
 
 
 def test_the_pareto_figure_shows_every_candidate_and_the_front():
-    figure = plots.pareto(TRIALS)
-    points, line = figure.data
-    assert sorted(points.x) == [100, 500, 1000]
-    assert list(line.x) == [100, 1000]
+    *points, front = plots.pareto(Run(TRIALS)).data
+    assert sorted(x for trace in points for x in trace.x) == [100, 500, 1000]
+    assert list(front.x) == [100, 1000]
+    assert list(front.customdata) == [1, 0]
+
+
+def test_dense_and_sparse_candidates_have_symbols_of_their_own():
+    sparse = Candidate(MLP(4, (4,), 2, sparsity=(Sparsity(0.5), None)), ADAM)
+    one = dataclasses.replace(TRIALS[0], candidate_id=9, candidate=sparse)
+    names = {
+        trace.name: trace.marker.symbol
+        for trace in plots.pareto(Run([*TRIALS, one])).data[:-1]
+    }
+    assert names == {"1 epoch": "circle", "sparse, 1 epoch": "diamond"}
+
+
+def test_a_perfect_score_has_a_place_on_the_log_axis():
+    perfect = trial(7, accuracy=1.0, score=-9.0)
+    points, _ = plots.pareto(Run([*TRIALS, perfect])).data
+    assert min(points.y) == pytest.approx(5)  # half the least error, 10 %
+
+
+def test_what_is_permuted_and_does_not_matter_has_no_importance():
+    rng = np.random.default_rng(0)
+    trials = []
+    for number in range(60):
+        rate = float(10 ** rng.uniform(-4, -1))
+        training = Hyperparameters(rate, batch_size=int(rng.choice([32, 64])))
+        candidate = Candidate(MLP(4, (3,), 2), training)
+        score = abs(np.log10(rate) + 2.5)
+        trials.append(
+            dataclasses.replace(trial(number, score=score), candidate=candidate)
+        )
+    (bars,) = plots.importance(Run(trials)).data
+    found = dict(zip(bars.y, bars.x, strict=True))
+    assert list(bars.y)[-1] == "learning rate"
+    assert found["learning rate"] > 1
+    assert abs(found["batch size"]) < 0.1
+
+
+def test_importance_says_what_it_lacks():
+    figure = plots.importance(Run(TRIALS))
+    assert not figure.data
+    assert "needs 12 candidates" in figure.layout.title.text
+
+
+def test_the_best_score_so_far_never_rises():
+    moments = [
+        Moment(((1, 0),), 1.0, None, 10),
+        Moment(((2, 0),), 2.0, None, 20),
+        Moment(((0, 0), (3, 0)), 3.0, None, 30),
+    ]
+    run = Run(TRIALS, timeline=moments)
+    (line,) = plots.best_over_time(run).data
+    assert list(line.x) == [1.0, 2.0, 3.0]
+    assert list(line.y) == [TRIALS[1].score, TRIALS[1].score, TRIALS[0].score]
+    (line,) = plots.best_over_time(run, "joules").data
+    assert not line.x
+
+
+def test_a_curve_is_drawn_once_for_each_candidate():
+    longer = dataclasses.replace(
+        TRIALS[0], rung=1, epochs=3, val_accuracy=(0.5, 0.8, 0.9)
+    )
+    lines = plots.learning_curves(Run([*TRIALS, longer])).data
+    assert [line.name for line in lines] == [
+        "3 stopped after 1 epoch",
+        "1 stopped after 3 epochs",
+    ]
+    assert lines[1].x == (1, 2, 3, None)
+
+
+def test_parallel_coordinates_have_an_axis_for_each_thing_that_varies():
+    candidates = MLPSpace(4, 2).sample(jax.random.key(0), 20)
+    trials = [
+        dataclasses.replace(trial(i), candidate=one) for i, one in enumerate(candidates)
+    ]
+    (lines,) = plots.parallel_coordinates(Run(trials)).data
+    labels = [axis.label for axis in lines.dimensions]
+    assert labels[:2] == ["learning rate", "weight decay"]
+    assert labels[-1] == "val. error (%)"
+    assert "inputs" not in labels
+    assert all(len(axis.values) == 20 for axis in lines.dimensions)
+
+
+def test_columns_of_trials_are_equally_long_and_miss_what_is_not_there():
+    other = dataclasses.replace(
+        TRIALS[1], candidate=Candidate(MLP(3, (4, 5), 2), Hyperparameters())
+    )
+    columns = table([TRIALS[0], other])
+    assert {len(column) for column in columns.values()} == {2}
+    assert columns["candidate.hidden_2"] == [None, 5]
+    assert columns["parameters"] == [1000, 100]
+
+
+def test_the_picture_of_a_pattern_keeps_its_density():
+    pattern = sparse.structured(jax.random.key(0), 512, 384, density=0.125)
+    (picture,) = portraits.connections(pattern).data
+    assert np.mean(picture.z) == pytest.approx(0.125, abs=1e-3)
+    small = sparse.structured(jax.random.key(0), 8, 4, density=0.5)
+    (picture,) = portraits.connections(small).data
+    np.testing.assert_array_equal(np.asarray(picture.z), small.to_dense())
+
+
+def test_programs_are_stacked_by_compiling_and_running():
+    account = {"compile_seconds": 1.0, "run_seconds": 2.0, "runs": 1, "networks": 2}
+    compiling, running = portraits.programs({"one": account}).data
+    assert (list(compiling.x), list(running.x)) == ([1.0], [2.0])
 
 
 def test_a_line_a_rung_is_printed_where_there_is_no_terminal():

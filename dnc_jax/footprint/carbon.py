@@ -176,7 +176,7 @@ def strubell(
     watts = (
         _checked("cpu_watts", cpu_watts)
         + _checked("ram_watts", ram_watts)
-        + _checked("gpus", gpus) * _checked("gpu_watts", gpu_watts)
+        + _checked("gpus", float(gpus)) * _checked("gpu_watts", gpu_watts)
     )
     kwh = PUES["strubell"].value * _checked("hours", hours) * watts / 1000
     return Cost(kwh, 0.954 * kwh * GRAMS_PER_POUND)
@@ -201,7 +201,7 @@ def green_algorithms(
     """
     if not 0 <= usage <= 1:
         raise InputError(f"usage must lie in [0, 1], got {usage:g}")
-    watts = _checked("cores", cores) * usage * _checked(
+    watts = _checked("cores", float(cores)) * usage * _checked(
         "watts_per_core", watts_per_core
     ) + 0.3725 * _checked("memory_gb", memory_gb)
     kwh = _checked("hours", hours) * watts * given_pue(pue).value / 1000

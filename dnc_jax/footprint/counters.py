@@ -199,7 +199,7 @@ def amd(gpus: Any, indices: Iterable[int]) -> tuple[Counter, ...]:
         if not gpus.supports_get_total_energy_consumption(index):
             raise CounterError(f"AMD GPU {index} has no reliable counter of energy")
 
-        def millijoules(index: int = index) -> float:
+        def millijoules(index: int = index) -> int | float:
             return gpus.get_total_energy_consumption(index)
 
         name = f"{gpus.get_name(index)} ({index})"
@@ -214,7 +214,7 @@ def system_on_chip(soc: Any) -> tuple[Counter, ...]:
       CounterError: it cannot be read.
     """
 
-    def millijoules() -> float:
+    def millijoules() -> int | float:
         reading = soc.get_total_energy_consumption()
         whole = getattr(reading, "total_energy_mj", None)  # Jetson
         if whole is not None:
@@ -251,9 +251,7 @@ def bus_ids(cuda: Any, ordinals: Iterable[int]) -> list[str]:
             or cuda.cuDeviceGetPCIBusId(text, len(text), device)
         )
         if code:
-            raise CounterError(
-                f"the CUDA driver does not know device {ordinal}: {code}"
-            )
+            raise CounterError(f"CUDA does not know its device {ordinal}: {code}")
         result.append(text.value.decode())
     return result
 

@@ -94,7 +94,7 @@ def find(name: str) -> Hardware:
     return rows[tables.pick("hardware", name, entries)]
 
 
-def ranking(flops: float, utilisation: float, precision: str) -> list[Run]:
+def ranking(flops: int | float, utilisation: float, precision: str) -> list[Run]:
     """The chips by the energy that `flops` would take, least first.
 
     A chip is taken to draw its TDP while it reaches `utilisation` of its peak, which

@@ -87,9 +87,9 @@ class Meter:
             self._thread.join()
         self._read()
         if error[0] is None:
-            work = self._joules, self._seconds, self._cpu_seconds
+            record = dict(self._joules), self._seconds, self._cpu_seconds, self._failure
             self._read_idle()
-            self._joules, self._seconds, self._cpu_seconds = work
+            self._joules, self._seconds, self._cpu_seconds, self._failure = record
         for device in self._held:
             locks.release(device)
 

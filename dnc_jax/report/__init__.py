@@ -1,5 +1,36 @@
-"""What a person sees of a search."""
+"""What a person sees of a search: terminal, figures, report.html."""
 
-from dnc_jax.report import plots, terminal
+from dnc_jax.report.folder import Run, read
+from dnc_jax.report.page import write
+from dnc_jax.report.plots import (
+    best_over_time,
+    importance,
+    learning_curves,
+    parallel_coordinates,
+    pareto,
+)
+from dnc_jax.report.portraits import (
+    confusion_matrix,
+    connections,
+    history,
+    layers,
+    programs,
+)
+from dnc_jax.search.columns import table
 
-__all__ = ["plots", "terminal"]
+__all__ = [
+    "Run",
+    "best_over_time",
+    "confusion_matrix",
+    "connections",
+    "history",
+    "importance",
+    "layers",
+    "learning_curves",
+    "parallel_coordinates",
+    "pareto",
+    "programs",
+    "read",
+    "table",
+    "write",
+]

@@ -1,60 +1,364 @@
-"""Figures of a search, as plotly figures."""
+"""Figures of a search, as plotly figures: `pareto(result).show()`.
 
+Each takes whatever has trials: what `dnc_jax.search.run.search` returns, or a work
+folder read by `dnc_jax.report.read`.
+"""
+
+import html
+import math
 from collections.abc import Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import plotly.graph_objects as go
 
-from dnc_jax.search.run import Winner
-from dnc_jax.search.trials import Trial, front, ranking
+from dnc_jax.report.folder import Run
+from dnc_jax.search import Candidate, Trial
+from dnc_jax.search.columns import Value, varied
+from dnc_jax.search.trials import front, ranking
+
+# Okabe and Ito's, told apart with any kind of colour vision, on white and on black.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+LINE, WINNER = "#d55e00", "#cc3377"
+Cost = Literal["parameters", "flops_per_example"]
+Clock = Literal["seconds", "joules", "flops"]
+COSTS: dict[Cost, str] = {
+    "parameters": "parameters",
+    "flops_per_example": "FLOPs per example",
+}
+CLOCKS: dict[Clock, str] = {
+    "seconds": "seconds of search",
+    "joules": "joules",
+    "flops": "FLOPs of training",
+}
+_FOREST, _FOLDS, _SHUFFLES, _FEWEST = 50, 3, 3, 12
+_ABSENT = 0.0  # where a candidate lacks a number: a layer that is not there has 0 nodes
 
 
-def pareto(trials: Sequence[Trial], winner: Winner | None = None) -> go.Figure:
-    """Validation error against parameters: every candidate, the front, the winner.
+@runtime_checkable
+class Search(Protocol):
+    """Anything that holds trials."""
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """All of them, of every rung."""
+        ...
+
+
+def pareto(
+    search: Search,
+    cost: Cost = "parameters",
+    summary: dict[str, Any] | None = None,
+) -> go.Figure:
+    """Validation error against cost: every candidate, the front, the winner.
+
+    Dense networks are circles and sparse ones diamonds, coloured by the epochs that
+    they were trained for.
 
     Args:
-      trials: of a search.
-      winner: after its full-length training; drawn as a star.
+      search: its trials.
+      cost: of the horizontal axis.
+      summary: contents of summary.json; adds the winner after its full length.
     """
-    ranked, best = ranking(trials), front(trials)
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[t.complexity.parameters for t in ranked],
-        y=[100 * (1 - t.best_val_accuracy) for t in ranked],
-        text=[f"{t.candidate}<br>{t.epochs} epochs" for t in ranked],
-        mode="markers",
-        name=f"{len(ranked)} candidates",
-        marker={
-            "color": [t.epochs for t in ranked],
-            "colorscale": "Viridis",
-            "reversescale": True,
-            "colorbar": {"title": "epochs"},
-            "size": 9,
-            "opacity": 0.75,
-        },
-    )
-    figure.add_scatter(
-        x=[t.complexity.parameters for t in best],
-        y=[100 * (1 - t.best_val_accuracy) for t in best],
-        text=[str(t.candidate) for t in best],
-        mode="lines+markers",
+    figure = _figure(COSTS[cost], "validation error (%)", x_log=True, y_log=True)
+    ranked = ranking(search.trials)
+    least = _least_error(ranked)
+    epochs = sorted({t.epochs for t in ranked})
+    for sparse, symbol in ((False, "circle"), (True, "diamond")):
+        kind = [t for t in ranked if bool(t.candidate.architecture.sparsity) == sparse]
+        for trained in epochs:
+            _points(
+                figure,
+                [t for t in kind if t.epochs == trained],
+                cost,
+                least,
+                name=f"{'sparse, ' if sparse else ''}{_count(trained, 'epoch')}",
+                mode="markers",
+                marker={
+                    "symbol": symbol,
+                    "size": 9,
+                    "opacity": 0.8,
+                    "color": _colour(epochs, trained),
+                },
+            )
+    _points(
+        figure,
+        front(search.trials, cost),
+        cost,
+        least,
         name="Pareto front",
-        line={"color": "#d55e00", "shape": "hv"},
-        marker={"size": 8},
+        mode="lines+markers",
+        line={"color": LINE, "shape": "hv", "width": 2},
+        marker={"size": 14, "symbol": "circle-open", "line": {"width": 2.5}},
     )
-    if winner:
+    if summary:
+        winner = Candidate.from_json(summary["best"])
         figure.add_scatter(
-            x=[winner.trial.complexity.parameters],
-            y=[100 * (1 - winner.best_val_accuracy)],
-            text=[str(winner.trial.candidate)],
+            x=[summary[cost]],
+            customdata=[t.candidate_id for t in ranked if t.candidate == winner][:1],
+            y=[_error(summary["best_val_accuracy"], least)],
+            text=[_label(winner)],
+            hovertemplate="winner, full length: %{y:.3g} %<br>%{text}<extra></extra>",
             mode="markers",
             name="winner, full length",
-            marker={"symbol": "star", "size": 18, "color": "#cc0033"},
+            marker={"symbol": "star", "size": 18, "color": WINNER},
         )
+    return figure
+
+
+def learning_curves(search: Search) -> go.Figure:
+    """Validation error by epoch, one line a candidate, coloured by where it stopped."""
+    figure = _figure("epoch", "validation error (%)", x_log=True, y_log=True)
+    last: dict[int, Trial] = {}
+    for trial in search.trials:
+        other = last.get(trial.candidate_id, trial)
+        last[trial.candidate_id] = max(trial, other, key=lambda t: t.epochs)
+    least = _least_error(search.trials)
+    epochs = sorted({t.epochs for t in last.values()})
+    for stopped in epochs:
+        lines = [t for t in last.values() if t.epochs == stopped]
+        # One trace with gaps: a thousand traces would take a browser seconds.
+        x: list[float | None] = []
+        y: list[float | None] = []
+        text: list[str | None] = []
+        for trial in lines:
+            count = len(trial.val_accuracy)
+            x += [*range(1, count + 1), None]
+            y += [*(_error(value, least) for value in trial.val_accuracy), None]
+            text += [*[_label(trial.candidate)] * count, None]
+        figure.add_scatter(
+            x=x,
+            y=y,
+            text=text,
+            hovertemplate="epoch %{x}: %{y:.3g} %<br>%{text}<extra></extra>",
+            mode="lines+markers" if stopped == 1 else "lines",
+            name=f"{len(lines)} stopped after {_count(stopped, 'epoch')}",
+            line={"width": 1.5, "color": _colour(epochs, stopped)},
+            opacity=0.85,
+        )
+    return figure
+
+
+def parallel_coordinates(search: Search) -> go.Figure:
+    """Every candidate as a line through its hyperparameters and its error.
+
+    Drag along an axis to keep only what passes there.
+    """
+    ranked = ranking(search.trials)
+    least = _least_error(ranked)
+    errors = [math.log10(_error(t.best_val_accuracy, least)) for t in ranked]
+    axes = [
+        _axis(name, column)
+        for name, column in varied([t.candidate for t in ranked]).items()
+    ]
+    axes.append(_log_axis("val. error (%)", errors))
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=axes,
+            line={
+                "color": errors,
+                "colorscale": "Viridis",
+                "reversescale": True,
+                "showscale": False,
+            },
+            labelangle=-20,
+            labelside="bottom",
+        )
+    )
     figure.update_layout(
-        xaxis={"title": "parameters", "type": "log"},
-        yaxis={"title": "validation error (%)", "type": "log"},
-        template="plotly_white",
-        legend={"orientation": "h", "y": 1.08},
-        margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        template="plotly_white", margin={"l": 60, "r": 60, "t": 30, "b": 90}
     )
     return figure
+
+
+def importance(search: Search) -> go.Figure:
+    """How much each hyperparameter matters: permutation importance on a forest.
+
+    Candidates are compared where most of them stand side by side, at the same number
+    of epochs, by the rank of their score; one that diverged is last. A forest learns
+    the ranks from the hyperparameters; a bar is the part of R² that is lost on
+    candidates it has not seen when that hyperparameter is shuffled among them.
+
+    Reference: L. Breiman, "Random Forests" (2001), section 10.
+    """
+    from scipy.stats import rankdata
+
+    figure = _figure("loss of R² when shuffled", None)
+    figure.update_layout(margin={"l": 130})
+    counts: dict[int, int] = {}
+    for trial in search.trials:
+        counts[trial.epochs] = counts.get(trial.epochs, 0) + 1
+    epochs = max(counts, key=lambda n: (counts[n], -n), default=0)
+    trials = {t.candidate_id: t for t in search.trials if t.epochs == epochs}
+    columns = varied([t.candidate for t in trials.values()])
+    if len(trials) < _FEWEST or not columns:
+        figure.update_layout(title=f"needs {_FEWEST} candidates that differ")
+        return figure
+    x = np.array([_numbers(column) for column in columns.values()]).T
+    y = rankdata([t.score for t in trials.values()]) / len(trials)
+    r2, drops = _permutation_importance(x, y)
+    order = np.argsort(drops.mean(0))
+    figure.add_bar(
+        x=drops.mean(0)[order],
+        y=[html.escape(list(columns)[i]) for i in order],
+        error_x={"type": "data", "array": drops.std(0)[order]},
+        orientation="h",
+        marker={"color": COLOURS[0]},
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )
+    figure.update_layout(
+        title=f"R² = {r2:.2f} on candidates not seen<br>"
+        f"{len(trials)} candidates at {_count(epochs, 'epoch')}",
+        margin={"t": 80},
+    )
+    return figure
+
+
+def best_over_time(run: Run, by: Clock = "seconds") -> go.Figure:
+    """The best score so far, a point a rung, against time, energy or work.
+
+    Empty where `by` is energy and none was measured.
+    """
+    figure = _figure(CLOCKS[by], "best score so far")
+    scores = {(t.candidate_id, t.rung): t for t in run.trials if t.status == "done"}
+    best: Trial | None = None
+    x, y, text = [], [], []
+    for moment in run.timeline:
+        ended = [scores[one] for one in moment.trials if one in scores]
+        best = min([best, *ended] if best else ended, key=_score, default=None)
+        when = getattr(moment, by)
+        if best and when is not None:
+            x.append(when)
+            y.append(best.score)
+            text.append(_label(best.candidate))
+    figure.add_scatter(
+        x=x,
+        y=y,
+        text=text,
+        mode="lines+markers",
+        line={"shape": "hv", "color": COLOURS[0]},
+        marker={"size": 9},
+        hovertemplate="%{y:.3f} after %{x:.3g}<br>%{text}<extra></extra>",
+        name="best score",
+    )
+    return figure
+
+
+def _permutation_importance(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean R² on held-out folds, and [folds, features] what shuffling costs of it."""
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.inspection import permutation_importance
+    from sklearn.model_selection import KFold
+
+    scores, drops = [], []
+    for train, test in KFold(_FOLDS, shuffle=True, random_state=0).split(x):
+        forest = RandomForestRegressor(_FOREST, random_state=0).fit(x[train], y[train])
+        scores.append(forest.score(x[test], y[test]))
+        result: Any = permutation_importance(
+            forest, x[test], y[test], n_repeats=_SHUFFLES, random_state=0
+        )
+        drops.append(result.importances_mean)
+    return float(np.mean(scores)), np.array(drops)
+
+
+def _points(
+    figure: go.Figure, trials: Sequence[Trial], cost: str, least: float, **style: Any
+) -> None:
+    if trials:
+        figure.add_scatter(
+            x=[getattr(t.complexity, cost) for t in trials],
+            y=[_error(t.best_val_accuracy, least) for t in trials],
+            text=[_label(t.candidate) for t in trials],
+            customdata=[t.candidate_id for t in trials],
+            hovertemplate="%{y:.3g} % with %{x:,}<br>%{text}<extra></extra>",
+            **style,
+        )
+
+
+def _figure(
+    x: str, y: str | None, *, x_log: bool = False, y_log: bool = False
+) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        xaxis={"title": x, "type": "log" if x_log else "linear"},
+        yaxis={"title": y, "type": ("log" if y_log else "linear") if y else None},
+        template="plotly_white",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        hovermode="closest",
+    )
+    if x_log:
+        figure.update_xaxes(tickformat="~s")
+    return figure
+
+
+def _axis(name: str, column: Sequence[Value | None]) -> dict[str, Any]:
+    """One dimension of parallel coordinates; logarithmic where values span decades."""
+    label = html.escape(name)
+    if any(isinstance(value, str) for value in column):
+        known = sorted({str(value) for value in column})
+        return {
+            "label": label,
+            "values": [known.index(str(value)) for value in column],
+            "tickvals": list(range(len(known))),
+            "ticktext": [html.escape(value) for value in known],
+        }
+    values = _numbers(column)
+    positive = [value for value in values if value > 0]
+    if positive and max(positive) >= 30 * min(positive):
+        # Zero has no logarithm; it gets a place of its own, below the least.
+        floor = math.log10(min(positive)) - 0.5
+        logs = [math.log10(value) if value > 0 else floor for value in values]
+        return _log_axis(label, logs, floor if min(values) == 0 else None)
+    return {"label": label, "values": values}
+
+
+def _log_axis(
+    label: str, logs: Sequence[float], zero: float | None = None
+) -> dict[str, Any]:
+    ends = [value for value in logs if value != zero] or [0.0]
+    ticks = [
+        math.log10(digit) + decade
+        for decade in range(math.floor(min(ends)), math.ceil(max(ends)) + 1)
+        for digit in (1, 3)
+    ]
+    ticks = [tick for tick in ticks if min(ends) - 0.1 <= tick <= max(ends) + 0.1]
+    text = [f"{float(f'{10**tick:.1g}'):g}" for tick in ticks]
+    if zero is not None:
+        ticks, text = [zero, *ticks], ["0", *text]
+    return {"label": label, "values": logs, "tickvals": ticks, "ticktext": text}
+
+
+def _numbers(column: Sequence[Value | None]) -> list[float]:
+    """Choices by their place in the alphabet, what is absent as `_ABSENT`."""
+    known = sorted({value for value in column if isinstance(value, str)})
+    return [
+        float(known.index(value)) if isinstance(value, str) else float(value or _ABSENT)
+        for value in column
+    ]
+
+
+def _colour(steps: Sequence[int], step: int) -> str:
+    return COLOURS[list(steps).index(step) % len(COLOURS)]
+
+
+def _error(accuracy: float, least: float) -> float:
+    return max(100 * (1 - accuracy), least)
+
+
+def _least_error(trials: Sequence[Trial]) -> float:
+    """Where a perfect score is drawn on a log axis: at half the least error seen."""
+    errors = {1 - value for t in trials for value in t.val_accuracy if value < 1}
+    return 50 * min(errors, default=1.0)
+
+
+def _score(trial: Trial) -> float:
+    return trial.score
+
+
+def _label(candidate: Candidate) -> str:
+    return html.escape(str(candidate))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"

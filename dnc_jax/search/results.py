@@ -1,11 +1,14 @@
 """What a search tells while it runs, and what it ends with."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from dnc_jax.errors import InputError
+from dnc_jax.search import columns
 from dnc_jax.search.strategies import Evaluation
-from dnc_jax.search.trials import Trial
+from dnc_jax.search.trials import Trial, front, ranking
 from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.population import Account
 from dnc_jax.training.trainer import History
 
 
@@ -28,6 +31,33 @@ class Callback:
         """The winner finished an epoch of its full-length training."""
 
 
+class Callbacks(Callback):
+    """Tells each of several, in their order."""
+
+    def __init__(self, *callbacks: Callback) -> None:
+        self._callbacks = callbacks
+
+    def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
+        """A rung begins."""
+        for callback in self._callbacks:
+            callback.on_rung_start(evaluations)
+
+    def on_epoch(self, accuracies: Sequence[float]) -> None:
+        """Candidates finished an epoch."""
+        for callback in self._callbacks:
+            callback.on_epoch(accuracies)
+
+    def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
+        """A rung is done."""
+        for callback in self._callbacks:
+            callback.on_rung_end(trials, resumed)
+
+    def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
+        """The winner finished an epoch."""
+        for callback in self._callbacks:
+            callback.on_retrain_epoch(epoch, epochs, val_accuracy)
+
+
 class SearchResult(NamedTuple):
     """What a search found.
 
@@ -40,6 +70,7 @@ class SearchResult(NamedTuple):
         compiling threads over the number of workers.
       complete: False if the budget ended the search.
       flops: floating-point operations of this run's trials, of the true networks.
+      programs: what each compiled program of this run took, by its shape in words.
     """
 
     trials: list[Trial]
@@ -48,6 +79,31 @@ class SearchResult(NamedTuple):
     compile_seconds: float
     complete: bool
     flops: int
+    programs: dict[str, Account]
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the least score.
+
+        Raises:
+          InputError: every candidate diverged or is infeasible.
+        """
+        ranked = ranking(self.trials)
+        if not ranked:
+            raise InputError(
+                "no candidate could be ranked; lower the upper end of "
+                "space.learning_rate, or raise the limits of constraints"
+            )
+        return ranked[0]
+
+    @property
+    def front(self) -> list[Trial]:
+        """The Pareto front of validation error against parameters."""
+        return front(self.trials)
+
+    def table(self) -> dict[str, list[Any]]:
+        """All trials as columns: `pandas.DataFrame(result.table())`."""
+        return columns.table(self.trials)
 
 
 class Winner(NamedTuple):

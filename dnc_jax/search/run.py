@@ -8,17 +8,25 @@ from collections.abc import Callable, Sequence
 from dnc_jax.errors import InputError
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.results import Callback, SearchResult, Winner
+from dnc_jax.search.results import Callback, Callbacks, SearchResult, Winner
 from dnc_jax.search.rungs import Rungs, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
-from dnc_jax.search.strategies import Strategy
+from dnc_jax.search.strategies import Strategy, halving
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training import processes
 from dnc_jax.training.data import Dataset
 
-__all__ = ["Callback", "SearchResult", "Winner", "check", "retrain", "search"]
+__all__ = [
+    "Callback",
+    "Callbacks",
+    "SearchResult",
+    "Winner",
+    "check",
+    "retrain",
+    "search",
+]
 
 
 def check(
@@ -40,15 +48,23 @@ def check(
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32), got {seed}")
     strategy_key, candidate_key, _ = keys(seed)
-    Scorer(space, data, objective, constraints, candidate_key, read_joules)
+    Scorer(
+        space,
+        data,
+        objective,
+        constraints,
+        candidate_key,
+        strategy.epochs,
+        read_joules,
+    )
     strategy.ask(strategy.init(strategy_key))
 
 
 def search(
     space: Space,
     data: Dataset,
-    objective: Objective,
-    strategy: Strategy,
+    objective: Objective | None = None,
+    strategy: Strategy | None = None,
     *,
     seed: int,
     store: Store | None = None,
@@ -70,8 +86,8 @@ def search(
       space: where the strategy's candidates come from; complexity is relative to
         its largest network.
       data: the test split is not touched.
-      objective: what is minimised.
-      strategy: who is asked for candidates.
+      objective: what is minimised; None is the validation error alone.
+      strategy: who is asked for candidates; None is `halving(space)`.
       seed: of everything random.
       store: receives trials as soon as networks that train together end a rung.
       folder: of the store; networks under way are kept there.
@@ -92,13 +108,22 @@ def search(
     """
     begin = time.perf_counter()
     callback = callback or Callback()
+    strategy = strategy or halving(space)
 
     def out_of_time() -> bool:
         return time.perf_counter() - begin > max_seconds
 
     strategy_key, candidate_key, _ = keys(seed)
     rungs = Rungs(
-        Scorer(space, data, objective, constraints, candidate_key, read_joules),
+        Scorer(
+            space,
+            data,
+            objective or Objective(),
+            constraints,
+            candidate_key,
+            strategy.epochs,
+            read_joules,
+        ),
         data,
         seed=seed,
         epochs=strategy.epochs,
@@ -136,4 +161,5 @@ def search(
         rungs.programs.compile_seconds / rungs.programs.workers,
         complete and not strategy.ask(state),
         rungs.flops,
+        {str(shape): one for shape, one in rungs.programs.accounts.items()},
     )

@@ -64,9 +64,9 @@ class Rungs:
         )
         known = [from_row(row) for row in rows]
         self._known = {(t.candidate_id, t.rung): t for t in known}
+        scorer.remember(known)
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
         self._reused: set[int] = set()  # candidates of the rung before
-        scorer.remember(self._known.values())
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
         self._resumed = True  # the rung before was read back
@@ -117,12 +117,7 @@ class Rungs:
         for e in evaluations:
             prior = self._prior.get((e.candidate, e.stop, self._epochs))
             if prior:
-                self._scorer.measure([e])
-                diverged = prior.status == "diverged"
-                curves = (prior.val_loss, prior.val_accuracy)
-                reused[e.candidate_id] = self._scorer.trial(
-                    e, *curves, prior.seconds, diverged, self._epochs
-                )
+                reused[e.candidate_id] = self._scorer.again(e, prior)
         if self._store and reused:
             self._store.add(reused.values())
         return reused
@@ -216,7 +211,6 @@ class Rungs:
             val_accuracy,
             outcome.seconds,
             outcome.diverged,
-            self._epochs,
         )
         self.flops += training_flops(
             trial.complexity.flops_per_example, *self._rows, outcome.epochs

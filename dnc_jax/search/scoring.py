@@ -1,5 +1,6 @@
 """From curves to a trial: the score of a candidate, and what it takes to train."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 import jax
@@ -25,6 +26,7 @@ class Scorer:
       space: complexity is relative to its largest network.
       data, objective, constraints: of the search.
       key: of the candidates; each folds in its number.
+      schedule_epochs: what the learning-rate schedule is spread over.
       read_joules: energy that the machine has taken so far; None where it is not known.
 
     Raises:
@@ -39,6 +41,7 @@ class Scorer:
         objective: Objective,
         constraints: Constraints,
         key: Key,
+        schedule_epochs: int,
         read_joules: Callable[[], float] | None,
     ) -> None:
         objective.check(data.task)
@@ -51,6 +54,7 @@ class Scorer:
         self._data, self._objective, self._constraints = data, objective, constraints
         self._largest = complexity(space.largest())
         self._key = key
+        self._schedule_epochs = schedule_epochs
         self._read_joules = read_joules if joules else None
         seconds = (objective.w_c and objective.seconds) or (
             constraints.max_seconds_per_epoch
@@ -100,7 +104,6 @@ class Scorer:
         val_accuracy: tuple[float, ...],
         seconds: float,
         diverged: bool,
-        schedule_epochs: int,
     ) -> Trial:
         """The trial of an evaluation with these curves, one entry an epoch."""
         number, candidate, rung, _, stop = evaluation
@@ -127,7 +130,24 @@ class Scorer:
             ),
             seconds=seconds,
             status="diverged" if diverged else "done" if met else "infeasible",
-            schedule_epochs=schedule_epochs,
+            schedule_epochs=self._schedule_epochs,
             epoch_seconds=epoch_seconds,
             epoch_joules=epoch_joules,
+        )
+
+    def again(self, evaluation: Evaluation, prior: Trial) -> Trial:
+        """The trial that another search made of this candidate, scored by this one.
+
+        Measures the candidate if asked to and the other search did not. As `measure`.
+        """
+        self.remember(
+            [dataclasses.replace(prior, candidate_id=evaluation.candidate_id)]
+        )
+        self.measure([evaluation])
+        return self.trial(
+            evaluation,
+            prior.val_loss,
+            prior.val_accuracy,
+            prior.seconds,
+            prior.status == "diverged",
         )

@@ -89,14 +89,23 @@ def _order(trial: Trial) -> tuple[float, int, int]:
     return (trial.score, trial.complexity.parameters, trial.candidate_id)
 
 
-def front(trials: Iterable[Trial]) -> list[Trial]:
-    """The Pareto front of validation error against parameters, small networks first."""
-    by_size = sorted(
+def front(trials: Iterable[Trial], cost: str = "parameters") -> list[Trial]:
+    """The Pareto front of validation error against a cost, cheap networks first.
+
+    Args:
+      trials: of a search.
+      cost: a term of `Complexity`.
+    """
+    by_cost = sorted(
         ranking(trials),
-        key=lambda t: (t.complexity.parameters, -t.best_val_accuracy, t.candidate_id),
+        key=lambda t: (
+            getattr(t.complexity, cost),
+            -t.best_val_accuracy,
+            t.candidate_id,
+        ),
     )
     best: list[Trial] = []
-    for trial in by_size:
+    for trial in by_cost:
         if not best or trial.best_val_accuracy > best[-1].best_val_accuracy:
             best.append(trial)
     return best

@@ -23,7 +23,7 @@ def retrain(
     result: SearchResult,
     space: Space,
     data: Dataset,
-    objective: Objective,
+    objective: Objective | None = None,
     *,
     seed: int,
     epochs: int,
@@ -47,6 +47,7 @@ def retrain(
         raise InputError(f"train.epochs must be >= 1, got {epochs}")
     begin = time.perf_counter()
     callback = callback or Callback()
+    objective = objective or Objective()
     _, candidate_key, order_key = keys(seed)
     units = Units(folder)
     for trial in ranking(result.trials):

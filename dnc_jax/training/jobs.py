@@ -1,5 +1,6 @@
 """What a population is asked to train, and what it answers; plain data."""
 
+import dataclasses
 from typing import NamedTuple
 
 from dnc_jax.networks import Architecture
@@ -66,6 +67,23 @@ class Outcome(NamedTuple):
     diverged: bool
     snapshot: Snapshot | None  # None if diverged
     epochs: int  # trained in this call; the others came with the job's progress
+
+
+@dataclasses.dataclass
+class Account:
+    """What the programs of one shape took.
+
+    Attributes:
+      compile_seconds: of the worker that compiled them.
+      run_seconds: of all runs, summed over workers.
+      runs: how often they ran for a rung.
+      networks: trained in them, counted once a run.
+    """
+
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+    runs: int = 0
+    networks: int = 0
 
 
 class Seconds(NamedTuple):

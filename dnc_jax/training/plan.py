@@ -34,6 +34,10 @@ class Shape(NamedTuple):
     hidden: tuple[int, ...]
     batch_size: int
 
+    def __str__(self) -> str:
+        hidden = "-".join(map(str, self.hidden)) or "no hidden layer"
+        return f"{self.lanes} x {hidden}, batch {self.batch_size}"
+
 
 class Exact(NamedTuple):
     """What the program of unpadded networks is specialised to.
@@ -47,6 +51,9 @@ class Exact(NamedTuple):
     lanes: int
     network: Architecture
     batch_size: int
+
+    def __str__(self) -> str:
+        return f"{self.lanes} x {self.network}, batch {self.batch_size}"
 
 
 class Group(NamedTuple):

@@ -17,10 +17,11 @@ import numpy as np
 
 from dnc_jax.training import exact, lanes, plan, processes, under_way
 from dnc_jax.training.hyperparameters import rate_factor
-from dnc_jax.training.jobs import Job, Outcome, Progress, Seconds, Snapshot
+from dnc_jax.training.jobs import Account, Job, Outcome, Progress, Seconds, Snapshot
 from dnc_jax.training.programs import Programs, Shape
 
 __all__ = [
+    "Account",
     "Job",
     "Outcome",
     "Programs",
@@ -326,6 +327,7 @@ def _train_chunks(
         if _hopeless(curves):
             break
     final = keep()
+    programs.add_run(shape, time.perf_counter() - begin, len(jobs))
     epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
     return by_chunk([_outcome(*pair, epochs) for pair in zip(jobs, final, strict=True)])
 

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 from dnc_jax.networks import CNN
 from dnc_jax.training import compilation, exact, lanes, plan, processes, trainer
 from dnc_jax.training.data import Dataset
-from dnc_jax.training.jobs import Seconds
+from dnc_jax.training.jobs import Account, Seconds
 from dnc_jax.typing import Key
 
 Shape = plan.Shape | plan.Exact
@@ -39,6 +40,7 @@ class Programs:
       devices: that each program runs on, with networks of its own on each.
       workers: programs that run at a time.
       planned: shapes that count as compiled in later plans.
+      accounts: what each shape took.
     """
 
     def __init__(self, data: Dataset, order_key: Key, mesh: Mesh | None = None) -> None:
@@ -55,6 +57,7 @@ class Programs:
         self.planned: set[Shape] = set()
         self._locks: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
+        self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
         # XLA keeps about one core busy with networks of this size, so on a CPU as
         # many programs as cores run at a time; an accelerator runs one after another.
@@ -86,6 +89,14 @@ class Programs:
         with self._lock:
             for name, value in seconds.items():
                 self._seconds[name] += value
+
+    def add_run(self, shape: Shape, seconds: float, networks: int) -> None:
+        """Notes that programs of `shape` have trained so many networks once."""
+        with self._lock:
+            account = self.accounts[shape]
+            account.run_seconds += seconds
+            account.runs += 1
+            account.networks += networks
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -161,8 +172,11 @@ class Programs:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if key not in self._compiled:
-                with self.timed("compiling"):
-                    program = self._compile(shape, state, settings)
+                begin = time.perf_counter()
+                program = self._compile(shape, state, settings)
+                seconds = time.perf_counter() - begin
+                self.account(compiling=seconds)
+                self.accounts[shape].compile_seconds += seconds
                 self._compiled[key] = (shape, program)
         return self._compiled[key][1]
 

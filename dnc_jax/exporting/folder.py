@@ -1,0 +1,106 @@
+"""Writes a trained network as source code, weights and a compiled program."""
+
+import importlib.util
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+from dnc_jax.errors import InputError
+from dnc_jax.exporting import mlp
+from dnc_jax.networks import MLP
+from dnc_jax.training.checkpoints import Network
+
+MODEL, WEIGHTS, PREDICT, PROGRAM, README = (
+    "model.py",
+    "weights.safetensors",
+    "predict.py",
+    "model.jax_export",
+    "README.md",
+)
+_PLATFORMS = ("cpu", "cuda", "tpu")
+# What the source of each kind of architecture is made of: the variables by their path,
+# and the words of its template.
+_WRITERS: dict[type, Callable[[Network], tuple[dict[str, np.ndarray], dict[str, Any]]]]
+_WRITERS = {MLP: mlp.describe}
+
+
+def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes `network` to the folder `path`, which then runs without dnc_jax.
+
+    The folder holds `model.py`, a short Flax module of exactly this network;
+    `weights.safetensors`, with its weights, the edges of sparse junctions and the
+    statistics that its inputs are normalised by; `predict.py`, a command line;
+    `model.jax_export`, the same as StableHLO, which `jax.export.deserialize` reads
+    without any Python code of the network; and a README.md. It appears whole or not
+    at all.
+
+    Args:
+      network: as `dnc_jax.load` returns it.
+      path: a new folder, or one that an export is in, which is replaced.
+
+    Returns:
+      The path.
+
+    Raises:
+      InputError: `path` holds something else, or networks of this kind cannot be
+        exported.
+    """
+    import jinja2
+    from safetensors.numpy import save
+
+    path = pathlib.Path(path)
+    if path.exists() and not (path / MODEL).is_file():
+        raise InputError(f"{path} exists and is no exported network; name a new folder")
+    kind = type(network.architecture)
+    if kind not in _WRITERS:
+        raise InputError(f"no export of a {kind.__name__} yet")
+    arrays, words = _WRITERS[kind](network)
+    arrays |= {"data.mean": network.mean, "data.scale": network.scale}
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dnc_jax.exporting"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    words |= {"network": network, "classes": network.architecture.outputs}
+    for name in (MODEL, PREDICT, README):
+        text = environment.get_template(f"{name}.jinja").render(words)
+        (partial / name).write_text(text, encoding="utf-8")
+    weights = save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
+    (partial / WEIGHTS).write_bytes(weights)
+    (partial / PROGRAM).write_bytes(_program(partial, network.example_shape))
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+    return path
+
+
+def _program(folder: pathlib.Path, example_shape: tuple[int, ...]) -> bytes:
+    """The exported code itself, compiled for any number of examples in float32."""
+    module = _imported(folder / MODEL)
+    network, variables = module.Network(), module.load()
+    (batch,) = jax.export.symbolic_shape("batch")
+    examples = jax.ShapeDtypeStruct((batch, *example_shape), np.float32)
+    exported = jax.export.export(
+        jax.jit(lambda x: network.apply(variables, x)), platforms=_PLATFORMS
+    )
+    # Flax's own layers add a bias of one axis to a batch of two.
+    with jax.numpy_rank_promotion("allow"):
+        return bytes(exported(examples).serialize())
+
+
+def _imported(path: pathlib.Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("exported_model", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,110 @@
+"""What a work folder holds, read for people: of a search that runs or has ended."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dnc_jax.errors import InputError
+from dnc_jax.networks.mlp import Patterns
+from dnc_jax.search import Candidate, Trial, trials
+from dnc_jax.training import checkpoints
+
+TRIALS, TIMELINE, SUMMARY, BEST = (
+    "trials.sqlite",
+    "timeline.jsonl",
+    "summary.json",
+    "best",
+)
+
+
+class Moment(NamedTuple):
+    """When a rung was done, counted from the beginning of the search.
+
+    Attributes:
+      trials: `(candidate_id, rung)` of those that ended.
+      seconds: wall clock, summed over the runs of a search that was interrupted.
+      joules: likewise; None where energy is not measured.
+      flops: floating-point operations of the true networks, likewise.
+    """
+
+    trials: tuple[tuple[int, int], ...]
+    seconds: float
+    joules: float | None
+    flops: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A search as its work folder shows it.
+
+    Attributes:
+      trials: those finished so far.
+      timeline: a moment for each finished rung.
+      summary: the contents of summary.json; None while the search runs.
+      config: its config, as plain data.
+      folder: where it lies.
+    """
+
+    trials: Sequence[Trial]
+    timeline: Sequence[Moment] = ()
+    summary: dict[str, Any] | None = None
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    folder: pathlib.Path = pathlib.Path()
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The candidate that was trained at full length, once there is one."""
+        if self.summary is None:
+            return None
+        return Candidate.from_json(self.summary["best"])
+
+    def patterns(self) -> Patterns:
+        """Of the winner's sparse junctions, read from `best/`; empty without any."""
+        if self.winner is None or not self.winner.architecture.sparsity:
+            return ()
+        return checkpoints.load(self.folder / BEST).patterns
+
+
+def read(workdir: str | pathlib.Path) -> Run:
+    """The search in `workdir`, at any moment of its life; nothing is written.
+
+    Raises:
+      InputError: there is no search.
+    """
+    folder = pathlib.Path(workdir)
+    if not (folder / TRIALS).is_file():
+        raise InputError(
+            f"{folder} holds no search: it has no {TRIALS}; name the folder that "
+            "a search was given as --workdir"
+        )
+    config, done = trials.read(folder / TRIALS)
+    summary = folder / SUMMARY
+    return Run(
+        done,
+        read_timeline(folder),
+        json.loads(summary.read_text()) if summary.exists() else None,
+        config,
+        folder,
+    )
+
+
+def read_timeline(folder: pathlib.Path) -> list[Moment]:
+    """The moments noted so far; a line that was cut off by a crash is left out."""
+    path = folder / TIMELINE
+    moments = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        ended = tuple((number, rung) for number, rung in fields.pop("trials"))
+        moments.append(Moment(ended, **fields))
+    return moments
+
+
+def add_moment(folder: pathlib.Path, moment: Moment) -> None:
+    """Appends to the timeline of the work folder."""
+    with (folder / TIMELINE).open("a") as file:
+        file.write(json.dumps(moment._asdict()) + "\n")

@@ -1,0 +1,261 @@
+"""report.html: a search in one file that a browser opens without a network."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io as pio
+
+from dnc_jax.errors import InputError
+from dnc_jax.footprint import Energy
+from dnc_jax.report import plots, portraits
+from dnc_jax.report.folder import Run, read
+from dnc_jax.search import Trial
+from dnc_jax.search.columns import hyperparameters
+from dnc_jax.search.trials import front, ranking
+
+REPORT = "report.html"
+_DIGITS = 5  # of curves: more cannot be seen
+
+
+def write(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Writes report.html of the search in `workdir`, whole or not at all.
+
+    Returns:
+      Its path.
+
+    Raises:
+      InputError: there is no search.
+    """
+    run = read(workdir)
+    path = run.folder / REPORT
+    partial = path.with_suffix(".html.partial")
+    partial.write_text(render(run), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def save_images(workdir: str | pathlib.Path, kind: str) -> pathlib.Path:
+    """Saves each figure of the report on its own, for papers, by kaleido.
+
+    Args:
+      workdir: of a search.
+      kind: png, svg or pdf.
+
+    Returns:
+      The folder of the images, `figures` in the work folder.
+
+    Raises:
+      InputError: there is no search, or kaleido or a Chrome is missing.
+    """
+    run = read(workdir)
+    folder = run.folder / "figures"
+    drawn = figures(run)
+    folder.mkdir(exist_ok=True)
+    paths: list[str | pathlib.Path] = [folder / f"{name}.{kind}" for name in drawn]
+    try:
+        pio.write_images(list(drawn.values()), paths, width=800, height=500, scale=2)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"images need `pip install 'dnc_jax[images]'` and a Chrome or Chromium "
+            f"({' '.join(str(error).split())})"
+        ) from error
+    return folder
+
+
+def render(run: Run, version: str | None = None) -> str:
+    """The report as HTML.
+
+    Args:
+      run: what to show.
+      version: of the data, for a server: the page asks it for `version` and loads
+        itself again when that has changed. None for a file.
+    """
+    import jinja2
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    loader = jinja2.PackageLoader("dnc_jax.report")
+    # Everything is escaped but our own files and JSON without a "<".
+    environment = jinja2.Environment(loader=loader, autoescape=True)
+    drawn = figures(run)
+    data = {
+        "figures": {name: _plain(figure) for name, figure in drawn.items()},
+        "trials": _trials(run),
+    }
+    return environment.get_template("report.html").render(
+        **_words(run, drawn),
+        version=version,
+        data=Markup(json.dumps(data, allow_nan=False).replace("<", "\\u003c")),
+        plotly=Markup(get_plotlyjs()),
+        css=Markup(loader.get_source(environment, "report.css")[0]),
+        script=Markup(loader.get_source(environment, "report.js")[0]),
+    )
+
+
+def figures(run: Run) -> dict[str, go.Figure]:
+    """Every figure that this search has the data for, by name."""
+    summary = run.summary or {}
+    result = {
+        f"pareto-{cost}": plots.pareto(run, cost, run.summary) for cost in plots.COSTS
+    }
+    result |= {
+        f"best-{clock}": plots.best_over_time(run, clock) for clock in _clocks(run)
+    }
+    result |= {
+        "curves": plots.learning_curves(run),
+        "parallel": plots.parallel_coordinates(run),
+    }
+    if run.winner:
+        # Not before: growing forests would slow the search down.
+        result["importance"] = plots.importance(run)
+        result["layers"] = portraits.layers(run.winner.architecture)
+        result |= {
+            f"pattern-{i}": portraits.connections(pattern)
+            for i, pattern in enumerate(run.patterns())
+            if pattern
+        }
+    for name, draw in (
+        ("history", portraits.history),
+        ("confusion", portraits.confusion_matrix),
+        ("programs", portraits.programs),
+    ):
+        if summary.get(name):
+            result[name] = draw(summary[name])
+    return result
+
+
+def _clocks(run: Run) -> list[plots.Clock]:
+    measured = any(moment.joules is not None for moment in run.timeline)
+    return [clock for clock in plots.CLOCKS if clock != "joules" or measured]
+
+
+def _plain(figure: go.Figure) -> dict[str, Any]:
+    """As JSON without plotly's template: the page has one for all, light or dark."""
+    plain = json.loads(pio.to_json(figure) or "{}")
+    plain["layout"].pop("template", None)
+    return plain
+
+
+def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
+    """What the template writes as text."""
+    summary = run.summary
+    energy = Energy.from_json(summary["energy"]) if summary else None
+    return {
+        "title": f"{run.folder.name}: a search on {run.config['data']['name']}",
+        "status": _status(run),
+        "cards": _cards(run),
+        "pareto": [(f"pareto-{cost}", name) for cost, name in plots.COSTS.items()],
+        "clocks": [(f"best-{clock}", plots.CLOCKS[clock]) for clock in _clocks(run)],
+        "measured": "best-joules" in drawn,
+        "front": [
+            {
+                "candidate_id": t.candidate_id,
+                "parameters": t.complexity.parameters,
+                "error": 1 - t.best_val_accuracy,
+                "network": str(t.candidate.architecture),
+            }
+            for t in front(run.trials)
+        ],
+        "winner": run.winner,
+        "patterns": [
+            (name, f"Junction {int(name.split('-')[1]) + 1}")
+            for name in drawn
+            if name.startswith("pattern-")
+        ],
+        "drawn": drawn,
+        "energy": energy,
+        "energy_rows": _energy_rows(energy) if energy else [],
+        "summary": summary or {},
+    }
+
+
+def _status(run: Run) -> str:
+    seconds = run.timeline[-1].seconds if run.timeline else 0.0
+    done = f"{len(run.trials)} trials, {len(run.timeline)} rungs in {seconds:.1f} s"
+    if run.summary is None:
+        return f"The search is running: {done}. Load this page again for more."
+    ended = "" if run.summary["complete"] else "; a budget ended the search"
+    return f"The search is finished: {done}{ended}."
+
+
+def _cards(run: Run) -> list[tuple[str, str]]:
+    """The figures that matter most, of the winner or, before it, of the best so far."""
+    candidates = ("candidates", f"{len({t.candidate_id for t in run.trials}):,}")
+    if run.summary is None:
+        best = ranking(run.trials)[:1]
+        return [
+            *(("best validation accuracy", f"{t.best_val_accuracy:.2%}") for t in best),
+            *(("its parameters", f"{t.complexity.parameters:,}") for t in best),
+            candidates,
+        ]
+    formats = {
+        "test_accuracy": ("test accuracy", "{:.2%}"),
+        "best_val_accuracy": ("validation accuracy", "{:.2%}"),
+        "parameters": ("parameters", "{:,}"),
+        "flops_per_example": ("FLOPs per example", "{:,}"),
+        "score": ("score", "{:.3f}"),
+        "search_seconds": ("seconds of search", "{:.1f}"),
+        "total_seconds": ("seconds in all", "{:.1f}"),
+    }
+    known = [
+        (name, form.format(run.summary[key]))
+        for key, (name, form) in formats.items()
+        if key in run.summary
+    ]
+    return [*known, candidates]
+
+
+def _energy_rows(energy: Energy) -> list[tuple[str, str]]:
+    rows = [(p.counter, f"{p.joules:,.0f} J, {p.kind}") for p in energy.parts]
+    if energy.joules is not None:
+        rows.append(("search and winner", f"{energy.joules:,.0f} J"))
+    if energy.band_joules:
+        low, high = energy.band_joules
+        rows.append(("between", f"{low:,.0f} J and {high:,.0f} J"))
+    if energy.dynamic_joules is not None:
+        rows.append(("above idling", f"{energy.dynamic_joules:,.0f} J"))
+    rows += [("not counted", part) for part in energy.missing]
+    if energy.flops is not None:
+        rows.append(("FLOPs of training", f"{energy.flops:.3g}"))
+    rows.append(("processor time", f"{energy.cpu_seconds:.0f} s"))
+    rows.append(("wall clock", f"{energy.seconds:.0f} s"))
+    return rows
+
+
+def _trials(run: Run) -> dict[int, dict[str, Any]]:
+    """What a click shows, by candidate."""
+    candidates: dict[int, list[Trial]] = {}
+    for trial in run.trials:
+        candidates.setdefault(trial.candidate_id, []).append(trial)
+    result = {}
+    for number, trials in candidates.items():
+        longest = max(trials, key=lambda t: t.epochs)
+        fields = hyperparameters(longest.candidate) | longest.complexity._asdict()
+        result[number] = {
+            "network": str(longest.candidate.architecture),
+            "curve": [round(value, _DIGITS) for value in longest.val_accuracy],
+            "rungs": [_rung(t) for t in trials],
+            "fields": [
+                (name.replace("_", " "), _text(value)) for name, value in fields.items()
+            ],
+        }
+    return result
+
+
+def _rung(trial: Trial) -> list[str]:
+    return [
+        str(trial.rung),
+        str(trial.epochs),
+        f"{trial.best_val_accuracy:.2%}",
+        f"{trial.score:.3f}" if math.isfinite(trial.score) else trial.status,
+        f"{trial.seconds:.2f}",
+    ]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

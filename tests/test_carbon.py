@@ -1,0 +1,202 @@
+"""Carbon and hardware: the tables in the package, and published formulas."""
+
+import math
+
+import pytest
+
+from dnc_jax import InputError
+from dnc_jax.footprint import carbon, hardware, tables
+
+POUND = carbon.GRAMS_PER_POUND
+
+
+# Tables
+
+
+def test_every_region_has_a_code_a_name_a_year_and_a_source():
+    regions = carbon.regions()
+    codes = [region.code for region in regions]
+    assert len(set(codes)) == len(codes)
+    states = [code for code in codes if code.startswith("US-")]
+    assert len(states) == 51, "fifty and the District of Columbia"
+    assert len(codes) - len(states) > 200
+    for region in regions:
+        assert region.code, region
+        assert region.name
+        assert 0 <= region.intensity.value < 1500
+        assert region.intensity.year is not None
+        assert region.intensity.year >= 2020
+        assert region.intensity.source
+
+
+@pytest.mark.parametrize("name", ["FR", "fra", "France", " france "])
+def test_a_region_is_found_by_code_or_name_in_any_case(name):
+    region = carbon.region(name)
+    assert region.code == "FR"
+    assert region.intensity.value == pytest.approx(44.18)
+    assert region.intensity.year == 2024
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Frnace", "unknown region 'Frnace'; nearest: France"),
+        ("Georgia", "may be GE/GEO/Georgia, US-GA/Georgia"),
+        ("", "unknown region ''"),
+    ],
+)
+def test_an_unknown_region_offers_the_nearest(name, message):
+    with pytest.raises(InputError, match=message):
+        carbon.region(name)
+
+
+def test_a_poor_and_a_rich_grid_are_in_the_right_order():
+    poland, norway = (carbon.region(code).intensity.value for code in ("PL", "NO"))
+    assert poland > 10 * norway
+
+
+@pytest.mark.parametrize("name", ["V100", "v100", "NVIDIA Tesla V100 SXM2 32GB"])
+def test_a_chip_is_found_by_alias_or_name(name):
+    chip = hardware.find(name)
+    assert (chip.name, chip.tdp_watts) == ("NVIDIA Tesla V100 SXM2 32GB", 300)
+    assert chip.peak("float32") == 1.567e13
+    assert chip.peak("tf32") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("V10", "may be NVIDIA Tesla V100 SXM2 32GB/V100, NVIDIA Tesla V100 SXM2 16GB"),
+        ("H10O", "unknown hardware 'H10O'; nearest: H100"),
+    ],
+)
+def test_an_unknown_chip_offers_the_nearest(name, message):
+    with pytest.raises(InputError, match=message):
+        hardware.find(name)
+
+
+def test_every_chip_has_a_tdp_and_what_is_unknown_is_none():
+    for chip in hardware.table():
+        assert 1 <= chip.tdp_watts <= 2000, chip
+        for precision in hardware.PRECISIONS:
+            peak = chip.peak(precision)
+            assert peak is None or 1e12 < peak < 1e16, chip
+    with pytest.raises(InputError, match="unknown precision 'int4'; known: float32"):
+        hardware.find("V100").peak("int4")
+
+
+def test_the_head_of_each_table_names_its_licence():
+    for name in ("intensity.csv", "hardware.csv"):
+        text = (tables.DATA / name).read_text()
+        assert "CC BY" in text.split("\n\n")[0]
+
+
+def test_the_ranking_of_chips_is_flops_over_peak_and_utilisation_times_tdp():
+    runs = hardware.ranking(1e18, 0.25, "float32")
+    v100 = next(r for r in runs if r.hardware.alias == "V100")
+    assert v100.seconds == pytest.approx(1e18 / (0.25 * 1.567e13))
+    assert v100.joules == pytest.approx(300 * v100.seconds)
+    assert [r.joules for r in runs] == sorted(r.joules for r in runs)
+    assert all(r.hardware.float32_flops for r in runs)
+    with pytest.raises(InputError, match=r"utilisation must lie in \(0, 1\], got 0"):
+        hardware.ranking(1e18, 0.0, "float32")
+    with pytest.raises(InputError, match="flops must be >= 0"):
+        hardware.ranking(-1.0, 0.5, "float32")
+
+
+# Emissions
+
+
+def test_emissions_are_energy_times_pue_times_intensity_and_never_measured():
+    pue, intensity = carbon.PUES["uptime"], carbon.region("FR").intensity
+    emitted = carbon.emissions(7.2e6, pue, intensity)
+    assert emitted.grams_co2e == pytest.approx(2 * 1.56 * 44.18)
+    assert emitted.kind == "estimated"
+    written = emitted.to_json()
+    assert written["intensity"]["source"] == "Ember via Our World in Data"
+    assert written["pue"]["year"] == 2024
+    unknown = carbon.emissions(None, pue, intensity)
+    assert unknown.grams_co2e is None
+    assert unknown.kind == "unavailable"
+
+
+# Ten cases of the ML CO2 Impact calculator, computed by hand:
+# watts * hours / 1000 kWh, times kg of CO2e a kWh.
+CASES = [
+    # hours, watts, kg/kWh, kWh, kg
+    (10, 300, 0.432, 3.0, 1.296),
+    (100, 250, 0.432, 25.0, 10.8),
+    (1, 70, 0.05, 0.07, 0.0035),
+    (24, 400, 0.7, 9.6, 6.72),
+    (168, 300, 0.02, 50.4, 1.008),
+    (0, 300, 0.5, 0.0, 0.0),
+    (1000, 700, 0.4, 700.0, 280.0),
+    (12, 283, 0.57, 3.396, 1.93572),
+    (0.5, 250, 0.6, 0.125, 0.075),
+    (72, 245, 0.009, 17.64, 0.15876),
+]
+
+
+@pytest.mark.parametrize(("hours", "watts", "intensity", "kwh", "kilograms"), CASES)
+def test_the_ml_co2_impact_calculator_agrees(hours, watts, intensity, kwh, kilograms):
+    hours, watts = float(hours), float(watts)
+    cost = carbon.ml_co2_impact(hours, watts, 1000 * intensity)
+    assert cost.kwh == pytest.approx(kwh)
+    assert cost.grams_co2e == pytest.approx(1000 * kilograms)
+    half = carbon.ml_co2_impact(hours, watts, 1000 * intensity, offset=0.5)
+    assert half.grams_co2e == pytest.approx(500 * kilograms)
+
+
+# Strubell et al. (2019), table 3: watts, hours, kWh times PUE, pounds of CO2e. BERT's
+# hours are printed as 79; 79.2 is what its 3.3 days are.
+STRUBELL = {
+    "Transformer base": (1415.78, 12, 27, 26),
+    "Transformer big": (1515.43, 84, 201, 192),
+    "ELMo": (517.66, 336, 275, 262),
+    "BERT base": (12041.51, 79.2, 1507, 1438),
+    "architecture search": (1515.43, 274_120, 656_347, 626_155),
+}
+
+
+@pytest.mark.parametrize("name", STRUBELL)
+def test_strubells_formula_gives_her_table(name):
+    watts, hours, kwh, pounds = STRUBELL[name]
+    cost = carbon.strubell(float(hours), watts, 1, 0.0, 0.0)
+    assert round(cost.kwh) == kwh
+    assert round(cost.grams_co2e / POUND) == pounds
+    spread = carbon.strubell(float(hours), (watts - 60) / 4, 4, 50.0, 10.0)
+    assert spread.kwh == pytest.approx(cost.kwh)
+
+
+def test_green_algorithms_counts_cores_by_usage_and_memory_by_size():
+    cost = carbon.green_algorithms(10.0, 4, 12.0, 0.5, 64.0, 1.67, 500.0)
+    kwh = 10 * (4 * 0.5 * 12 + 64 * 0.3725) * 1.67 / 1000
+    assert cost.kwh == pytest.approx(kwh)
+    assert cost.grams_co2e == pytest.approx(500 * kwh)
+
+
+def test_the_talks_equivalents_are_whole_for_their_own_pounds():
+    for thing in carbon.EQUIVALENTS:
+        counts = dict(carbon.equivalents(thing.pounds_co2e * POUND))
+        assert counts[thing.name] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: carbon.ml_co2_impact(-1.0, 300.0, 400.0), "hours must be .* got -1"),
+        (lambda: carbon.ml_co2_impact(1.0, -300.0, 400.0), "watts must be"),
+        (lambda: carbon.ml_co2_impact(1.0, 300.0, math.nan), "intensity must be"),
+        (lambda: carbon.ml_co2_impact(1.0, 300.0, 400.0, 1.5), "offset must lie in"),
+        (lambda: carbon.strubell(math.inf, 1.0, 1, 1.0, 1.0), "hours must be"),
+        (
+            lambda: carbon.green_algorithms(1.0, 1, 1.0, 2.0, 1.0, 1.0, 1.0),
+            "usage must lie in",
+        ),
+        (lambda: carbon.given_pue(0.9), "a PUE is at least 1, got 0.9"),
+        (lambda: carbon.given_intensity(-4.0), "intensity must be"),
+    ],
+)
+def test_impossible_numbers_are_refused_by_name(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

@@ -1,0 +1,137 @@
+"""An exported network, run where dnc_jax cannot be imported."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from dnc_jax import InputError, exporting
+from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.sparse import from_edges
+from dnc_jax.training import Hyperparameters, checkpoints
+
+# Runs in a folder without the package, which a blocked import makes sure of.
+ALONE = """
+import pathlib, sys
+sys.modules["dnc_jax"] = None
+import jax, numpy as np
+for folder in pathlib.Path().iterdir():
+    sys.path.insert(0, str(folder))
+    import predict
+    x = np.load(folder / "x.npy")
+    np.save(folder / "flax.npy", predict.predict(x))
+    program = jax.export.deserialize((folder / "model.jax_export").read_bytes())
+    np.save(folder / "program.npy", program.call(x.astype(np.float32)))
+    del sys.path[0], sys.modules["predict"], sys.modules["model"]
+"""
+
+
+def network(architecture, shape, patterns=None, **about):
+    key = jax.random.key(0)
+    patterns = mlp.patterns(key, architecture) if patterns is None else patterns
+    params = mlp.init(key, architecture, patterns)
+    params = jax.tree.map(lambda a: a + 0.01, params)  # biases that are not 0
+    return checkpoints.Network(
+        architecture,
+        Hyperparameters(),
+        params,
+        np.array([100.0], np.float32),
+        np.array([0.02], np.float32),
+        shape,
+        patterns,
+        **about,
+    )
+
+
+def run_alone(folder, *command):
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+
+
+def irregular():
+    """Each output block has another number of edges, one of them none."""
+    pattern = from_edges(
+        np.array([0, 1, 2, 0, 3]), np.array([0, 0, 0, 1, 3]), 16, 8, (4, 2)
+    )
+    architecture = MLP(16, (8,), 3, "tanh", 0.2)
+    kept = Sparsity(5 / 16, (4, 2), "random")
+    return dataclasses.replace(architecture, sparsity=(kept, None)), (pattern, None)
+
+
+NETWORKS = {
+    "logistic regression": lambda: network(MLP(16, (), 3), (4, 4, 1)),
+    "dense": lambda: network(
+        MLP(16, (30, 20), 3, "relu", 0.3), (4, 4, 1), labels=("a", "b'", 'c"')
+    ),
+    "sparse": lambda: network(
+        MLP(
+            16,
+            (32, 24),
+            3,
+            "sigmoid",
+            sparsity=(Sparsity(0.25), Sparsity(0.5, (8, 4)), None),
+        ),
+        (16,),
+    ),
+    "irregular": lambda: network(irregular()[0], (16,), irregular()[1]),
+    "regression": lambda: network(
+        MLP(16, (8,), 2), (16,), target_mean=(3.0, 40.0), target_scale=(0.5, 0.1)
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A folder of exports, each with its examples `x.npy` and what it made of them."""
+    folder = tmp_path_factory.mktemp("exports")
+    for name, make in NETWORKS.items():
+        saved = make()
+        path = exporting.export(saved, folder / name)
+        rng = np.random.default_rng(0)
+        np.save(path / "x.npy", rng.integers(0, 255, (7, *saved.example_shape), "u1"))
+    run_alone(folder, "-P", "-c", ALONE)
+    return folder
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("made_by", ["flax", "program"])
+def test_an_exported_network_gives_the_same_outputs_without_dnc_jax(
+    exported, name, made_by
+):
+    expected = np.asarray(NETWORKS[name]()(np.load(exported / name / "x.npy")))
+    found = np.load(exported / name / f"{made_by}.npy")
+    assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+def test_the_command_line_prints_a_label_for_each_example(exported):
+    saved = NETWORKS["dense"]()
+    printed = run_alone(exported / "dense", "predict.py", "x.npy").splitlines()
+    best = np.asarray(saved(np.load(exported / "dense" / "x.npy"))).argmax(-1)
+    assert printed == [saved.labels[i] for i in best]
+
+
+def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
+    saved = NETWORKS["logistic regression"]()
+    path = exporting.export(saved, tmp_path / "exported")
+    assert sorted(file.name for file in path.iterdir()) == [
+        "README.md",
+        "model.jax_export",
+        "model.py",
+        "predict.py",
+        "weights.safetensors",
+    ]
+    assert exporting.export(saved, path) == path
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="exists and is no exported network"):
+        exporting.export(saved, tmp_path / "mine")
