@@ -144,6 +144,7 @@ def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(
         time.sleep(0.05)
         assert running[0].poll() is None, running[0].communicate()
     running[1].kill()
+    running[1].communicate()
     begin = time.monotonic()
     _, error = running[0].communicate(timeout=60)
     assert time.monotonic() - begin < 60
