@@ -3,10 +3,11 @@
   python -m experiments.benchmarks.faults
 
 A search on digits is run once undisturbed, then killed (SIGKILL) at random moments and
-started again until it ends, many times over; every trial, the winner's history and its
-weights are compared bit for bit. One of two processes is killed likewise. Launch files get malformed flags, configs and
-data files (`bad_inputs.py`, for which the test extra is needed). The last line is a
-JSON object.
+started again until it ends, many times over; every trial, the winner and its weights
+are compared bit for bit. One of two processes is killed likewise. Launch files get
+malformed flags, configs and data files (`bad_inputs.py`, for which the test extra is
+needed). A long search of small networks tells how memory grows. The last line is a JSON
+object.
 """
 
 import dataclasses
