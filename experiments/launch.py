@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dnc_jax.errors import InputError, ProcessError
 from dnc_jax.report import terminal
-from dnc_jax.training import data, processes
+from dnc_jax.training import compilation, data, processes
 from dnc_jax.training.data import Dataset
 from experiments import checks, pod
 
@@ -60,6 +60,12 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     workdir = flags.DEFINE_string(
         "workdir", None, "Folder of the results. Default: runs/<config name>."
     )
+    cache = flags.DEFINE_string(
+        "compilation_cache",
+        "",
+        "Folder of compiled programs, which later runs use again; 'off' keeps none. "
+        "Default: dnc_jax in the user's cache folder.",
+    )
 
     def parse(argv: Sequence[str]) -> list[str]:
         wanted = {"--help", "-h", "-help"} & set(argv)
@@ -83,6 +89,7 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
             except (OSError, flags.Error) as error:
                 raise InputError(f"cannot read the config: {error}") from error
             pod.join()
+            compilation.keep(cache.value)
             main(ml_collections.ConfigDict(config.value.to_dict()), folder)
         except ProcessError as error:
             pod.leave(error)

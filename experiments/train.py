@@ -1,7 +1,9 @@
-"""Trains one network, sparse by a pattern fixed before, beside its dense twin.
+"""Trains one network; a sparse one, fixed before, beside its dense twin.
 
   python -m experiments.train --config=experiments/configs/sparse_mnist.py \
       --config.data.dir=DIR --workdir=runs/sparse_mnist
+  python -m experiments.train --config=experiments/configs/cnn.py \
+      --config.data.dir=DIR --workdir=runs/cnn
 
 The work folder gets `best/` (what `dnc_jax.load` reads) and `summary.json`.
 """
@@ -21,7 +23,7 @@ from rich.table import Table
 from dnc_jax import sparse
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, complexity, find, training_flops
-from dnc_jax.networks import MLP, Sparsity
+from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
 from dnc_jax.training.data import Dataset
@@ -36,7 +38,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     hyperparameters = Hyperparameters(
         config.train.learning_rate, config.train.weight_decay, config.train.batch_size
     )
-    data = launch.load_data(config)
+    data = launch.load_data(config)._replace(augment=config.train.augment)
     network = architecture(config.network, data)
     summary_path = workdir / "summary.json"
     recorded = json.loads(config.to_json())
@@ -48,14 +50,14 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             f"{workdir} holds a run of another config; choose another --workdir"
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    runs = {"sparse": network}
-    if config.twin:
+    runs = {"sparse" if network.sparsity else "network": network}
+    if config.twin and network.sparsity:
         runs["dense twin"] = dataclasses.replace(network, sparsity=())
     summary: dict[str, Any] = {"config": recorded}
     for name, one in runs.items():
         out.print(f"{name}: {one}", markup=False)
         trained, summary[name] = train(config, one, hyperparameters, data, out)
-        if name == "sparse":
+        if one is network:
             checkpoints.save(workdir / "best", trained)
     summary_path.write_text(json.dumps(summary, indent=2) + "\n")
     out.print(table({name: summary[name] for name in runs}))
@@ -64,8 +66,24 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     )
 
 
-def architecture(config: launch.Config, data: Dataset) -> MLP:
-    """The network that the config describes, with the nearest possible densities."""
+def architecture(config: launch.Config, data: Dataset) -> Architecture:
+    """The network that the config describes."""
+    return cnn(config, data) if "channels" in config else mlp(config, data)
+
+
+def cnn(config: launch.Config, data: Dataset) -> CNN:
+    """A CNN; the config has its fields."""
+    if data.train.x.ndim != 4:
+        raise InputError(
+            f"{data.name}: a CNN needs images [N, height, width, channels], got "
+            f"examples of shape {data.train.x.shape[1:]}"
+        )
+    height, width, channels = data.train.x.shape[1:]
+    return CNN((height, width, channels), outputs=data.outputs, **config)
+
+
+def mlp(config: launch.Config, data: Dataset) -> MLP:
+    """An MLP with the possible densities that are nearest."""
     sizes = (data.inputs, *config.hidden, data.outputs)
     names = ("densities", "block_inputs", "block_outputs", "families")
     fields = [config[name] for name in names]
@@ -96,7 +114,7 @@ def architecture(config: launch.Config, data: Dataset) -> MLP:
 
 def train(
     config: launch.Config,
-    network: MLP,
+    network: Architecture,
     hyperparameters: Hyperparameters,
     data: Dataset,
     out: Console,

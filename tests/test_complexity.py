@@ -12,7 +12,8 @@ from dnc_jax.footprint import (
     training_work,
 )
 from dnc_jax.footprint.complexity import layers
-from dnc_jax.networks import CNN, MLP, Sparsity, mlp
+from dnc_jax.networks import CNN, MLP, Sparsity
+from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import trainer
 from dnc_jax.training.data import Split
 
@@ -64,7 +65,7 @@ def test_the_flops_of_an_epoch_are_xlas_for_a_step_times_its_trips():
 def test_a_sparse_training_step_has_the_flops_that_xla_counts():
     sparsity = (Sparsity(0.25, (64, 64), "structured"), None)
     network = MLP(1024, (1024,), 10, sparsity=sparsity)
-    patterns = mlp.patterns(jax.random.key(0), network)
+    patterns = draw_patterns(jax.random.key(0), network)
     counted = xla_flops(network, 256, patterns=patterns)
     assert step_work(network, 256).flops == pytest.approx(counted, rel=0.03)
 

@@ -1,5 +1,7 @@
-"""How training programs are compiled on this backend."""
+"""How training programs are compiled on this backend, and kept on disk."""
 
+import os
+import pathlib
 from functools import cache
 
 import jax
@@ -32,3 +34,30 @@ def fast_convolutions() -> dict[str, str | bool]:
     except jax.errors.JaxRuntimeError:
         return {}
     return dict(_FAST_CONVOLUTIONS)
+
+
+def keep(folder: str = "") -> pathlib.Path | None:
+    """Keeps compiled programs on disk, so that the next run of a search compiles none.
+
+    Switches on JAX's persistent compilation cache, for all programs of the process,
+    and has to come before the first of them. A folder that the environment variable
+    JAX_COMPILATION_CACHE_DIR names to JAX stays.
+
+    Args:
+      folder: where; empty for `dnc_jax` in the user's cache folder, "off" for none.
+
+    Returns:
+      The folder, or None.
+    """
+    if folder == "off":
+        return None
+    known = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if known and not folder:
+        return pathlib.Path(known)
+    caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    path = pathlib.Path(folder).expanduser() if folder else caches / "dnc_jax"
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    # Many programs of half a second each are what a search compiles.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return path

@@ -37,5 +37,6 @@ def get_config() -> Any:
     config.train.learning_rate = 1e-3
     config.train.weight_decay = 0.0
     config.train.batch_size = 256
+    config.train.augment = False  # crop and flip images
     config.train.epochs = 10
     return config

@@ -1,0 +1,259 @@
+"""Training a population against a plain PyTorch loop over the same candidates.
+
+  python -m experiments.benchmarks.population --peer_python=PYTHON
+
+PYTHON is an interpreter with torch (`torch_loop.py` runs in it). The two sides take
+turns, each in a fresh process on all cores, on random data of MNIST's and CIFAR-10's
+sizes: only time is measured. Ratios above 1 say that we are faster; each is the median
+of the repeats. The last line is a JSON object.
+"""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from dnc_jax.networks import CNN, MLP, cnn
+from dnc_jax.search import MLPSpace
+from dnc_jax.training import Hyperparameters, compilation, exact, plan, population
+from dnc_jax.training.data import Dataset, Split
+from experiments.configs import mnist_mlp
+
+PEER = flags.DEFINE_string("peer_python", None, "Python with torch.")
+REPEATS = flags.DEFINE_integer("repeats", 3, "Turns of each side.")
+CANDIDATES = flags.DEFINE_integer("candidates", 64, "Sampled MLPs.")
+ROWS = flags.DEFINE_integer("rows", 48_000, "Training rows of an MLP.")
+
+BATCH, STEPS = 64, 20
+LARGE = CNN((32, 32, 3), (32,) * 6, 10, downsampling=("", "pool", "", "pool", "", ""))
+
+
+def random_data(rows: int, shape: tuple[int, ...]) -> Dataset:
+    """Random pictures, a quarter as many of them for validation."""
+    rng = np.random.default_rng(0)
+
+    def split(count: int) -> Split:
+        x = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+        return Split(x, (np.arange(count) % 10).astype(np.int32))
+
+    held_out = split(max(10, rows // 4))
+    ones = np.ones(1, np.float32)
+    return Dataset("random", 10, split(rows), held_out, held_out, 128 * ones, ones / 64)
+
+
+def jobs_of(mlps: Sequence[dict[str, Any]]) -> list[population.Job]:
+    """One epoch of each."""
+    return [
+        population.Job(
+            MLP(784, tuple(one["hidden"]), 10, one["activation"], one["dropout"]),
+            Hyperparameters(
+                one["learning_rate"], one["weight_decay"], one["batch_size"]
+            ),
+            jax.random.key(i),
+            0,
+            1,
+            1,
+        )
+        for i, one in enumerate(mlps)
+    ]
+
+
+def train_mlps(asked: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of one epoch of all, at first and with all programs compiled."""
+    compilation.keep(asked["cache"])
+    programs = population.Programs(
+        random_data(asked["rows"], (28, 28, 1)), jax.random.key(0)
+    )
+    jobs = jobs_of(asked["mlps"])
+    work = programs.workload(1)
+    networks: Any = [(j.architecture, j.hyperparameters.batch_size) for j in jobs]
+    waste = plan.padding_waste(networks, plan.make(networks, work), work)
+    times = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        population.train(jobs, programs)
+        times.append(time.perf_counter() - begin)
+    return {
+        "first": times[0],
+        "steady": times[1],
+        "waste": waste,
+        "seconds": programs.seconds._asdict(),
+    }
+
+
+def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of a step, as the population runs it or with XLA's own gradients."""
+    steps = asked["steps"]
+    programs = population.Programs(
+        random_data(steps * BATCH, (32, 32, 3)), jax.random.key(0)
+    )
+    if asked["naive"]:
+        cnn.convolution = lambda x, weight, stride=1: jax.lax.conv_general_dilated(
+            jnp.asarray(x),
+            weight,
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        compilation.fast_convolutions = dict
+    job = population.Job(
+        LARGE, Hyperparameters(batch_size=BATCH), jax.random.key(0), 0, 1, 1
+    )
+    shape = plan.Exact(1, LARGE, BATCH)
+    state = exact.pack([exact.fresh(job)], shape)
+    settings = exact.settings([job], shape)
+    program = programs.get(shape, state, settings)
+    times = []
+    for turn in range(2 if asked["naive"] else 6):
+        begin = time.perf_counter()
+        state = jax.block_until_ready(
+            program.train(state, settings, np.float32(1), turn)
+        )
+        times.append((time.perf_counter() - begin) / steps)
+    return {"step_seconds": statistics.median(times[1:])}
+
+
+def slope(asked: dict[str, Any]) -> dict[str, Any]:
+    """How the time of compiled programs grows: the exponent of candidates and rows."""
+    one = {
+        "hidden": [64, 64],
+        "activation": "relu",
+        "dropout": 0.0,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "batch_size": 128,
+    }
+
+    def seconds(candidates: int, rows: int) -> float:
+        programs = population.Programs(
+            random_data(rows, (28, 28, 1)), jax.random.key(0)
+        )
+        times = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            population.train(jobs_of([one] * candidates), programs)
+            times.append(time.perf_counter() - begin)
+        return min(times[1:])
+
+    by_candidates = {n: seconds(n, 4_000) for n in (16, 64, 256)}
+    by_rows = {n: seconds(16, n) for n in (10_000, 25_000, 60_000)}
+    return {
+        name: {"seconds": points, "exponent": _exponent(points)}
+        for name, points in (("candidates", by_candidates), ("rows", by_rows))
+    }
+
+
+def _exponent(points: dict[int, float]) -> float:
+    x, y = (np.log(list(values)) for values in (points.keys(), points.values()))
+    return float(np.polyfit(x, y, 1)[0])
+
+
+WORKERS = {"mlps": train_mlps, "cnn": train_cnn, "slope": slope}
+
+
+def _run(command: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
+    process = subprocess.run(
+        command, input=json.dumps(asked), capture_output=True, text=True, check=False
+    )
+    if process.returncode:
+        raise RuntimeError(f"{command} failed: {process.stderr[-2000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def _ours(kind: str, **asked: Any) -> dict[str, Any]:
+    return _run([sys.executable, "-m", __spec__.name, kind], asked)
+
+
+def _torch(**asked: Any) -> dict[str, Any]:
+    peer = pathlib.Path(__file__).with_name("torch_loop.py")
+    return _run([str(PEER.value), str(peer)], asked)
+
+
+def sampled(count: int) -> list[dict[str, Any]]:
+    """MLPs of the space of configs/mnist_mlp.py, seed 0."""
+    space = MLPSpace(784, 10, **mnist_mlp.get_config().space)
+    found = []
+    for candidate in space.sample(jax.random.key(0), count):
+        network, training = candidate.architecture, candidate.hyperparameters
+        assert isinstance(network, MLP)
+        found.append(
+            {
+                "hidden": list(network.hidden),
+                "activation": network.activation,
+                "dropout": network.dropout,
+                "learning_rate": training.learning_rate,
+                "weight_decay": training.weight_decay,
+                "batch_size": training.batch_size,
+            }
+        )
+    return found
+
+
+def _mlp_ratios(mlps: list[dict[str, Any]]) -> dict[str, float]:
+    asked = {"mlps": mlps, "rows": ROWS.value}
+    with tempfile.TemporaryDirectory() as cache:
+        first = _ours("mlps", cache=cache, **asked)
+        peer = _torch(validation_rows=ROWS.value // 4, **asked)["seconds"]
+        second = _ours("mlps", cache=cache, **asked)
+    print(f"  torch {peer:.1f} s, first {first}, second {second}", flush=True)
+    return {
+        "steady": peer / min(first["steady"], second["steady"]),
+        "first": peer / first["first"],
+        "second": peer / second["first"],
+        "waste": first["waste"],
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs both sides in turn; as a worker, one run of ours."""
+    if len(argv) > 1:
+        print(json.dumps(WORKERS[argv[1]](json.loads(sys.stdin.read()))))
+        return
+    if not PEER.value:
+        raise app.UsageError("--peer_python=PYTHON is needed, a Python with torch")
+    small = {**sampled(1)[0], "hidden": [64] * 3, "dropout": 0.0, "batch_size": 128}
+    small |= {"activation": "relu"}
+    ratios: dict[str, list[float]] = {}
+
+    def add(**values: float) -> None:
+        for name, value in values.items():
+            ratios.setdefault(name, []).append(value)
+
+    pools = [how == "pool" for how in LARGE.downsampling]
+    described = {"channels": LARGE.channels, "pools": pools, "batch_size": BATCH}
+    for _ in range(REPEATS.value):
+        rung = _mlp_ratios(sampled(CANDIDATES.value))
+        add(
+            mlp_sampled_vs_torch=rung["steady"],
+            mlp_rung1_vs_torch=rung["first"],
+            mlp_rung1_second_run_vs_torch=rung["second"],
+            padding_waste=rung["waste"],
+        )
+        add(small_mlp_vs_torch=_mlp_ratios([small] * 8)["steady"])
+        ours = _ours("cnn", naive=False, steps=STEPS)["step_seconds"]
+        peer = _torch(cnn={**described, "steps": STEPS})["step_seconds"]
+        naive = _ours("cnn", naive=True, steps=2)["step_seconds"]
+        print(f"  CNN step: ours {ours}, torch {peer}, naive {naive}", flush=True)
+        add(cnn_vs_torch=peer / ours, cnn_vs_naive_scan=naive / ours)
+    growth = _ours("slope")
+    print(json.dumps(growth), flush=True)
+    result = {name: round(statistics.median(v), 3) for name, v in ratios.items()}
+    result |= {
+        f"growth_with_{name}": round(points["exponent"], 3)
+        for name, points in growth.items()
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    app.run(main)

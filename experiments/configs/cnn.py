@@ -1,0 +1,39 @@
+"""A CNN of four convolutions on CIFAR-10, with crops and flips.
+
+Command: python -m experiments.train --config=experiments/configs/cnn.py \
+             --config.data.dir=DIR
+Time:    not measured on a quiet machine
+Result:  not measured yet
+"""
+
+from typing import Any
+
+import ml_collections
+
+
+def get_config() -> Any:
+    """Every field of a training run."""
+    config: Any = ml_collections.ConfigDict()
+    config.seed = 0
+    config.twin = False  # of a dense network there is none
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = "cifar10"  # or digits, or an .npz file of images
+    config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
+    config.data.validation_fraction = 0.2  # of the training rows
+
+    config.network = ml_collections.ConfigDict()  # the fields of networks.CNN
+    config.network.channels = (24, 48, 72, 96)  # of each 3 x 3 convolution
+    config.network.downsampling = ("pool", "pool", "pool", "")
+    config.network.batch_norm = (True, True, True, True)
+    config.network.dropout = (0.0, 0.0, 0.0, 0.1)
+    config.network.activation = "relu"
+    config.network.shortcuts = 0  # layers from one to the next; 0: none
+
+    config.train = ml_collections.ConfigDict()
+    config.train.learning_rate = 3e-3
+    config.train.weight_decay = 0.0
+    config.train.batch_size = 128
+    config.train.augment = True  # crop and flip images
+    config.train.epochs = 8
+    return config

@@ -1,0 +1,63 @@
+import pathlib
+import subprocess
+import sys
+
+from dnc_jax.training import compilation
+
+TWICE = """
+import sys
+
+import jax
+import numpy as np
+
+from dnc_jax.networks import CNN, MLP
+from dnc_jax.training import Hyperparameters, compilation, data, population
+
+compilation.keep(sys.argv[1])
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+x = np.random.default_rng(0).integers(0, 255, (400, 4, 4, 1)).astype(np.uint8)
+y = np.arange(400) % 2
+examples = data.from_arrays((x, y), (x, y), name="noise")
+networks = [CNN((4, 4, 1), (4,), 2), MLP(16, (8,), 2)]
+for _ in range(2):
+    events.clear()
+    jax.clear_caches()
+    population.train(
+        [
+            population.Job(one, Hyperparameters(), jax.random.key(0), 0, 1, 1)
+            for one in networks
+        ],
+        population.Programs(examples, jax.random.key(1)),
+    )
+    for outcome in ("hits", "misses"):
+        print(sum(name.endswith("cache_" + outcome) for name in events))
+"""
+
+
+def test_a_second_run_reads_every_program_from_disk_and_says_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE, tmp_path / "programs"],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    _, first_misses, hits, misses = map(int, done.stdout.split())
+    assert first_misses >= 4, "two programs for each network"
+    assert (hits >= 4, misses) == (True, 0)
+    assert done.stderr == ""
+
+
+def test_programs_are_kept_in_the_users_cache_folder_or_nowhere(monkeypatch, tmp_path):
+    told = {}
+    monkeypatch.setattr(compilation.jax.config, "update", told.__setitem__)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    assert compilation.keep("off") is None
+    assert not told
+    assert compilation.keep() == tmp_path / "dnc_jax"
+    assert told["jax_compilation_cache_dir"] == str(tmp_path / "dnc_jax")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+    assert str(compilation.keep()) == "/elsewhere"
+    assert compilation.keep(str(tmp_path / "own")) == tmp_path / "own"
