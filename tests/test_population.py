@@ -200,11 +200,11 @@ def test_a_group_that_exceeds_the_devices_memory_is_halved(small, monkeypatch):
     assert max(shape.lanes for shape in programs.shapes) > 1
     get, asked = programs.get, []
 
-    def crowded(shape, state, settings):
+    def crowded(shape, packed):
         asked.append(shape.lanes)
         if shape.lanes > 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return get(shape, state, settings)
+        return get(shape, packed)
 
     monkeypatch.setattr(programs, "get", crowded)
     outcomes = population.train(jobs, programs)
@@ -241,7 +241,7 @@ def test_padding_stays_exactly_zero_through_training(small, activation):
     one = job(0, (9, 21), activation, 0.2)
     state = lanes.pack([lanes.fresh(one)], shape, 6, 4)
     settings = lanes.settings([one], shape)
-    program = programs.get(shape, state, settings)
+    program, state, settings = programs.get(shape, [(state, settings)])
     for epoch in range(2):
         state = program.train(state, settings, np.float32(1), epoch)
     weights, adam, _ = jax.device_get(state)

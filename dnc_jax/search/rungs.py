@@ -60,7 +60,7 @@ class Rungs:
         should_stop: Callable[[], bool],
     ) -> None:
         _, self._key, order_key = keys(seed)
-        self.programs = population.Programs(data, order_key)
+        self.programs = population.Programs(data, order_key, processes.mesh())
         self._scorer = scorer
         self.ledger = Ledger(meter, self.programs)
         self._rows = (len(data.train.y), len(data.validation.y))

@@ -125,7 +125,7 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
     (partial / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     if trained.patterns:
         np.savez(partial / _PATTERNS, allow_pickle=False, **_edges(trained.patterns))
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(partial / _PARAMS, _named(trained.params, trained.statistics))
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
@@ -151,7 +151,7 @@ def load(path: str | os.PathLike[str]) -> Network:
             ),
             _key(),
         )
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             stored = checkpointer.restore(path / _PARAMS, template)
     except _UNREADABLE as error:
         raise InputError(f"no readable network in {path}: {error}") from error
@@ -191,6 +191,17 @@ def _load_patterns(path: pathlib.Path, architecture: Architecture) -> Patterns:
                 patterns[i] = from_edges(sources, outputs, n_in, n_out, sparsity.block)
     network.check(architecture, tuple(patterns))
     return tuple(patterns)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """For this process by itself: Orbax would wait for all the others."""
+    number = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=number,
+        active_processes={number},
+        barrier_sync_key_prefix=f"process_{number}",
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _key() -> jax.ShapeDtypeStruct:

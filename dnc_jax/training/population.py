@@ -5,19 +5,19 @@ padded lanes (`lanes`) or of networks as they are (`exact`); programs run on as 
 worker threads as there are cores.
 """
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from dnc_jax.footprint import inference_work, step_work
 from dnc_jax.networks import MLP, Architecture
-from dnc_jax.training import exact, lanes, plan, under_way
+from dnc_jax.training import exact, lanes, plan, processes, under_way
 from dnc_jax.training.hyperparameters import rate_factor
 from dnc_jax.training.jobs import (
     Account,
@@ -43,6 +43,9 @@ __all__ = [
     "plan_groups",
     "train",
 ]
+
+Chunk = tuple[int, ...]  # positions of jobs that train on one device together
+T = TypeVar("T")
 
 
 def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
@@ -134,52 +137,51 @@ def train(
     begin, busy = time.perf_counter(), programs.busy_seconds
     groups = plan_groups(jobs, programs)
     outcomes: list[Outcome | None] = [None] * len(jobs)
-    halted = threading.Event()
+    control = _Control(should_stop)
 
-    def stop() -> bool:
-        return halted.is_set() or should_stop()
-
-    def run(shape: Shape, members: tuple[int, ...]) -> Sequence[Outcome]:
+    def run(shape: Shape, chunks: Sequence[Chunk]) -> dict[Chunk, list[Outcome]]:
         try:
-            return _train_group(
-                [jobs[i] for i in members],
+            return _train_chunks(
+                {members: [jobs[i] for i in members] for members in chunks},
                 shape,
                 programs,
                 on_epoch,
-                stop,
-                partial(save, members) if save else None,
+                control,
+                save,
             )
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or len(members) == 1:
+            most = max(map(len, chunks))
+            if "RESOURCE_EXHAUSTED" not in str(error) or most == 1:
                 raise
         # The device's memory does not hold so many networks; half of them may fit.
-        half = -(-len(members) // 2)
+        half = -(-most // 2)
         smaller = shape._replace(lanes=max(1, shape.lanes // 2))
-        first, second = run(smaller, members[:half]), run(smaller, members[half:])
-        return [*first, *second] if first and second else []
+        first = run(smaller, [members[:half] for members in chunks])
+        rest = [members[half:] for members in chunks if members[half:]]
+        return first | run(smaller, rest)
 
     # First each group once, so that no worker waits while another compiles the
     # program that both need; then what is left, by then compiled.
     first, later = [], []
     for group in groups:
-        head, *tail = plan.chunks(group)
+        head, *tail = _rounds(group, jobs, programs.devices)
         first.append((group.shape, head))
-        later += [(group.shape, members) for members in tail]
+        later += [(group.shape, chunks) for chunks in tail]
     with ThreadPoolExecutor(programs.workers) as pool:
-        futures = {pool.submit(run, *task): task[1] for task in first + later}
+        futures = {pool.submit(run, *task) for task in first + later}
         try:
             for future in as_completed(futures):
-                members, results = futures.pop(future), future.result()
-                if not results:
-                    continue
-                for index, outcome in zip(members, results, strict=True):
-                    outcomes[index] = outcome
-                if on_chunk:
-                    on_chunk(members, results)
+                futures.remove(future)
+                for members, results in future.result().items():
+                    for index, outcome in zip(members, results, strict=True):
+                        outcomes[index] = outcome
+                    if on_chunk:
+                        on_chunk(members, results)
         except BaseException:
-            # Ctrl-C, or a worker failed: the others stop at their next epoch.
-            halted.set()
-            pool.shutdown(cancel_futures=True)
+            # Ctrl-C, or a worker failed: the others stop at their next epoch. Where
+            # other processes wait for an answer, nothing is left unasked.
+            control.halted.set()
+            pool.shutdown(cancel_futures=jax.process_count() == 1)
             raise
     programs.forget_orders()
     wall = (time.perf_counter() - begin) * programs.workers
@@ -187,72 +189,167 @@ def train(
     return outcomes
 
 
-def _train_group(
-    jobs: Sequence[Job],
+class _Control:
+    """Whether to go on, which all processes have to answer alike."""
+
+    STOP, SAVE, HALT = 1, 2, 4
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+        self._over = threading.Event()
+        self.halted = threading.Event()  # this process is to end
+
+    def ask(self, due: bool) -> int:
+        """STOP if any process has to, with SAVE if one is due.
+
+        Raises:
+          KeyboardInterrupt: another process is to end.
+        """
+        if self._over.is_set():
+            return self.STOP
+        stop = self._should_stop()
+        flags = stop * self.STOP | due * self.SAVE | self.halted.is_set() * self.HALT
+        flags = processes.any_of(flags)
+        if flags & self.HALT and not self.halted.is_set():
+            self._over.set()
+            self.halted.set()
+            raise KeyboardInterrupt("another process was interrupted")
+        if flags & (self.STOP | self.HALT):
+            self._over.set()
+            return self.STOP | self.SAVE
+        return flags
+
+
+def _rounds(group: plan.Group, jobs: Sequence[Job], devices: int) -> list[list[Chunk]]:
+    """The chunks of a group in the order of their runs, one for each device.
+
+    Those of one round are equally far.
+    """
+
+    def epochs(members: Chunk) -> int:
+        return len(_curves(_common_progress([jobs[i] for i in members])))
+
+    chunks = (
+        sorted(plan.chunks(group), key=epochs, reverse=True)
+        if devices > 1
+        else (plan.chunks(group))
+    )
+    rounds = []
+    for _, equal in itertools.groupby(chunks, epochs):
+        together = list(equal)
+        rounds += [
+            together[at : at + devices] for at in range(0, len(together), devices)
+        ]
+    return rounds
+
+
+def _train_chunks(
+    chunks: Mapping[Chunk, Sequence[Job]],
     shape: Shape,
     programs: Programs,
     on_epoch: Callable[[Sequence[float]], None],
-    should_stop: Callable[[], bool],
-    save: Callable[[Sequence[Progress]], None] | None = None,
-) -> Sequence[Outcome]:
-    """Outcomes of jobs that are lanes of one program; none if they were stopped."""
+    control: _Control,
+    save: Callable[[Sequence[int], Sequence[Progress]], None] | None,
+) -> dict[Chunk, list[Outcome]]:
+    """Outcomes of jobs, a chunk of them on each device; none if they were stopped."""
+    jobs = [job for members in chunks.values() for job in members]
     resumed = _common_progress(jobs)
     curves = _curves(resumed)
     start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
+
+    def by_chunk(items: Sequence[T]) -> dict[Chunk, list[T]]:
+        rest = iter(items)
+        return {m: list(itertools.islice(rest, len(m))) for m in chunks}
+
     if len(curves) == stop - start or _hopeless(curves):
         nothing = _executed(shape, programs, 0)
-        return [_outcome(*pair, 0, nothing) for pair in zip(jobs, resumed, strict=True)]
-    if should_stop():
-        return []
+        return by_chunk(
+            [_outcome(*pair, 0, nothing) for pair in zip(jobs, resumed, strict=True)]
+        )
+    if control.ask(False) & control.STOP:
+        return {}
     saved = time.perf_counter()
     spent = sum(one.seconds for one in resumed)
     engine = exact if isinstance(shape, plan.Exact) else lanes
     snapshots = [one.snapshot for one in resumed] or [
         job.snapshot or engine.fresh(job) for job in jobs
     ]
-    state, settings = _packed(jobs, snapshots, shape, programs)
-    program = programs.get(shape, state, settings)
+    packed = [
+        _packed(chunks[members], some, shape, programs)
+        for members, some in by_chunk(snapshots).items()
+    ]
+    if len({_structure(one) for one in packed}) > 1:
+        # Patterns of other shapes need a program of their own.
+        parts = [
+            _train_chunks({m: one}, shape, programs, on_epoch, control, save)
+            for m, one in chunks.items()
+        ]
+        return {m: one for part in parts for m, one in part.items()}
+    program, state, settings = programs.get(shape, packed)
     begin = time.perf_counter()  # compiling is not a network's own time
 
-    def progress() -> list[Progress]:
-        host = jax.device_get(state)
+    def keep() -> list[Progress]:
         seconds = (spent + time.perf_counter() - begin) / len(jobs)
         history = np.stack(curves)  # [epochs, (validation loss, accuracy), jobs]
-        return [
+        places = [
+            (block, job, lane)
+            for block, some in zip(
+                programs.blocks(state), chunks.values(), strict=False
+            )
+            for lane, job in enumerate(some)
+        ]
+        progress = [
             Progress(
                 start,
-                _unpacked(host, shape, job, lane),
-                tuple(map(float, history[:, 0, lane])),
-                tuple(map(float, history[:, 1, lane])),
+                _unpacked(block, shape, job, lane),
+                tuple(map(float, history[:, 0, number])),
+                tuple(map(float, history[:, 1, number])),
                 seconds,
             )
-            for lane, job in enumerate(jobs)
+            for number, (block, job, lane) in enumerate(places)
         ]
+        if save:
+            for members, some in by_chunk(progress).items():
+                save(members, some)
+        return progress
 
     for epoch in range(start + len(curves), stop):
-        stopped = should_stop()
-        due = stopped or time.perf_counter() - saved > under_way.SAVE_SECONDS
-        if save and due and curves:
-            save(progress())
+        due = time.perf_counter() - saved > under_way.SAVE_SECONDS
+        flags = control.ask(bool(save) and due)
+        if flags & control.SAVE and curves and save:
+            keep()
             saved = time.perf_counter()
-        if stopped:
-            return []
+        if flags & control.STOP:
+            return {}
         factor = np.float32(rate_factor(epoch, total))
         with programs.timed("training"):
             state = jax.block_until_ready(program.train(state, settings, factor, epoch))
         with programs.timed("evaluating"):
-            metrics = jax.device_get(program.evaluate(state, settings))
-        curves.append(np.stack([np.asarray(m)[: len(jobs)] for m in metrics]))
+            metrics = programs.blocks(program.evaluate(state, settings))
+        curves.append(
+            np.concatenate(
+                [
+                    np.stack(block)[:, : len(members)]
+                    for block, members in zip(metrics, chunks, strict=False)
+                ],
+                axis=1,
+            )
+        )
         on_epoch(curves[-1][1].tolist())
         if _hopeless(curves):
             break
-    final = progress()
+    final = keep()
     programs.add_run(shape, time.perf_counter() - begin, len(jobs))
-    if save:
-        save(final)
     epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
     executed = _executed(shape, programs, epochs)
-    return [_outcome(*pair, epochs, executed) for pair in zip(jobs, final, strict=True)]
+    return by_chunk(
+        [_outcome(*pair, epochs, executed) for pair in zip(jobs, final, strict=True)]
+    )
+
+
+def _structure(tree: Any) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple(np.shape(leaf) for leaf in leaves)
 
 
 def _executed(shape: Shape, programs: Programs, epochs: int) -> Executed:

@@ -4,16 +4,18 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from dnc_jax.networks import CNN
-from dnc_jax.training import compilation, exact, lanes, plan, trainer
+from dnc_jax.training import compilation, exact, lanes, plan, processes, trainer
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Account, Seconds
 from dnc_jax.typing import Key
@@ -35,15 +37,18 @@ class Programs:
 
     Attributes:
       rows, validation_rows, inputs, outputs: of the data.
+      devices: that each program runs on, with networks of its own on each.
       workers: programs that run at a time.
       planned: shapes that count as compiled in later plans.
       accounts: what each shape took.
     """
 
-    def __init__(self, data: Dataset, order_key: Key) -> None:
-        self._train, self._validation = jax.device_put((data.train, data.validation))
-        self._statistics = (data.mean, data.scale)
-        self._augment = trainer.augment_seed(order_key, data)
+    def __init__(self, data: Dataset, order_key: Key, mesh: Mesh | None = None) -> None:
+        self._mesh = mesh
+        self.devices = mesh.size if mesh else 1
+        self._train, self._validation = self._copy((data.train, data.validation))
+        self._statistics = self._copy((data.mean, data.scale))
+        self._augment = self._copy(trainer.augment_seed(order_key, data))
         self.rows = len(data.train.y)
         self.validation_rows = len(data.validation.y)
         self.inputs, self.outputs = data.inputs, data.outputs
@@ -56,7 +61,7 @@ class Programs:
         self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
         self._cpu = jax.default_backend() == "cpu"
-        self.workers = workers()
+        self.workers = 1 if mesh else workers()
 
     @property
     def shapes(self) -> list[Shape]:
@@ -116,9 +121,8 @@ class Programs:
         """The rows in the order of `epoch`, the same for every network."""
         with self._lock:
             if epoch not in self._orders:
-                self._orders[epoch] = trainer.epoch_order(
-                    self._order_key, epoch, self.rows
-                )
+                order = trainer.epoch_order(self._order_key, epoch, self.rows)
+                self._orders[epoch] = self._copy(order)
             return self._orders[epoch]
 
     def forget_orders(self) -> None:
@@ -126,13 +130,42 @@ class Programs:
         with self._lock:
             self._orders.clear()
 
-    def get(self, shape: Shape, state: Any, settings: Any) -> Program:
-        """The program of `shape` for such arguments, compiled now at its first use.
+    def get(
+        self, shape: Shape, packed: Sequence[tuple[Any, Any]]
+    ) -> tuple[Program, Any, Any]:
+        """The program of `shape`, compiled now at its first use, and its arguments.
 
         Sparse networks of one shape may have patterns of several, and so programs.
+
+        Args:
+          shape: of the program on one device.
+          packed: state and settings in NumPy for each device, at most.
+
+        Returns:
+          The program, and state and settings where it takes them.
         """
+        if self._mesh:
+            free = [packed[0]] * (self.devices - len(packed))
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *packed, *free)
+            state, settings = processes.split(stacked, self._mesh)
+        else:
+            ((state, settings),) = packed
+        return self._get(shape, state, settings), state, settings
+
+    def blocks(self, tree: Any) -> list[Any]:
+        """What a program returned, in NumPy, one for each device."""
+        if not self._mesh:
+            return [jax.device_get(tree)]
+        host = processes.gather(tree)
+        return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.devices)]
+
+    def _copy(self, tree: Any) -> Any:
+        """On the device, or on all of them."""
+        return processes.copy(tree, self._mesh) if self._mesh else jax.device_put(tree)
+
+    def _get(self, shape: Shape, state: Any, settings: Any) -> Program:
         leaves, structure = jax.tree.flatten((state, settings))
-        kinds = tuple((np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves)
+        kinds = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         key = (shape, structure, kinds)
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
@@ -150,8 +183,10 @@ class Programs:
         engine = exact if isinstance(shape, plan.Exact) else lanes
         convolutional = isinstance(shape, plan.Exact) and isinstance(shape.network, CNN)
         options = compilation.options(convolutional=convolutional)
-        train = jax.jit(partial(engine.train, shape=shape), donate_argnums=0)
-        evaluate = jax.jit(partial(engine.evaluate, shape=shape))
+        train = jax.jit(
+            self._on_devices(partial(engine.train, shape=shape)), donate_argnums=0
+        )
+        evaluate = jax.jit(self._on_devices(partial(engine.evaluate, shape=shape)))
         of_training = (self._train, *self._statistics, self._augment)
         of_validation = (self._validation, *self._statistics)
         factor = np.float32(1)
@@ -165,6 +200,28 @@ class Programs:
             ),
             lambda state, settings: compiled_check(state, settings, *of_validation),
         )
+
+    def _on_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of `(state, settings, *shared)` on every device by itself."""
+        if not self._mesh:
+            return function
+
+        def on_one(state: Any, settings: Any, *shared: Any) -> Any:
+            block = jax.tree.map(lambda leaf: leaf[0], (state, settings))
+            result = function(*block, *shared)
+            return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), result)
+
+        def on_all(state: Any, settings: Any, *shared: Any) -> Any:
+            split = PartitionSpec(processes.AXIS)
+            return jax.shard_map(
+                on_one,
+                mesh=self._mesh,
+                in_specs=(split, split, *[PartitionSpec()] * len(shared)),
+                out_specs=split,
+                check_vma=False,
+            )(state, settings, *shared)
+
+        return on_all
 
 
 def workers() -> int:

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# One search on every process of this job: the same line on every host.
+#
+#   experiments/run_pod.sh [FLAGS OF experiments.search]
+#
+# PROCESSES=N starts N processes on this machine alone. Otherwise this is one process of
+# many, and the platform says which (SLURM, Open MPI, a TPU pod, Kubernetes), or
+# COORDINATOR=HOST:PORT, COUNT and ID do. See docs/pod.md.
+set -euo pipefail
+
+python=${PYTHON:-python}
+
+if [ -n "${PROCESSES:-}" ]; then
+  address=${COORDINATOR:-127.0.0.1:$((20000 + RANDOM % 20000))}
+  pids=()
+  # A process that ends early takes the others with it within seconds; wait for all.
+  trap 'kill -TERM "${pids[@]}" 2> /dev/null || true' INT TERM
+  for ((id = 0; id < PROCESSES; id++)); do
+    "$python" -m experiments.search "$@" --coordinator_address="$address" \
+      --processes="$PROCESSES" --process_id="$id" &
+    pids+=($!)
+  done
+  status=0
+  for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
+  exit "$status"
+fi
+
+if [ -n "${COORDINATOR:-}" ]; then
+  exec "$python" -m experiments.search "$@" --coordinator_address="$COORDINATOR" \
+    --processes="$COUNT" --process_id="$ID"
+fi
+exec "$python" -m experiments.search "$@" --distributed

@@ -1,0 +1,155 @@
+"""One search on several devices and processes is the search on one."""
+
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dnc_jax.search.trials import read
+
+ROOT = pathlib.Path(__file__).parents[1]
+QUICK = (
+    "--config.search.candidates=6",
+    "--config.search.rungs=(2,6)",
+    "--config.train.epochs=2",
+    "--config.space.depth=(0,1)",
+    "--config.space.width=(8,32)",
+    "--config.space.batch_sizes=(128,)",
+)
+
+
+def start(workdir, *flags, devices=1):
+    options = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "experiments.search"),
+            *(f"--workdir={workdir}", *QUICK, *flags),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": options},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def together(workdir, processes):
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{one.getsockname()[1]}"
+    return [
+        start(
+            workdir,
+            f"--coordinator_address={address}",
+            f"--processes={processes}",
+            f"--process_id={number}",
+        )
+        for number in range(processes)
+    ]
+
+
+def finish(running):
+    for process in running:
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+
+
+def found(workdir):
+    trials = read(workdir / "trials.sqlite")[1]
+    summary = json.loads((workdir / "summary.json").read_text())
+    return trials, summary["best"], summary["test_accuracy"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone")
+    finish([start(workdir)])
+    return found(workdir)
+
+
+def assert_same(some, others):
+    for one, other in zip(some[0], others[0], strict=True):
+        assert one.candidate == other.candidate
+        np.testing.assert_allclose(one.val_loss, other.val_loss, rtol=0, atol=1e-5)
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+    assert some[1:] == others[1:]
+
+
+def test_four_devices_find_what_one_does(alone, tmp_path):
+    finish([start(tmp_path, devices=4)])
+    assert_same(found(tmp_path), alone)
+
+
+def test_two_processes_find_what_one_does_and_the_first_alone_reports(alone, tmp_path):
+    running = together(tmp_path, 2)
+    outputs = [process.communicate(timeout=240) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    assert "Winner" in outputs[0][0]
+    assert "rung 0" not in outputs[1][0]
+    assert_same(found(tmp_path), alone)
+
+
+COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+
+
+def test_no_device_waits_for_another_within_a_program():
+    code = """
+import jax
+from dnc_jax.networks import MLP
+from dnc_jax.training import data, lanes, plan, processes
+from dnc_jax.training.hyperparameters import Hyperparameters
+from dnc_jax.training.jobs import Job
+from dnc_jax.training.programs import Programs
+
+key = jax.random.key(0)
+programs = Programs(data.load("digits"), key, processes.mesh())
+shape = plan.Shape(2, (16,), 32)
+job = Job(MLP(64, (16,), 10), Hyperparameters(), key, 0, 1, 1)
+packed = lanes.pack([lanes.fresh(job)], shape, 64, 10), lanes.settings([job], shape)
+compiled = jax.stages.Lowered.compile
+def spy(self, **options):
+    result = compiled(self, **options)
+    print(result.as_text())
+    return result
+jax.stages.Lowered.compile = spy
+programs.get(shape, [packed] * 4)
+"""
+    options = "--xla_force_host_platform_device_count=4"
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": options},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert process.stdout.count("num_partitions=4") == 2, "training and validation"
+    assert "while" in process.stdout, "the steps of an epoch"
+    assert not re.search(COLLECTIVES, process.stdout)
+
+
+def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(
+    alone, tmp_path
+):
+    running = together(tmp_path, 2)
+    while not list(tmp_path.glob("under_way/rung-*")):
+        time.sleep(0.05)
+        assert running[0].poll() is None, running[0].communicate()
+    running[1].kill()
+    running[1].communicate()
+    begin = time.monotonic()
+    _, error = running[0].communicate(timeout=60)
+    assert time.monotonic() - begin < 60
+    assert running[0].returncode != 0
+    assert "another" in error
+    assert "task died" in error or "the same command goes on" in error
+    finish(together(tmp_path, 2))
+    assert_same(found(tmp_path), alone)
