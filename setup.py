@@ -6,7 +6,15 @@ import setuptools
 
 ROOT = pathlib.Path(__file__).parent
 
+INTERCHANGE = {
+    "images": ["kaleido>=1.0"],  # figures as PNG or PDF; drives an installed Chrome
+    "optuna": ["optuna>=4"],
+    "pandas": ["pandas>=2.2", "pyarrow>=17"],
+    "tensorboard": ["tensorboardX>=2.6"],
+}
+
 TEST = [
+    *(name for names in INTERCHANGE.values() for name in names),
     "beartype>=0.19",
     "chex>=0.1.88",
     "hypothesis>=6.100",
@@ -28,12 +36,19 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["dnc_jax*", "experiments*"]),
     package_data={
-        "dnc_jax": ["py.typed", "footprint/data/*.csv", "report/templates/*"]
+        "dnc_jax": [
+            "py.typed",
+            "exporting/templates/*",
+            "footprint/data/*.csv",
+            "report/templates/*",
+        ]
     },
+    entry_points={"console_scripts": ["dnc-search=experiments.search:cli"]},
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.7",  # the reader behind tfds.data_source
         "filelock>=3.16",
+        "flatbuffers>=24",  # what jax.export writes
         "flax>=0.10",
         "jax>=0.10,<0.12",
         "jinja2>=3.1",
@@ -44,13 +59,14 @@ setuptools.setup(
         "pillow>=10",  # what tfds.data_source decodes images with
         "plotly>=6.0",
         "rich>=13.7",
+        "safetensors>=0.5",
         "scikit-learn>=1.5",
         "scipy>=1.11",
         "tensorflow-datasets>=4.9.7",
     ],
     extras_require={
         "energy": ["nvidia-ml-py>=12", "zeus>=0.13"],  # of GPUs
-        "images": ["kaleido>=1.0"],  # figures as PNG or PDF; drives an installed Chrome
+        **INTERCHANGE,
         "test": TEST,
         "dev": [*TEST, "pre-commit>=4"],
     },

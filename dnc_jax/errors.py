@@ -7,3 +7,7 @@ class InputError(ValueError):
     Launch files print the message on one line and exit with code 2; any other
     exception is a defect and keeps its traceback.
     """
+
+
+class ProcessError(RuntimeError):
+    """Another process of a search on several has ended, and this one cannot go on."""

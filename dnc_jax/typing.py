@@ -36,3 +36,7 @@ class Junction(TypedDict):
 # A pytree, one junction after another: Sequence[Junction] on the host, and what JAX
 # makes of it inside its transformations.
 Params = Any
+
+# A pytree, one layer after another: running mean and variance of each batch norm,
+# which training moves but no gradient does. Empty where there is none.
+Statistics = Any

@@ -1,27 +1,33 @@
 """What every launch file shares: flags, and errors in one line."""
 
 import importlib
+import inspect
 import json
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
+from rich.console import Console
 
-from dnc_jax.errors import InputError
-from dnc_jax.training import data
+from dnc_jax.errors import InputError, ProcessError
+from dnc_jax.report import terminal
+from dnc_jax.training import data, processes
 from dnc_jax.training.data import Dataset
-from experiments import checks
+from experiments import checks, pod
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
 # A ConfigDict; its fields are known at run time only.
 Config = Any
 Main = Callable[[Config, pathlib.Path], None]
+
+_QUIET = flags.DEFINE_bool("quiet", False, "Print errors only.")
+_VERBOSE = flags.DEFINE_bool("verbose", False, "Print what JAX and Orbax narrate too.")
 
 _TERMINATED = ("terminated",)  # arguments of the interrupt that SIGTERM becomes
 
@@ -32,7 +38,8 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
     Unusable input (a bad flag, an unknown config field, an `InputError`, a file
     system that refuses) ends with one line on standard error and exit code 2. Ctrl-C
     and SIGTERM, which preemptible machines and schedulers send, end with the line
-    `on_interrupt` and 128 plus the number of the signal: 130 and 143.
+    `on_interrupt` and 128 plus the number of the signal: 130 and 143. A search on
+    several processes that loses one ends in the others with `pod.LOST`.
 
     Args:
       main: the launch file's work.
@@ -54,6 +61,14 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         "workdir", None, "Folder of the results. Default: runs/<config name>."
     )
 
+    def parse(argv: Sequence[str]) -> list[str]:
+        wanted = {"--help", "-h", "-help"} & set(argv)
+        rest = _parse([arg for arg in argv if arg not in wanted])
+        if wanted:
+            print(_help(main, config.value))
+            sys.exit(0)
+        return rest
+
     def checked(argv: Sequence[str]) -> None:
         try:
             if len(argv) > 1:
@@ -67,7 +82,10 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
                 checks.check(config.value, _default(default_config))
             except (OSError, flags.Error) as error:
                 raise InputError(f"cannot read the config: {error}") from error
+            pod.join()
             main(ml_collections.ConfigDict(config.value.to_dict()), folder)
+        except ProcessError as error:
+            pod.leave(error)
         except (InputError, OSError) as error:
             _exit(error)
         except KeyboardInterrupt as error:
@@ -79,9 +97,7 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         raise KeyboardInterrupt(*_TERMINATED)
 
     signal.signal(signal.SIGTERM, terminate)
-    # JAX and Orbax narrate at the level INFO; --verbosity=0 brings that back.
-    logging.set_verbosity(logging.WARNING)
-    app.run(checked, flags_parser=_parse)
+    app.run(checked, flags_parser=parse)
 
 
 def run_flags(main: Callable[[], None]) -> None:
@@ -102,13 +118,60 @@ def run_flags(main: Callable[[], None]) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
         _exit(f"unknown config field {_field(error)}")
     except (flags.Error, TypeError, ValueError, OSError) as error:
         _exit(error)
     except Exception as error:  # a config is code, which may fail in any way
         _exit(f"cannot read the config: {type(error).__name__}: {error}")
+    # JAX and Orbax narrate at the level INFO.
+    logging.set_verbosity(logging.INFO if _VERBOSE.value else logging.WARNING)
+    return rest
+
+
+def console() -> Console:
+    """Where a launch file prints: standard output.
+
+    Nowhere with --quiet, and in every process but the first of several.
+    """
+    return terminal.console(quiet=_QUIET.value or not processes.is_first())
+
+
+def _help(main: Main, config: Config) -> str:
+    """The launch file's description and all that can be set, with its value."""
+    text = inspect.getdoc(inspect.getmodule(main)) or ""
+    fields = json.loads(config.to_json_best_effort())
+    # Those of a file that is run are listed by its path.
+    listed = flags.FLAGS.flags_by_module_dict()
+    own = [*listed.get(sys.argv[0], []), *listed.get(main.__module__, [])]
+    return "\n".join(
+        [
+            text,
+            "",
+            "Flags:",
+            f"  --config=FILE   a config, such as those in {CONFIGS}",
+            "  --workdir=DIR   folder of the results; default: runs/<config name>",
+            f"  --quiet         {flags.FLAGS['quiet'].help}",
+            f"  --verbose       {flags.FLAGS['verbose'].help}",
+            *(f"  --{flag.name}={flag.value}  {flag.help}" for flag in own),
+            "",
+            "Fields of this config, with their values:",
+            *(f"  --config.{name}={value}" for name, value in _flat(fields)),
+            "",
+            "Exit codes: 0 done, 2 unusable input, 130 and 143 interrupted.",
+        ]
+    )
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield prefix + name, f'"{tuple(value)}"'
+        else:
+            yield prefix + name, repr(value) if value == "" else str(value)
 
 
 def load_data(config: Config) -> Dataset:

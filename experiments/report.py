@@ -8,12 +8,12 @@
 """
 
 import pathlib
-import sys
 
-from absl import app, flags
+from absl import flags
 
 from dnc_jax.errors import InputError
 from dnc_jax.report import live, page
+from experiments import launch
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work folder of a search.")
 SERVE = flags.DEFINE_bool("serve", False, "Serve the report on http://127.0.0.1.")
@@ -27,21 +27,17 @@ IMAGES = flags.DEFINE_enum(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Writes, serves or saves."""
-    try:
-        if len(argv) > 1 or WORKDIR.value is None:
-            raise InputError("name the work folder of a search: --workdir=DIR")
-        workdir = pathlib.Path(WORKDIR.value)
-        if SERVE.value:
-            serve(workdir, PORT.value)
-        elif IMAGES.value:
-            print(page.save_images(workdir, IMAGES.value))
-        else:
-            print(page.write(workdir))
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if WORKDIR.value is None:
+        raise InputError("name the work folder of a search: --workdir=DIR")
+    workdir = pathlib.Path(WORKDIR.value)
+    if SERVE.value:
+        serve(workdir, PORT.value)
+    elif IMAGES.value:
+        print(page.save_images(workdir, IMAGES.value))
+    else:
+        print(page.write(workdir))
 
 
 def serve(workdir: pathlib.Path, port: int) -> None:
@@ -55,4 +51,4 @@ def serve(workdir: pathlib.Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch.run_flags(main)

@@ -1,4 +1,4 @@
-"""Searches for a network that is good and cheap, trains the best and tests it once.
+r"""Searches for a network that is good and cheap, trains the best and tests it once.
 
   python -m experiments.search
   python -m experiments.search --config=experiments/configs/mnist_mlp.py \
@@ -26,7 +26,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Assumed, Energy, Meter, carbon, find
 from dnc_jax.report import page, terminal
 from dnc_jax.report.live import Reporter
-from dnc_jax.search import Constraints, MLPSpace, Objective, Store, Trial
+from dnc_jax.search import Constraints, Objective, Store, Trial, make_space
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.forecast import calibration, machine
 from dnc_jax.search.run import (
@@ -37,10 +37,10 @@ from dnc_jax.search.run import (
     retrain,
     search,
 )
-from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
-from dnc_jax.training import checkpoints
+from dnc_jax.training import checkpoints, processes
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
@@ -56,7 +56,7 @@ FORK = flags.DEFINE_string(
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search from data to saved network."""
     begin = time.perf_counter()
-    out = terminal.console()
+    out = launch.console()
     objective = checks.call(Objective, config, "objective")
     grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
     budget = Budget(**config.budget, grid=grid)
@@ -67,12 +67,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     data = launch.load_data(config)
     rows = len(data.train.y)
     constraints = checks.call(Constraints, config, "constraints")
-    space = constraints.limited(
-        checks.call(MLPSpace, config, "space", data.inputs, data.outputs).limited_to(
-            rows
-        )
-    )
-    strategy = checks.call(halving, config, "search", space)
+    space = constraints.limited(checks.call(make_space, config, "space", data))
+    strategy = checks.call(make, config, "search", space)
     out.print(f"{data}; results go to {workdir}", markup=False)
     recorded, prior = config.to_dict(), []
     if FORK.value:
@@ -92,10 +88,26 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         calibration=learned,
         read_joules=meter.joules if meter.available else None,
     )
+    if not processes.is_first():
+        # It trains its share; process 0 reads, writes and reports.
+        if not processes.from_first(None):
+            search(
+                space,
+                data,
+                objective,
+                strategy,
+                seed=config.seed,
+                prior=prior,
+                constraints=constraints,
+                # Energy is capped by process 0, which counts it.
+                budget=dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0),
+                calibration=learned,
+            )
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     with Store(workdir / "trials.sqlite", recorded) as store:
         summary_path = workdir / "summary.json"
-        if summary_path.exists():
+        if processes.from_first(summary_path.exists()):
             out.print(f"{workdir} holds this search, finished:", markup=False)
             show(out, launch.read_json(summary_path), store.trials(), workdir)
             return
@@ -254,9 +266,14 @@ def show(
     )
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """The command `dnc-search`."""
     launch.run(
         main,
         default_config="digits",
         on_interrupt="what was trained is kept; the same command goes on from there",
     )
+
+
+if __name__ == "__main__":
+    cli()

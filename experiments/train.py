@@ -28,7 +28,8 @@ from dnc_jax.footprint.roofline import (
     roofline,
     saving,
 )
-from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.networks import MLP, Sparsity
+from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
 from dnc_jax.training.data import Dataset
 from experiments import launch
@@ -36,7 +37,7 @@ from experiments import launch
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """Trains, tests, saves and compares."""
-    out = Console(highlight=False)
+    out = launch.console()
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     hyperparameters = Hyperparameters(
@@ -118,7 +119,7 @@ def train(
 ) -> tuple[checkpoints.Network, dict[str, Any]]:
     """The trained network and its entry in summary.json."""
     pattern_key, key, order_key = jax.random.split(jax.random.key(config.seed), 3)
-    patterns = mlp.patterns(pattern_key, network)
+    patterns = draw_patterns(pattern_key, network)
     epochs = config.train.epochs
 
     def on_epoch(epoch: int, accuracy: float) -> None:
@@ -126,7 +127,7 @@ def train(
 
     try:
         with Meter(find()) as meter:
-            params, history = trainer.train(
+            trained, history = trainer.train(
                 key,
                 network,
                 hyperparameters,
@@ -139,7 +140,9 @@ def train(
     except FloatingPointError as error:
         raise InputError(str(error)) from error
     scaling = (data.mean, data.scale)
-    test = trainer.evaluate(params, network, data.test, *scaling, patterns)
+    test = trainer.evaluate(
+        trained.params, network, data.test, *scaling, patterns, trained.statistics
+    )
     cost = complexity(network)
     rows = (len(data.train.y), len(data.validation.y))
     batch_size = min(hyperparameters.batch_size, rows[0])
@@ -169,9 +172,7 @@ def train(
         "patterns": [p and p.describe()._asdict() for p in patterns],
     }
     return (
-        checkpoints.Network.trained_on(
-            data, network, hyperparameters, params, patterns
-        ),
+        checkpoints.Network.trained_on(data, network, hyperparameters, trained),
         summary,
     )
 

@@ -8,6 +8,7 @@ import pytest
 import dnc_jax
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, checkpoints
 
 
@@ -73,7 +74,7 @@ def test_a_damaged_network_is_refused_with_its_path(tmp_path, damage):
 def sparse_network(density, seed=0):
     sparsity = (Sparsity(density), None) if density < 1 else ()
     architecture = MLP(600, (600,), 3, sparsity=sparsity)
-    patterns = mlp.patterns(jax.random.key(seed), architecture)
+    patterns = draw_patterns(jax.random.key(seed), architecture)
     return dnc_jax.Network(
         architecture,
         Hyperparameters(),

@@ -230,3 +230,9 @@ def test_options_of_a_csv_file_are_refused_where_they_mean_nothing(tmp_path):
     other.write_text("size,price\n1,2\n")
     with pytest.raises(InputError, match="they must agree"):
         load(str(path), test=str(other))
+
+
+def test_only_images_are_augmented():
+    assert load("digits", augment=True).augment
+    with pytest.raises(InputError, match=r"data\.augment is for images"):
+        from_arrays(arrays(), arrays(), augment=True)

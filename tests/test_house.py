@@ -21,6 +21,7 @@ LAYERS = (
     "search",
     "report",
     "exporting",
+    "interchange",
 )
 MODULES = sorted((ROOT / "dnc_jax").rglob("*.py"))
 

@@ -95,6 +95,24 @@ def test_the_winner_exported_has_the_accuracy_of_the_summary(
     assert summary["test_accuracy"] == pytest.approx(accuracy)
 
 
+def test_help_names_every_field_with_its_value():
+    process = launch("--help")
+    assert process.returncode == 0
+    for line in (
+        "--workdir=DIR",
+        "--config.data.name=digits",
+        "--config.space.activations=\"('relu', 'tanh', 'sigmoid')\"",
+        "--config.train.epochs=100",
+    ):
+        assert line in process.stdout
+
+
+def test_quiet_prints_nothing(finished):
+    folder, _ = finished
+    process = launch(f"--workdir={folder}", "--quiet", *QUICK)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
 def test_piped_output_is_plain_lines_with_the_tables(finished):
     _, process = finished
     assert "\x1b" not in process.stdout

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc_jax import InputError
-from dnc_jax.networks import MLP, Sparsity, from_json, mlp, to_json
+from dnc_jax.networks import MLP, Sparsity, from_json, mlp, network, to_json
 from dnc_jax.networks.dropout import dropout, fold_in
 from tests.oracle import dense_of
 
@@ -147,7 +147,7 @@ def masked(params, patterns):
 
 
 def test_a_sparse_network_computes_what_its_masked_twin_does():
-    patterns = mlp.patterns(jax.random.key(0), SPARSE)
+    patterns = network.patterns(jax.random.key(0), SPARSE)
     params = mlp.init(jax.random.key(1), SPARSE, patterns)
     assert tuple(j["weight"].size for j in params) == SPARSE.edges == (96, 64, 24)
     x = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
@@ -173,9 +173,9 @@ def test_the_net_density_is_that_of_the_papers_example():
 
 
 def test_patterns_of_another_network_are_refused():
-    patterns = mlp.patterns(jax.random.key(0), SPARSE)
+    patterns = network.patterns(jax.random.key(0), SPARSE)
     with pytest.raises(InputError, match=r"edges\) \[\] are not those of 12-16-8-3"):
-        mlp.check(SPARSE, ())
+        network.check(SPARSE, ())
     with pytest.raises(InputError, match=r"\(12, 16, 96\)"):
-        mlp.check(MLP(12, (16, 8), 3), patterns)
-    mlp.check(SPARSE, patterns)
+        network.check(MLP(12, (16, 8), 3), patterns)
+    network.check(SPARSE, patterns)

@@ -1,12 +1,12 @@
 import dataclasses
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from dnc_jax import InputError
-from dnc_jax.networks import MLP, Sparsity
-from dnc_jax.training import Hyperparameters, plan, population, trainer
+from dnc_jax.networks import CNN, MLP, Sparsity, network
+from dnc_jax.training import Hyperparameters, data, lanes, plan, population, trainer
 from dnc_jax.training.population import Job
 
 ORDER = jax.random.key(7)
@@ -22,8 +22,9 @@ def job(number, hidden, activation="relu", dropout=0.0, start=0, stop=2, **train
 
 def alone(job, data, epochs):
     """The state and validation losses of the job's network trained by itself."""
-    init_key, dropout_key = jax.random.split(job.key)
-    state = trainer.init(init_key, job.architecture)
+    init_key, dropout_key, pattern_key = trainer.keys_of(job.key)
+    patterns = network.patterns(pattern_key, job.architecture)
+    state = trainer.init(init_key, job.architecture, patterns)
     losses = []
     for epoch in range(epochs):
         state, _ = trainer.train_epoch(
@@ -38,9 +39,17 @@ def alone(job, data, epochs):
             data.train,
             data.mean,
             data.scale,
+            patterns,
+            trainer.augment_seed(ORDER, data),
         )
         evaluation = trainer.evaluate(
-            state.params, job.architecture, data.validation, data.mean, data.scale
+            state.params,
+            job.architecture,
+            data.validation,
+            data.mean,
+            data.scale,
+            patterns,
+            state.statistics,
         )
         losses.append(float(evaluation.loss))
     return state, losses
@@ -74,26 +83,168 @@ def test_a_lane_is_its_network_alone_to_rounding_after_ten_adam_steps(small):
         assert outcome.snapshot.step == state.step
 
 
+@pytest.fixture(scope="module")
+def pictures():
+    """160 training images of 6 x 6 x 2 with 3 classes."""
+    rng = np.random.default_rng(0)
+
+    def split(rows):
+        y = rng.integers(0, 3, rows)
+        x = rng.integers(0, 200, (rows, 6, 6, 2)) + 20 * y[:, None, None, None]
+        return data.Split(x.astype(np.uint8), y)
+
+    return data.from_arrays(split(200), split(60), name="pictures")
+
+
+def cnn(activation="relu", *, dropout=(0.1, 0.0, 0.3), sparsity=()):
+    return CNN(
+        (6, 6, 2),
+        (4, 4, 8),
+        3,
+        activation,
+        ("", "pool", "stride"),
+        (True, False, True),
+        dropout,
+        shortcuts=2,
+        sparsity=sparsity,
+    )
+
+
+HEAD = Sparsity(0.5, family="random")
+EVERY_LAYER = {
+    "batch norm, dropout, shortcut, relu": cnn(),
+    "tanh": cnn("tanh", dropout=()),
+    "sigmoid": cnn("sigmoid"),
+    "sparse convolutions and head": cnn(
+        sparsity=(None, Sparsity(0.5), Sparsity(0.5, (1, 4), "random"), HEAD)
+    ),
+    "sparse mlp": MLP(
+        72, (16, 8), 3, "tanh", 0.2, (Sparsity(0.25, (1, 4)), Sparsity(0.5), None)
+    ),
+}
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_network_of_any_layers_is_itself_alone_after_ten_adam_steps(
+    pictures, augment
+):
+    jobs = [
+        job(i, ())._replace(architecture=architecture)
+        for i, architecture in enumerate(EVERY_LAYER.values())
+    ]
+    examples = pictures._replace(augment=augment)
+    outcomes = population.train(jobs, population.Programs(examples, ORDER))
+    for one, outcome in zip(jobs, outcomes, strict=True):
+        state, losses = alone(one, examples, 2)
+        assert outcome.snapshot.step == state.step == 10
+        np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
+        assert_same(outcome.snapshot.params, state.params, 1e-5)
+        assert_same(outcome.snapshot.variance, state.adam.nu, 1e-5)
+        assert_same(outcome.snapshot.statistics, state.statistics, 1e-5)
+
+
+def test_networks_of_one_structure_run_vmapped_as_they_do_alone(pictures):
+    programs = population.Programs(pictures, ORDER)
+    programs.workload = lambda epochs: plan.Workload(
+        72, 3, 160, epochs, accelerator=True
+    )
+    rates = [(0.1, 0.0, 0.3), (0.2, 0.0, 0.5), (0.4, 0.0, 0.1)]
+    jobs = [
+        job(i, (), learning_rate=1e-3 * (i + 1))._replace(
+            architecture=cnn(dropout=dropout)
+        )
+        for i, dropout in enumerate(rates)
+    ]
+    outcomes = population.train(jobs, programs)
+    (shape,) = programs.shapes
+    assert (plan.engine(shape), shape.lanes) == ("vmapped", 4)
+    for one, outcome in zip(jobs, outcomes, strict=True):
+        state, losses = alone(one, pictures, 2)
+        np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
+        assert_same(outcome.snapshot.params, state.params, 1e-5)
+
+
+def test_a_sparse_cnn_goes_on_after_a_rung_with_its_patterns(pictures):
+    architecture = EVERY_LAYER["sparse convolutions and head"]
+    one = job(3, (), stop=4)._replace(architecture=architecture)
+    (whole,) = population.train([one], population.Programs(pictures, ORDER))
+    (first,) = population.train(
+        [one._replace(stop=2)], population.Programs(pictures, ORDER)
+    )
+    (second,) = population.train(
+        [one._replace(start=2, snapshot=first.snapshot)],
+        population.Programs(pictures, ORDER),
+    )
+    assert whole.val_loss == first.val_loss + second.val_loss
+
+
+def test_no_value_of_a_rate_needs_a_program_of_its_own(pictures):
+    programs = population.Programs(pictures, ORDER)
+    rates = [(0.1, 0.0, 0.3), (0.2, 0.0, 0.5)]
+    jobs = [
+        job(i, (), stop=1, learning_rate=10 ** -(i + 2), weight_decay=i * 1e-4)
+        for i in range(2)
+    ]
+    jobs = [
+        one._replace(architecture=cnn(dropout=rate))
+        for one, rate in zip(jobs, rates, strict=True)
+    ]
+    population.train(jobs, programs)
+    assert len(programs.shapes) == 1
+
+
+def test_a_group_that_exceeds_the_devices_memory_is_halved(small, monkeypatch):
+    jobs = [job(i, (9,)) for i in range(4)]
+    programs = population.Programs(small, ORDER)
+    whole = population.train(jobs, programs)
+    assert max(shape.lanes for shape in programs.shapes) > 1
+    get, asked = programs.get, []
+
+    def crowded(shape, state, settings):
+        asked.append(shape.lanes)
+        if shape.lanes > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return get(shape, state, settings)
+
+    monkeypatch.setattr(programs, "get", crowded)
+    outcomes = population.train(jobs, programs)
+    assert max(asked) > 1
+    for one, other in zip(whole, outcomes, strict=True):
+        np.testing.assert_allclose(one.val_loss, other.val_loss, atol=1e-5)
+
+
+def test_all_seconds_are_accounted_for(small):
+    programs = population.Programs(small, ORDER)
+    jobs = [job(i, (5 + i, 8)) for i in range(4)]
+    begin = time.perf_counter()
+    population.train(jobs, programs)
+    wall = time.perf_counter() - begin
+    assert sum(programs.seconds) == pytest.approx(wall, rel=0.02)
+    assert min(programs.seconds) > 0
+
+
+def test_the_plan_is_explained_without_being_carried_out(small):
+    programs = population.Programs(small, ORDER)
+    jobs = [job(0, (9, 5)), job(1, (9, 5)), job(2, ())]
+    table = population.explain(jobs, programs).splitlines()
+    assert table[0].split()[:4] == ["engine", "networks", "lanes", "batch"]
+    assert len(table) == 3
+    assert any(line.split()[:3] == ["bucketed", "2", "2"] for line in table)
+    assert programs.shapes == []
+    assert programs.planned == set()
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 def test_padding_stays_exactly_zero_through_training(small, activation):
     programs = population.Programs(small, ORDER)
     shape = plan.Shape(2, (16, 32), 32)
-    seen = {}
-    program = programs.get(shape)
-
-    def spy(*arguments, epoch):
-        seen["result"] = jax.device_get(program(*arguments, epoch=epoch))
-        return seen["result"]
-
-    programs.get = lambda shape: spy
-    population._train_group(
-        [job(0, (9, 21), activation, 0.2)],
-        shape,
-        programs,
-        lambda n: None,
-        lambda: False,
-    )
-    weights, adam = seen["result"][:2]
+    one = job(0, (9, 21), activation, 0.2)
+    state = lanes.pack([lanes.fresh(one)], shape, 6, 4)
+    settings = lanes.settings([one], shape)
+    program = programs.get(shape, state, settings)
+    for epoch in range(2):
+        state = program.train(state, settings, np.float32(1), epoch)
+    weights, adam, _ = jax.device_get(state)
     for tree in (weights, adam.mu, adam.nu):
         assert np.any(tree.first[:, 0, :9])
         assert not np.any(tree.first[:, 0, 9:])
@@ -170,15 +321,6 @@ def test_progress_counts_every_candidate_epoch(small):
     jobs = [job(i, (9,)) for i in range(3)]
     population.train(jobs, population.Programs(small, ORDER), on_epoch=counted.append)
     assert sum(map(len, counted)) == 3 * 2
-
-
-def test_a_sparse_network_is_refused_not_trained_as_a_dense_one(small):
-    sparse = MLP(6, (8,), 4, sparsity=(Sparsity(0.5), None))
-    with pytest.raises(InputError, match=r"6-8-4 relu density 0\.5/1 is sparse"):
-        population.train(
-            [job(0, (8,))._replace(architecture=sparse)],
-            population.Programs(small, ORDER),
-        )
 
 
 def test_no_jobs_are_no_work(small):

@@ -33,7 +33,9 @@ class Kill(Callback):
 
 
 def run(small, **arguments):
-    strategy = halving(SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2)
+    strategy = halving(
+        SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2, modelled=False
+    )
     return search(SPACE, small, Objective(), strategy, seed=5, **arguments)
 
 

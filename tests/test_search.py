@@ -3,7 +3,6 @@ import math
 import sqlite3
 import time
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +15,6 @@ from dnc_jax.search import Candidate, Constraints, MLPSpace, Objective, Store, T
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
-from dnc_jax.search.strategies.halving import rung_sizes
 from dnc_jax.search.trials import front, ranking
 from dnc_jax.training import Hyperparameters
 
@@ -81,97 +79,6 @@ def test_a_perfect_network_scores_half_an_error_and_a_diverged_one_infinity():
 def test_an_impossible_objective_is_refused_by_name(fields):
     with pytest.raises(InputError, match=f"objective.{next(iter(fields))}"):
         Objective(**fields)
-
-
-# Halving
-
-
-@pytest.mark.parametrize(
-    ("candidates", "reduction", "sizes"),
-    [
-        (64, 3, (64, 21, 7, 2)),
-        (81, 3, (81, 27, 9, 3)),
-        (16, 4, (16, 4, 1, 1)),
-        (1, 2, (1, 1, 1, 1)),
-    ],
-)
-def test_rungs_keep_one_in_so_many_and_at_least_one(candidates, reduction, sizes):
-    assert rung_sizes(candidates, 4, reduction) == sizes
-
-
-def test_the_best_are_promoted_with_their_own_numbers_until_one_rung_is_left():
-    strategy = halving(SPACE, candidates=9, rungs=(1, 3, 9), reduction=3)
-    state = strategy.init(jax.random.key(0))
-    assert strategy.candidate_epochs == 9 * 1 + 3 * 2 + 1 * 6
-    first = strategy.ask(state)
-    assert [e.candidate_id for e in first] == list(range(9))
-    scores = [5.0, 1.0, math.inf, 7.0, 2.0, 9.0, 0.0, 8.0, 3.0]
-    state = strategy.tell(state, scores)
-    second = strategy.ask(state)
-    assert [(e.candidate_id, e.start, e.stop) for e in second] == [
-        (1, 1, 3),
-        (4, 1, 3),
-        (6, 1, 3),
-    ]
-    assert second[0].candidate == first[1].candidate
-    state = strategy.tell(state, [math.inf, 4.0, 5.0])
-    assert [e.candidate_id for e in strategy.ask(state)] == [4]
-    assert strategy.ask(strategy.tell(state, [1.0])) == []
-
-
-def test_the_last_rung_is_asked_for_with_the_first_of_the_next_bracket():
-    strategy = halving(SPACE, candidates=4, rungs=(1, 3), reduction=2, brackets=3)
-    state = strategy.init(jax.random.key(0))
-    asked = []
-    while evaluations := strategy.ask(state):
-        asked.append([(e.candidate_id, e.rung) for e in evaluations])
-        state = strategy.tell(state, [float(e.candidate_id) for e in evaluations])
-    assert asked == [
-        [(0, 0), (1, 0), (2, 0), (3, 0)],
-        [(0, 1), (1, 1), (4, 0), (5, 0), (6, 0), (7, 0)],
-        [(4, 1), (5, 1), (8, 0), (9, 0), (10, 0), (11, 0)],
-        [(8, 1), (9, 1)],
-    ]
-    with pytest.raises(ValueError, match="4 scores were asked for, got 3"):
-        strategy.tell(strategy.init(jax.random.key(0)), [1.0, 2.0, 3.0])
-
-
-def test_random_search_is_one_rung_bracket_after_bracket():
-    strategy = halving(SPACE, candidates=2, rungs=(3,), brackets=3)
-    state = strategy.init(jax.random.key(0))
-    for bracket in range(3):
-        assert [e.candidate_id for e in strategy.ask(state)] == [
-            2 * bracket,
-            2 * bracket + 1,
-        ]
-        state = strategy.tell(state, [1.0, 2.0])
-    assert strategy.ask(state) == []
-
-
-def test_a_bracket_in_which_all_diverged_gives_way_to_the_next():
-    strategy = halving(SPACE, candidates=2, rungs=(1, 2), brackets=2)
-    state = strategy.init(jax.random.key(0))
-    first = strategy.ask(state)
-    second = strategy.ask(strategy.tell(state, [math.inf, math.inf]))
-    assert [e.candidate_id for e in second] == [2, 3]
-    assert {e.rung for e in second} == {0}
-    assert [e.candidate for e in second] != [e.candidate for e in first]
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"candidates": 0},
-        {"brackets": 0},
-        {"reduction": 1},
-        {"rungs": ()},
-        {"rungs": (3, 3)},
-        {"rungs": (0, 3)},
-    ],
-)
-def test_an_impossible_schedule_is_refused(fields):
-    with pytest.raises(InputError, match=r"search\."):
-        halving(SPACE, **fields)
 
 
 # Trials

@@ -20,6 +20,7 @@ from dnc_jax.search import (
     Integer,
     MLPSpace,
     Real,
+    make_space,
     space_from_json,
 )
 from dnc_jax.search import dimensions as dims
@@ -349,3 +350,18 @@ def test_limits_on_what_is_measured_are_judged_after_training():
     assert limits.met(cost, seconds_per_epoch=2.0, joules=50.0)
     assert not limits.met(cost, seconds_per_epoch=2.1)
     assert not limits.met(cost, joules=51.0)
+
+
+def test_a_space_is_made_for_a_data_set_by_its_kind(digits, small):
+    assert make_space(digits, depth=(1, 2)) == MLPSpace(64, 10, depth=(1, 2))
+    assert make_space(small, batch_sizes=(512,)).batch_sizes == (len(small.train.y),)
+    space = make_space(digits, "cnn", depth=(1, 2))
+    assert (space.image, space.outputs) == ((8, 8, 1), 10)
+    with pytest.raises(
+        InputError, match="unknown kind of space 'rnn'; known: mlp, cnn"
+    ):
+        make_space(digits, "rnn")
+    with pytest.raises(InputError, match=r"space\.width: a space of kind 'cnn' has no"):
+        make_space(digits, "cnn", width=(1, 2))
+    with pytest.raises(InputError, match="these data are no images"):
+        make_space(small, "cnn")

@@ -4,6 +4,7 @@ import pytest
 
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, timing, trainer
 from dnc_jax.training.hyperparameters import rate_factor
 
@@ -11,7 +12,7 @@ from dnc_jax.training.hyperparameters import rate_factor
 def test_training_learns_and_keeps_its_best_epoch(small):
     architecture = MLP(6, (16,), 4, dropout=0.1)
     told = []
-    params, history = trainer.train(
+    trained, history = trainer.train(
         jax.random.key(0),
         architecture,
         Hyperparameters(1e-2, 0.0, 32),
@@ -23,7 +24,7 @@ def test_training_learns_and_keeps_its_best_epoch(small):
     assert history.train_loss[-1] < 0.5 * history.train_loss[0]
     assert told == list(enumerate(history.val_accuracy, 1))
     kept = trainer.evaluate(
-        params, architecture, small.validation, small.mean, small.scale
+        trained.params, architecture, small.validation, small.mean, small.scale
     )
     assert float(kept.accuracy) == max(history.val_accuracy) > 0.8
 
@@ -112,8 +113,8 @@ def test_impossible_hyperparameters_are_refused_by_name(fields):
 
 def test_a_sparse_network_is_trained_by_the_ordinary_trainer(small):
     network = MLP(6, (24,), 4, sparsity=(Sparsity(0.5, (1, 4), "balanced"), None))
-    patterns = mlp.patterns(jax.random.key(0), network)
-    params, history = trainer.train(
+    patterns = draw_patterns(jax.random.key(0), network)
+    trained, history = trainer.train(
         jax.random.key(1),
         network,
         Hyperparameters(1e-2, 0.0, 32),
@@ -125,12 +126,12 @@ def test_a_sparse_network_is_trained_by_the_ordinary_trainer(small):
     assert max(history.val_accuracy) > 0.8
     assert history.train_loss[-1] < 0.5 * history.train_loss[0]
     assert min(history.seconds) > 0
-    assert params[0]["weight"].shape == (18, 1, 4)
+    assert trained.params[0]["weight"].shape == (18, 1, 4)
 
 
 def test_parameters_and_optimiser_state_hold_only_edges():
     network = MLP(200, (100,), 10, sparsity=(Sparsity(0.1), Sparsity(0.5)))
-    patterns = mlp.patterns(jax.random.key(0), network)
+    patterns = draw_patterns(jax.random.key(0), network)
     state = trainer.init(jax.random.key(1), network, patterns)
     numbers = 2000 + 100 + 500 + 10
     # Parameters and both moments of Adam; two counters of 4 bytes.
@@ -139,7 +140,7 @@ def test_parameters_and_optimiser_state_hold_only_edges():
 
 def test_training_without_the_patterns_is_refused(small):
     network = MLP(6, (24,), 4, sparsity=(Sparsity(0.5), None))
-    with pytest.raises(InputError, match=r"draw them by mlp\.patterns"):
+    with pytest.raises(InputError, match=r"draw them by network\.patterns"):
         trainer.train(
             jax.random.key(1),
             network,
@@ -147,6 +148,7 @@ def test_training_without_the_patterns_is_refused(small):
             small,
             order_key=jax.random.key(2),
             epochs=1,
+            patterns=(),
         )
 
 

@@ -1,6 +1,6 @@
 """Networks: a plain description each, and pure `init` and `apply` functions."""
 
-from dnc_jax.networks import mlp, presets
+from dnc_jax.networks import cnn, mlp, network, presets
 from dnc_jax.networks.architecture import (
     CNN,
     MLP,
@@ -15,8 +15,10 @@ __all__ = [
     "MLP",
     "Architecture",
     "Sparsity",
+    "cnn",
     "from_json",
     "mlp",
+    "network",
     "presets",
     "to_json",
 ]

@@ -268,20 +268,20 @@ class CNN:
         return " ".join(parts)
 
 
-Architecture = MLP
+Architecture = MLP | CNN
 
 
 def _densities(sparsity: tuple[Sparsity | None, ...]) -> str:
     return "/".join(f"{one.density:.3g}" if one else "1" for one in sparsity)
 
 
-def to_json(architecture: MLP | CNN) -> dict[str, Any]:
+def to_json(architecture: Architecture) -> dict[str, Any]:
     """The architecture as a dict that `json.dumps` takes and `from_json` reads."""
     kind = type(architecture).__name__.lower()
     return {"kind": kind, **dataclasses.asdict(architecture)}
 
 
-def from_json(data: dict[str, Any]) -> Any:
+def from_json(data: dict[str, Any]) -> Architecture:
     """The architecture that `to_json` described.
 
     Raises:

@@ -5,15 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax import sparse
-from dnc_jax.errors import InputError
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import MLP
 from dnc_jax.networks.dropout import dropout, fold_in
+from dnc_jax.networks.patterns import Patterns
 from dnc_jax.typing import Array, Key, Params, Scalar
 
 _DRAW = 2**16
-# Of each junction, None for a dense one; empty if all are dense.
-Patterns = tuple[sparse.Pattern | None, ...]
 
 
 def draw(key: Key, architecture: MLP) -> jax.Array:
@@ -49,51 +47,6 @@ def from_draw(normals: Array, architecture: MLP) -> Params:
     return tuple(params)
 
 
-def patterns(key: Key, architecture: MLP) -> Patterns:
-    """Draws the pattern of each sparse junction; empty for a dense network.
-
-    Consumes `key`.
-    """
-    keys = jax.random.split(key, len(architecture.junctions))
-    return tuple(
-        sparsity
-        and sparse.draw(
-            key,
-            sparsity.family,
-            n_in,
-            n_out,
-            density=sparsity.density,
-            block=sparsity.block,
-        )
-        for key, sparsity, (n_in, n_out) in zip(
-            keys, architecture.sparsity, architecture.junctions, strict=False
-        )
-    )
-
-
-def check(architecture: MLP, patterns: Patterns) -> None:
-    """Patterns must have the sizes and edges that the architecture describes.
-
-    Raises:
-      InputError: they have not; it names both.
-    """
-    found = [p and (p.n_in, p.n_out, p.edges) for p in patterns]
-    wanted = [
-        (*junction, edges) if sparsity else None
-        for sparsity, junction, edges in zip(
-            architecture.sparsity,
-            architecture.junctions,
-            architecture.edges,
-            strict=False,
-        )
-    ]
-    if found != wanted:
-        raise InputError(
-            f"patterns with (inputs, outputs, edges) {found} are not those of "
-            f"{architecture}: {wanted}; draw them by mlp.patterns"
-        )
-
-
 def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
     """Fresh parameters: for each junction a weight and a bias, float32.
 
@@ -104,7 +57,7 @@ def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
     Args:
       key: consumed.
       architecture: what to make.
-      patterns: as `patterns` draws them.
+      patterns: as `network.patterns` draws them.
     """
     if not patterns:
         return from_draw(draw(key, architecture), architecture)
@@ -128,6 +81,7 @@ def apply(
     patterns: Patterns = (),
     *,
     dropout_seed: Scalar | None = None,
+    rate: Scalar | None = None,
 ) -> jax.Array:
     """Logits of a batch.
 
@@ -138,12 +92,15 @@ def apply(
       patterns: those that `init` was given.
       dropout_seed: [] uint32, another one for every step; None (the default) is
         inference and drops nothing.
+      rate: [] float32, of the dropout instead of the architecture's, where that has
+        any: a value that is traced, so that no other one needs another program.
 
     Returns:
       [B, C] float.
     """
+    rate = architecture.dropout if rate is None else rate
     if patterns:
-        return _sparse_apply(params, architecture, x, patterns, dropout_seed)
+        return _sparse_apply(params, architecture, x, patterns, dropout_seed, rate)
     activate = ACTIVATIONS[architecture.activation]
     hidden = jnp.asarray(x)
     for layer, junction in enumerate(params):
@@ -151,9 +108,9 @@ def apply(
         hidden = hidden @ junction["weight"] + bias
         if layer < len(params) - 1:
             hidden = activate(hidden)
-            if dropout_seed is not None:
+            if dropout_seed is not None and architecture.dropout:
                 seed = fold_in(dropout_seed, layer)
-                hidden = dropout(hidden, architecture.dropout, seed)
+                hidden = dropout(hidden, rate, seed)
     return hidden
 
 
@@ -163,6 +120,7 @@ def _sparse_apply(
     x: Array,
     patterns: Patterns,
     dropout_seed: Scalar | None,
+    rate: Scalar,
 ) -> jax.Array:
     """As `apply`, with features first from end to end: the sparse kernels' layout."""
     activate = ACTIVATIONS[architecture.activation]
@@ -177,5 +135,5 @@ def _sparse_apply(
             hidden = activate(hidden)
             if dropout_seed is not None and architecture.dropout:
                 seed = fold_in(dropout_seed, layer)
-                hidden = dropout(hidden.T, architecture.dropout, seed).T
+                hidden = dropout(hidden.T, rate, seed).T
     return hidden.T

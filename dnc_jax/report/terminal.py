@@ -27,10 +27,11 @@ from dnc_jax.search.trials import Trial, front, ranking
 WIDTH_WITHOUT_TERMINAL = 110
 
 
-def console() -> Console:
+def console(*, quiet: bool = False) -> Console:
     """A console for standard output: live on a terminal, plain lines in a file."""
     terminal = sys.stdout.isatty()
-    return Console(width=None if terminal else WIDTH_WITHOUT_TERMINAL, highlight=False)
+    width = None if terminal else WIDTH_WITHOUT_TERMINAL
+    return Console(width=width, highlight=False, quiet=quiet)
 
 
 class ProgressReport(Callback):

@@ -6,9 +6,10 @@ below it stay importable on their own.
 
 from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.dimensions import Choice, Integer, Real
-from dnc_jax.search.network_spaces import CNNSpace, MLPSpace, space_from_json
+from dnc_jax.search.network_spaces import CNNSpace, MLPSpace
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.space import Candidate, CustomSpace, Space
+from dnc_jax.search.spaces import make_space, space_from_json
 from dnc_jax.search.trials import Store, Trial
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "Space",
     "Store",
     "Trial",
+    "make_space",
     "space_from_json",
 ]

@@ -18,7 +18,7 @@ import jax
 
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import plan, population
+from dnc_jax.training import plan, programs
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -129,7 +129,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": platform.machine(),
-        "cores": population.cores(),
+        "cores": programs.cores(),
         "device": device.device_kind,
         "devices": jax.local_device_count(),
     }
@@ -174,7 +174,7 @@ def forecast(
     """
     calibration = calibration or Calibration()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
-    planned: set[plan.Shape] = set()
+    planned: set[programs.Shape] = set()
     rungs: list[tuple[int, int, float]] = []
     while (asked := strategy.ask(state)) and (
         not rungs or time.perf_counter() < deadline
@@ -200,7 +200,7 @@ def forecast(
 def _rung(
     evaluations: Sequence[Evaluation],
     data: Dataset,
-    planned: set[plan.Shape],
+    planned: set[programs.Shape],
 ) -> tuple[int, int, float]:
     """Candidate-epochs, FLOPs and seconds of a rung by the cost model."""
     rows = (len(data.train.y), len(data.validation.y))
@@ -214,7 +214,13 @@ def _rung(
             (e.candidate.architecture, e.candidate.hyperparameters.batch_size)
             for e in members
         ]
-        work = plan.Workload(data.inputs, data.outputs, rows[0], stop - start)
+        work = plan.Workload(
+            data.inputs,
+            data.outputs,
+            rows[0],
+            stop - start,
+            accelerator=jax.default_backend() != "cpu",
+        )
         groups = plan.make(networks, work, planned)
         core_seconds += plan.total_seconds(groups, planned, work, plan.CostModel())
         planned.update(group.shape for group in groups)
@@ -223,7 +229,7 @@ def _rung(
             training_work(network, batch, *rows, epochs=stop - start).flops
             for network, batch in networks
         )
-    return epochs, flops, core_seconds / population.workers()
+    return epochs, flops, core_seconds / programs.workers()
 
 
 def _interval(

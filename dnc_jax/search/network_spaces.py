@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from dnc_jax.errors import InputError
 from dnc_jax.networks import CNN, MLP, Sparsity, presets
 from dnc_jax.networks.activations import ACTIVATIONS
-from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real, tuples
+from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.space import Candidate, Space, Values
 from dnc_jax.sparse import FAMILIES, edge_count
 from dnc_jax.training import Hyperparameters
@@ -62,7 +62,7 @@ class NetworkSpace(Space):
       any_batch_size: every whole number from the least to the largest of them instead.
       densities: choices for every junction but a CNN's first; 1 is dense. What a
         junction cannot have becomes what it can, in blocks that run fast.
-      family: of the sparse patterns, one of `sparse.FAMILIES`.
+      family: of the sparse patterns, one of `dnc_jax.sparse.FAMILIES`.
     """
 
     learning_rate: tuple[float, ...] = (1e-5, 1e-1)
@@ -108,7 +108,7 @@ class NetworkSpace(Space):
                 f"space.family: unknown {self.family!r}; known: {', '.join(FAMILIES)}"
             )
 
-    def limited_to(self, rows: int) -> Space:
+    def limited_to(self, rows: int) -> "NetworkSpace":
         """The space with batches of at most `rows`, the size of the training set."""
         sizes = tuple(dict.fromkeys(min(size, rows) for size in self.batch_sizes))
         return dataclasses.replace(self, batch_sizes=sizes)
@@ -394,26 +394,6 @@ class CNNSpace(NetworkSpace):
             ),
             _hyperparameters(values),
         )
-
-
-def space_from_json(data: dict[str, Any]) -> MLPSpace | CNNSpace:
-    """The space of networks that `to_json` described.
-
-    >>> space_from_json({"kind": "mlp", "inputs": 64, "outputs": 10}).depth
-    (0, 3)
-
-    Raises:
-      InputError: an unknown kind, or a field that is not one of the space's.
-    """
-    kinds = {"mlp": MLPSpace, "cnn": CNNSpace}
-    fields = {name: tuples(value) for name, value in data.items()}
-    kind = fields.pop("kind", None)
-    if kind not in kinds:
-        raise InputError(f"unknown kind of space {kind!r}; known: {', '.join(kinds)}")
-    try:
-        return kinds[kind](**fields)
-    except TypeError as error:
-        raise InputError(f"not the description of a space: {error}") from error
 
 
 _PRESET_HALVINGS = 3

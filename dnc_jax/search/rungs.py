@@ -10,9 +10,9 @@ from dnc_jax.footprint import Meter, training_work
 from dnc_jax.search.ledger import Ledger
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
-from dnc_jax.search.trials import Store, Trial
+from dnc_jax.search.trials import Store, Trial, from_row, to_row
 from dnc_jax.search.units import Units
-from dnc_jax.training import population
+from dnc_jax.training import population, processes
 from dnc_jax.training.data import Dataset
 from dnc_jax.typing import Key
 
@@ -66,10 +66,12 @@ class Rungs:
         self._rows = (len(data.train.y), len(data.validation.y))
         self._epochs = epochs
         self._store, self._units = store, Units(folder)
-        self._known = (
-            {(t.candidate_id, t.rung): t for t in store.trials()} if store else {}
+        rows = processes.from_first(
+            [to_row(t) for t in store.trials()] if store else []
         )
-        scorer.remember(self._known.values())
+        known = [from_row(row) for row in rows]
+        self._known = {(t.candidate_id, t.rung): t for t in known}
+        scorer.remember(known)
         self.anew = not self._known
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
         self._reused: set[int] = set()  # candidates of the rung before

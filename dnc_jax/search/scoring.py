@@ -13,7 +13,7 @@ from dnc_jax.search.objective import Objective
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial
-from dnc_jax.training import timing
+from dnc_jax.training import processes, timing
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.timing import EpochCost
 from dnc_jax.typing import Key
@@ -81,13 +81,15 @@ class Scorer:
             if number in self._measured:
                 continue
             try:
-                self._measured[number] = timing.epoch_cost(
+                cost = timing.epoch_cost(
                     jax.random.fold_in(self._key, number),
                     candidate.architecture,
                     candidate.hyperparameters,
                     self._data,
                     self._read_joules,
                 )
+                # Processes must score alike, whatever each of them measures.
+                self._measured[number] = EpochCost(*processes.from_first(cost))
             except CounterError as error:
                 raise InputError(
                     f"{error}; without joules nothing can be scored any more. What was "

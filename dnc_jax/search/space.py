@@ -191,7 +191,8 @@ class Space(abc.ABC):
             active[name] = np.ones(count, bool)
             if one.when:
                 other, wanted = one.when
-                active[name] = active[other] & [v in wanted for v in columns[other]]
+                wants = [value in wanted for value in columns[other]]
+                active[name] = active[other] & np.array(wants, bool)
         return active
 
     def _allowed(self, draw: Callable[[int], np.ndarray], count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from dnc_jax.errors import InputError
-from dnc_jax.networks import CNN, MLP, Sparsity
+from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.search.dimensions import Choice
 from dnc_jax.search.network_spaces import NetworkSpace, fitting
 from dnc_jax.search.space import Candidate, CustomSpace
@@ -13,7 +13,7 @@ from dnc_jax.training import Hyperparameters
 from dnc_jax.training.data import Dataset
 
 
-def adapted(architecture: MLP | CNN, data: Dataset) -> MLP | CNN:
+def adapted(architecture: Architecture, data: Dataset) -> MLP | CNN:
     """The same hidden layers between the inputs and outputs of `data`.
 
     A sparse junction of another size gets the nearest possible density of its family.
@@ -43,7 +43,7 @@ def adapted(architecture: MLP | CNN, data: Dataset) -> MLP | CNN:
 
 
 def _fitted(
-    architecture: MLP | CNN, junctions: Sequence[tuple[int, int]]
+    architecture: Architecture, junctions: Sequence[tuple[int, int]]
 ) -> tuple[Sparsity | None, ...]:
     fitted = tuple(
         one and fitting(one.family, one.density, *junction)
@@ -53,7 +53,7 @@ def _fitted(
 
 
 def training_space(
-    architectures: Sequence[MLP | CNN], space: NetworkSpace
+    architectures: Sequence[Architecture], space: NetworkSpace
 ) -> CustomSpace:
     """Candidates with one of these architectures, trained in any way `space` knows.
 

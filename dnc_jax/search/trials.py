@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -154,25 +154,7 @@ class Store:
 
     def add(self, trials: Iterable[Trial]) -> None:
         """Writes trials in one transaction, all or none; known ones are replaced."""
-        rows = [
-            (
-                t.candidate_id,
-                t.rung,
-                json.dumps(t.candidate.to_json()),
-                t.epochs,
-                json.dumps(t.val_loss),
-                json.dumps(t.val_accuracy),
-                *t.complexity,
-                t.score if math.isfinite(t.score) else None,
-                t.seconds,
-                t.status,
-                t.schedule_epochs,
-                t.epoch_seconds,
-                t.epoch_joules,
-                t.joules,
-            )
-            for t in trials
-        ]
+        rows = [to_row(trial) for trial in trials]
         insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 15)})"
         with (
             _clear(
@@ -237,25 +219,47 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
 
 def _trials(db: sqlite3.Connection) -> list[Trial]:
     rows = db.execute("SELECT * FROM trials ORDER BY candidate_id, rung")
-    return [
-        Trial(
-            candidate_id=row[0],
-            rung=row[1],
-            candidate=Candidate.from_json(json.loads(row[2])),
-            epochs=row[3],
-            val_loss=tuple(json.loads(row[4])),
-            val_accuracy=tuple(json.loads(row[5])),
-            complexity=Complexity(row[6], row[7]),
-            score=math.inf if row[8] is None else row[8],
-            seconds=row[9],
-            status=row[10],
-            schedule_epochs=row[11],
-            epoch_seconds=row[12],
-            epoch_joules=row[13],
-            joules=row[14],
-        )
-        for row in rows
-    ]
+    return [from_row(row) for row in rows]
+
+
+def to_row(trial: Trial) -> tuple[Any, ...]:
+    """A trial as numbers, texts and None, in the order of the table's columns."""
+    return (
+        trial.candidate_id,
+        trial.rung,
+        json.dumps(trial.candidate.to_json()),
+        trial.epochs,
+        json.dumps(trial.val_loss),
+        json.dumps(trial.val_accuracy),
+        *trial.complexity,
+        trial.score if math.isfinite(trial.score) else None,
+        trial.seconds,
+        trial.status,
+        trial.schedule_epochs,
+        trial.epoch_seconds,
+        trial.epoch_joules,
+        trial.joules,
+    )
+
+
+def from_row(row: Sequence[Any]) -> Trial:
+    """The trial of a row."""
+    return Trial(
+        candidate_id=row[0],
+        rung=row[1],
+        candidate=Candidate.from_json(json.loads(row[2])),
+        epochs=row[3],
+        val_loss=tuple(json.loads(row[4])),
+        val_accuracy=tuple(json.loads(row[5])),
+        complexity=Complexity(row[6], row[7]),
+        score=math.inf if row[8] is None else row[8],
+        seconds=row[9],
+        status=row[10],
+        schedule_epochs=row[11],
+        epoch_seconds=row[12],
+        epoch_joules=row[13],
+        joules=row[14],
+    )
 
 
 def _refuse_other(

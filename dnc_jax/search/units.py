@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 
-from dnc_jax.training import under_way
+from dnc_jax.training import processes, under_way
 from dnc_jax.training.population import Progress, Snapshot
 
 FOLDER = "under_way"
@@ -50,11 +50,12 @@ class Units:
     def load(self, rung: int) -> dict[int, Progress]:
         """How far the candidates of a rung are, but for those with a damaged file.
 
-        A file written by another version of dnc_jax counts as damaged.
+        A file written by another version of dnc_jax counts as damaged. All processes
+        call this together, and get what process 0 reads.
         """
         loaded: dict[int, Progress] = {}
-        for _, path in self._paths(rung):
-            content = under_way.read(path) or {"candidates": (), "progress": ()}
+        contents = [under_way.read(path) for _, path in self._paths(rung)]
+        for content in processes.from_first([c for c in contents if c]):
             with contextlib.suppress(TypeError):
                 loaded |= {
                     number: Progress(

@@ -53,7 +53,7 @@ def retrain(
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
         try:
-            params, history = trainer.train(
+            trained, history = trainer.train(
                 jax.random.fold_in(candidate_key, trial.candidate_id),
                 architecture,
                 trial.candidate.hyperparameters,
@@ -64,7 +64,7 @@ def retrain(
                 on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
             )
             if refit:
-                params, _ = trainer.train(
+                trained, _ = trainer.train(
                     jax.random.fold_in(candidate_key, trial.candidate_id),
                     architecture,
                     trial.candidate.hyperparameters,
@@ -77,10 +77,17 @@ def retrain(
                 )
         except FloatingPointError:
             continue
-        statistics = (data.mean, data.scale)
-        test = trainer.evaluate(params, architecture, data.test, *statistics)
+        test = trainer.evaluate(
+            trained.params,
+            architecture,
+            data.test,
+            data.mean,
+            data.scale,
+            trained.patterns,
+            trained.statistics,
+        )
         network = Network.trained_on(
-            data, architecture, trial.candidate.hyperparameters, params
+            data, architecture, trial.candidate.hyperparameters, trained
         )
         return Winner(
             trial,

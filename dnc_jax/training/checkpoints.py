@@ -14,12 +14,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from dnc_jax.errors import InputError
-from dnc_jax.networks import Architecture, from_json, mlp, to_json
-from dnc_jax.networks.mlp import Patterns
+from dnc_jax.networks import Architecture, from_json, network, to_json
+from dnc_jax.networks.network import Patterns
 from dnc_jax.sparse import Pattern, from_edges
 from dnc_jax.training.data import Dataset, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
-from dnc_jax.typing import Array, Params
+from dnc_jax.training.trainer import Trained
+from dnc_jax.typing import Array, Params, Statistics
 
 _DESCRIPTION, _PARAMS, _PATTERNS = "architecture.json", "params", "patterns.npz"
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
@@ -31,13 +32,13 @@ class Network:
 
     Attributes:
       architecture, hyperparameters: what it is and how it was trained.
-      params: its weights; `mlp.apply(params, architecture, x, patterns)` takes
-        them.
+      params: its weights; `network.apply` takes them.
       mean, scale: of the data it was trained on, applied by calling.
       example_shape: shape of one example.
       labels: of the classes, as the data named them; empty in regression.
       target_mean, target_scale: undone by calling in regression; empty otherwise.
       patterns: of its sparse junctions; empty for a dense network.
+      statistics: of its batch norms; empty where there is none.
     """
 
     architecture: Architecture
@@ -50,6 +51,7 @@ class Network:
     labels: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
+    statistics: Statistics = ()
 
     @classmethod
     def trained_on(
@@ -57,21 +59,21 @@ class Network:
         data: Dataset,
         architecture: Architecture,
         hyperparameters: Hyperparameters,
-        params: Params,
-        patterns: Patterns = (),
+        trained: Trained,
     ) -> "Network":
         """The network with what `data` says of its inputs and outputs."""
         return cls(
             architecture,
             hyperparameters,
-            params,
+            trained.params,
             data.mean,
             data.scale,
             data.train.x.shape[1:],
-            patterns,
+            trained.patterns,
             data.labels,
             data.target_mean,
             data.target_scale,
+            trained.statistics,
         )
 
     def __call__(self, x: Array) -> jax.Array:
@@ -88,14 +90,16 @@ class Network:
                 f"[B, {', '.join(map(str, self.example_shape))}]"
             )
         x = normalise(x, self.mean, self.scale)
-        outputs = mlp.apply(self.params, self.architecture, x, self.patterns)
+        outputs = network.apply(
+            self.params, self.architecture, x, self.patterns, self.statistics
+        )
         if not self.target_mean:
             return outputs
         mean, scale = jnp.array([self.target_mean]), jnp.array([self.target_scale])
         return outputs / scale + mean
 
 
-def save(path: str | os.PathLike[str], network: Network) -> None:
+def save(path: str | os.PathLike[str], trained: Network) -> None:
     """Writes a network to the folder `path`, replacing what was saved there before.
 
     The folder holds `architecture.json`, an Orbax checkpoint of the parameters and,
@@ -107,22 +111,22 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     description = {
-        "architecture": to_json(network.architecture),
-        "hyperparameters": dataclasses.asdict(network.hyperparameters),
+        "architecture": to_json(trained.architecture),
+        "hyperparameters": dataclasses.asdict(trained.hyperparameters),
         "preprocessing": {
-            "mean": network.mean.tolist(),
-            "scale": network.scale.tolist(),
-            "example_shape": list(network.example_shape),
+            "mean": trained.mean.tolist(),
+            "scale": trained.scale.tolist(),
+            "example_shape": list(trained.example_shape),
         },
-        "labels": list(network.labels),
-        "target_mean": network.target_mean,
-        "target_scale": network.target_scale,
+        "labels": list(trained.labels),
+        "target_mean": trained.target_mean,
+        "target_scale": trained.target_scale,
     }
     (partial / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-    if network.patterns:
-        np.savez(partial / _PATTERNS, allow_pickle=False, **_edges(network.patterns))
+    if trained.patterns:
+        np.savez(partial / _PATTERNS, allow_pickle=False, **_edges(trained.patterns))
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(partial / _PARAMS, _named(network.params))
+        checkpointer.save(partial / _PARAMS, _named(trained.params, trained.statistics))
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
 
@@ -141,16 +145,20 @@ def load(path: str | os.PathLike[str]) -> Network:
         preprocessing = description["preprocessing"]
         patterns = _load_patterns(path / _PATTERNS, architecture)
         template = jax.eval_shape(
-            lambda key: mlp.init(key, architecture, patterns), _key()
+            lambda key: _named(
+                network.init(key, architecture, patterns),
+                network.statistics(architecture),
+            ),
+            _key(),
         )
         with ocp.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.restore(path / _PARAMS, _named(template))
+            stored = checkpointer.restore(path / _PARAMS, template)
     except _UNREADABLE as error:
         raise InputError(f"no readable network in {path}: {error}") from error
     return Network(
         architecture,
         hyperparameters,
-        tuple(stored[name] for name in sorted(stored)),
+        _listed(stored, "junction"),
         np.asarray(preprocessing["mean"], np.float32),
         np.asarray(preprocessing["scale"], np.float32),
         tuple(preprocessing["example_shape"]),
@@ -158,6 +166,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         tuple(description["labels"]),
         tuple(description["target_mean"]),
         tuple(description["target_scale"]),
+        _listed(stored, "running"),
     )
 
 
@@ -180,7 +189,7 @@ def _load_patterns(path: pathlib.Path, architecture: Architecture) -> Patterns:
                 sources, outputs = edges[f"junction_{i:02d}"]
                 n_in, n_out = architecture.junctions[i]
                 patterns[i] = from_edges(sources, outputs, n_in, n_out, sparsity.block)
-    mlp.check(architecture, tuple(patterns))
+    network.check(architecture, tuple(patterns))
     return tuple(patterns)
 
 
@@ -188,6 +197,15 @@ def _key() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _named(params: Params) -> dict[str, Any]:
-    """Junctions by name, so that a checkpoint reads well in any tool."""
-    return {f"junction_{i:02d}": dict(junction) for i, junction in enumerate(params)}
+def _named(params: Params, statistics: Statistics) -> dict[str, Any]:
+    """Junctions and running statistics by name, so that any tool shows them well."""
+    trees = {"junction": params, "running": statistics}
+    return {
+        f"{name}_{i:02d}": dict(layer)
+        for name, tree in trees.items()
+        for i, layer in enumerate(tree)
+    }
+
+
+def _listed(stored: dict[str, Any], name: str) -> tuple[Any, ...]:
+    return tuple(stored[key] for key in sorted(stored) if key.startswith(name))

@@ -34,6 +34,7 @@ class Dataset(NamedTuple):
       labels: of the classes, as the data names them; empty in regression.
       target_mean, target_scale: of the training targets in regression; a network
         predicts `(y - target_mean) * target_scale`. Empty in classification.
+      augment: crop and flip images at random in training, see `augmentation`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Dataset(NamedTuple):
     labels: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
+    augment: bool = False
 
     @property
     def inputs(self) -> int:
@@ -101,6 +103,7 @@ def load(
     target: str = "",
     task: str = "auto",
     channels: str = "last",
+    augment: bool = False,
     seed: int = 0,
     validation_fraction: float = 0.2,
 ) -> Dataset:
@@ -114,7 +117,7 @@ def load(
       data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
       test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows.
       target: the column of a `.csv` file to predict; empty: the last one.
-      task, channels, seed, validation_fraction: as for `from_arrays`.
+      task, channels, augment, seed, validation_fraction: as for `from_arrays`.
 
     Raises:
       InputError: unknown name, missing directory or unusable rows.
@@ -124,6 +127,7 @@ def load(
         name=name,
         task=task,
         channels=channels,
+        augment=augment,
         seed=seed,
         validation_fraction=validation_fraction,
     )
@@ -136,6 +140,7 @@ def from_arrays(
     name: str = "arrays",
     task: str = "auto",
     channels: str = "last",
+    augment: bool = False,
     seed: int = 0,
     validation_fraction: float = 0.2,
 ) -> Dataset:
@@ -146,6 +151,7 @@ def from_arrays(
       name: for people.
       task: `classification`, `regression`, or `auto`: by the type of y.
       channels: `last` for images [N, H, W, channels], `first` for [N, channels, H, W].
+      augment: crop (with a border of 4) and flip images at random in training.
       seed: chooses the validation rows.
       validation_fraction: of the training rows; in classification, class by class.
 
@@ -188,6 +194,11 @@ def from_arrays(
         y, test_y, target_mean, target_scale = _standardised(y, test_y, rest, name)
         outputs = y.shape[1]
     fit = np.setdiff1d(np.arange(len(y)), held_out)
+    if augment and x.ndim != 4:
+        raise InputError(
+            f"data.augment is for images [N, H, W, channels], and {name} has examples "
+            f"of shape {x.shape[1:]}"
+        )
     axes = tuple(range(x.ndim - 1)) if x.ndim in (2, 4) else None
     mean = np.atleast_1d(x[fit].mean(axes, dtype=np.float64))
     spread = np.atleast_1d(x[fit].std(axes, dtype=np.float64))
@@ -202,6 +213,7 @@ def from_arrays(
         labels=labels,
         target_mean=target_mean,
         target_scale=target_scale,
+        augment=augment,
     )
 
 

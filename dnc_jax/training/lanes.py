@@ -24,11 +24,12 @@ import numpy as np
 import optax
 from jax import lax
 
-from dnc_jax.networks import MLP
+from dnc_jax.networks import MLP, mlp
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.training import losses, trainer
+from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Split, normalise
-from dnc_jax.training.hyperparameters import Hyperparameters
+from dnc_jax.training.jobs import Job, Snapshot
 from dnc_jax.training.plan import Shape
 from dnc_jax.typing import Array, Params, Scalar
 
@@ -39,6 +40,14 @@ class Weights(NamedTuple):
     first: Array  # [D, G, H]: one matrix [D, G * H] for all lanes
     later: tuple[Array, ...]  # L times [G, I, O]
     bias: Array  # [G, sum of O]: all layers one after another
+
+
+class State(NamedTuple):
+    """All that a group carries from step to step."""
+
+    weights: Weights
+    adam: Any  # of optax, its moments like `weights`
+    step: Any  # [] int32, steps taken
 
 
 class Settings(NamedTuple):
@@ -68,10 +77,8 @@ def zeros(shape: Shape, inputs: int, outputs: int) -> Weights:
     )
 
 
-def settings(
-    networks: Sequence[tuple[MLP, Hyperparameters, np.uint32]], shape: Shape
-) -> Settings:
-    """Settings of the networks, each with its dropout seed, lane by lane.
+def settings(jobs: Sequence[Job], shape: Shape) -> Settings:
+    """Settings of the jobs, lane by lane.
 
     Lanes without a network have zero weights and rates, and learn nothing.
     """
@@ -85,11 +92,12 @@ def settings(
         slope=np.zeros(shape.lanes, np.float32),
         offset=tuple(np.zeros((shape.lanes, h), np.float32) for h in shape.hidden),
     )
-    for lane, (architecture, hyperparameters, seed) in enumerate(networks):
+    for lane, job in enumerate(jobs):
+        architecture, hyperparameters = mlp_of(job), job.hyperparameters
         result.learning_rate[lane] = hyperparameters.learning_rate
         result.weight_decay[lane] = hyperparameters.weight_decay
         result.dropout[lane] = architecture.dropout
-        result.seed[lane] = seed
+        result.seed[lane] = trainer.seed_of(trainer.keys_of(job.key)[1])
         if architecture.activation in _SMOOTH:
             amplitude, slope, offset = _SMOOTH[architecture.activation]
             result.rectified[lane] = False
@@ -99,8 +107,20 @@ def settings(
     return result
 
 
-def pack(trees: Sequence[Params], shape: Shape, inputs: int, outputs: int) -> Weights:
-    """Parameters of single networks, padded, as lanes of a group; in NumPy."""
+def pack(
+    snapshots: Sequence[Snapshot], shape: Shape, inputs: int, outputs: int
+) -> State:
+    """States of single networks, padded, as lanes of a group; in NumPy."""
+    weights, mean, variance = (
+        _pad([getattr(one, name) for one in snapshots], shape, inputs, outputs)
+        for name in ("params", "mean", "variance")
+    )
+    step = np.int32(snapshots[0].step)
+    adam: Any = optax.ScaleByAdamState(count=step, mu=mean, nu=variance)
+    return State(weights, adam, step)
+
+
+def _pad(trees: Sequence[Params], shape: Shape, inputs: int, outputs: int) -> Weights:
     packed = zeros(shape, inputs, outputs)
     starts = _starts(packed)
     for lane, tree in enumerate(trees):
@@ -112,8 +132,18 @@ def pack(trees: Sequence[Params], shape: Shape, inputs: int, outputs: int) -> We
     return packed
 
 
-def unpack(packed: Weights, architecture: MLP, lane: int) -> Params:
-    """The parameters of one lane without its padding; in NumPy."""
+def unpack(state: State, architecture: MLP, lane: int) -> Snapshot:
+    """The network of one lane of a state in NumPy, without its padding."""
+    return Snapshot(
+        *(
+            _cut(tree, architecture, lane)
+            for tree in (state.weights, state.adam.mu, state.adam.nu)
+        ),
+        step=int(state.step),
+    )
+
+
+def _cut(packed: Weights, architecture: MLP, lane: int) -> Params:
     return tuple(
         {
             "weight": _weight(packed, layer, lane)[:n_in, :n_out].copy(),
@@ -123,6 +153,25 @@ def unpack(packed: Weights, architecture: MLP, lane: int) -> Params:
             zip(architecture.junctions, _starts(packed), strict=True)
         )
     )
+
+
+def fresh(job: Job) -> Snapshot:
+    """A job's network before training, on the host.
+
+    Drawn in one array of a few sizes and cut in NumPy: nothing is compiled for it.
+    """
+    architecture = mlp_of(job)
+    normals = np.asarray(mlp.draw(trainer.keys_of(job.key)[0], architecture))
+    params = mlp.from_draw(normals, architecture)
+    zeros = jax.tree.map(np.zeros_like, params)
+    return Snapshot(params, zeros, zeros, 0)
+
+
+def mlp_of(job: Job) -> MLP:
+    """The job's network, which must be an MLP."""
+    if not isinstance(job.architecture, MLP):
+        raise TypeError(f"lanes are of MLPs, not of {job.architecture}")
+    return job.architecture
 
 
 def _weight(packed: Weights, layer: int, lane: int) -> Any:
@@ -170,76 +219,84 @@ def forward(
     return hidden
 
 
-def epoch(
-    weights: Weights,
-    adam: optax.ScaleByAdamState,
-    step: Scalar,
+def train(
+    state: State,
     settings: Settings,
     rate_factor: Scalar,
     order: Array,
-    train: Split,
-    validation: Split,
+    data: Split,
     mean: Array,
     scale: Array,
+    augment: Scalar | None,
     *,
-    batch_size: int,
-) -> Any:
-    """One epoch of every lane, then its validation.
+    shape: Shape,
+) -> State:
+    """One epoch of every lane.
 
     Args:
-      weights, adam, step: as the epoch before left them.
+      state: as the epoch before left it.
       settings: of the lanes.
       rate_factor: [] float32, multiplies every learning rate.
-      order: [N] int32, the rows of `train` in the order of this epoch.
-      train, validation: rows, as stored.
+      order: [N] int32, the rows of `data` in the order of this epoch.
+      data: training rows, as stored.
       mean, scale: as in `Dataset`.
-      batch_size: static.
-
-    Returns:
-      `(weights, adam, step, val_loss [G], val_accuracy [G])`.
+      augment: [] uint32, as `trainer.augment_seed` gives it.
+      shape: static.
     """
     rate = _per_lane(
-        jnp.asarray(settings.learning_rate) * jnp.asarray(rate_factor), weights
+        jnp.asarray(settings.learning_rate) * jnp.asarray(rate_factor), state.weights
     )
-    decay = _per_lane(settings.weight_decay, weights)
+    decay = _per_lane(settings.weight_decay, state.weights)
 
     def loss(weights: Weights, x: jax.Array, y: Array, seed: Array) -> jax.Array:
         outputs = forward(weights, settings, x, seed)
         # Lanes share no weight, so the gradient of the sum is each one's own.
         return losses.loss(outputs, y).mean(axis=1).sum()
 
-    def train_step(carry: Any, rows: jax.Array) -> Any:
-        weights, adam, step = carry
-        x = normalise(train.x[rows], mean, scale)
+    def step(state: State, rows: jax.Array) -> tuple[State, None]:
+        weights, adam, step = state
+        x = prepare(data.x[rows], mean, scale, augment, step)
         seed = fold_in(settings.seed, step)
-        gradient = jax.grad(loss)(weights, x, train.y[rows], seed)
+        gradient = jax.grad(loss)(weights, x, data.y[rows], seed)
         gradient = jax.tree.map(lambda g, w, d: g + d * w, gradient, weights, decay)
         update, adam = trainer.ADAM.update(gradient, adam)
         weights = jax.tree.map(lambda w, u, r: w - r * u, weights, update, rate)
-        return (weights, adam, step + 1), None
+        return State(weights, adam, step + 1), None
 
-    steps = order.shape[0] // batch_size
-    batches = jnp.asarray(order[: steps * batch_size]).reshape(steps, batch_size)
-    (weights, adam, step), _ = lax.scan(train_step, (weights, adam, step), batches)
+    steps = order.shape[0] // shape.batch_size
+    batches = jnp.asarray(order[: steps * shape.batch_size]).reshape(steps, -1)
+    return lax.scan(step, state, batches)[0]
 
-    count = len(validation.y)
 
-    def validate(totals: Any, rows: jax.Array) -> Any:
+def evaluate(
+    state: State,
+    settings: Settings,
+    data: Split,
+    mean: Array,
+    scale: Array,
+    *,
+    shape: Shape,
+) -> tuple[jax.Array, jax.Array]:
+    """Mean loss and accuracy of every lane over a split, both [G]."""
+    count = len(data.y)
+
+    def chunk(totals: Any, rows: jax.Array) -> Any:
         real = jnp.expand_dims(rows < count, 0)
         rows = jnp.minimum(rows, count - 1)
-        x, y = normalise(validation.x[rows], mean, scale), validation.y[rows]
-        outputs = forward(weights, settings, x, None)
+        x, y = normalise(data.x[rows], mean, scale), data.y[rows]
+        outputs = forward(state.weights, settings, x, None)
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
         return (totals[0] + loss.sum(1), totals[1] + merit.sum(1)), None
 
-    lanes = len(settings.seed)
-    whole = losses.is_classification(validation.y)
-    start = jnp.zeros(lanes), jnp.zeros(lanes, jnp.int32 if whole else jnp.float32)
-    (val_loss, merit), _ = lax.scan(
-        validate, start, jnp.asarray(trainer.evaluation_rows(count))
+    whole = losses.is_classification(data.y)
+    zeros = jnp.zeros(shape.lanes, jnp.int32 if whole else jnp.float32)
+    (loss, merit), _ = lax.scan(
+        chunk,
+        (jnp.zeros(shape.lanes), zeros),
+        jnp.asarray(trainer.evaluation_rows(count)),
     )
-    return weights, adam, step, val_loss / count, merit / count
+    return loss / count, merit / count
 
 
 def _per_lane(values: Array, weights: Weights) -> Weights:

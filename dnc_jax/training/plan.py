@@ -1,5 +1,8 @@
 """Which networks share a compiled program, and in what shape they run in it.
 
+Dense MLPs may run padded, as lanes of one program; any other network runs as it is
+(`Exact`), beside others of its structure only on an accelerator.
+
 On a CPU three costs compete. A program takes more than a second to compile, so few
 shapes are good. Networks of one program are padded to common widths, so many shapes
 are good. And a step has a fixed cost, which networks side by side share, until
@@ -7,11 +10,12 @@ together they outgrow the cache. The plan starts with a program for each network
 merges greedily while that saves time.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from dnc_jax.networks import MLP
+from dnc_jax.networks import CNN, MLP, Architecture, network
 
 WIDTH_STEP = 16  # one AVX-512 register of float32: narrower padding saves nothing
 LANES = (1, 2, 4, 8)
@@ -35,6 +39,23 @@ class Shape(NamedTuple):
         return f"{self.lanes} x {hidden}, batch {self.batch_size}"
 
 
+class Exact(NamedTuple):
+    """What the program of unpadded networks is specialised to.
+
+    Attributes:
+      lanes: networks side by side.
+      network: their structure, as `network.structure` gives it.
+      batch_size: rows a step, shared by all lanes.
+    """
+
+    lanes: int
+    network: Architecture
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"{self.lanes} x {self.network}, batch {self.batch_size}"
+
+
 class Group(NamedTuple):
     """Networks, by their position in the list given to `make`, and their program.
 
@@ -42,7 +63,7 @@ class Group(NamedTuple):
     `chunks(group)`.
     """
 
-    shape: Shape
+    shape: Shape | Exact
     members: tuple[int, ...]
 
 
@@ -72,12 +93,35 @@ class CostModel(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """What every network of a rung has in common."""
+    """What every network of a rung has in common, and what it runs on.
+
+    Attributes:
+      inputs, outputs: of each network.
+      rows, epochs: to train on.
+      accelerator: whether it fills only with many networks at a time.
+      memory_bytes: that one program may use.
+    """
 
     inputs: int
     outputs: int
     rows: int
     epochs: int
+    accelerator: bool = False
+    memory_bytes: float = math.inf
+
+
+def engine(shape: Shape | Exact) -> str:
+    """How networks run in this shape: "bucketed", "vmapped" or "exact"."""
+    if isinstance(shape, Shape):
+        return "bucketed"
+    return "vmapped" if shape.lanes > 1 else "exact"
+
+
+def sizes(shape: Shape | Exact) -> str:
+    """What the program computes, for people."""
+    if isinstance(shape, Exact):
+        return str(shape.network)
+    return "-".join(map(str, shape.hidden)) or "linear"
 
 
 def padded(width: int) -> int:
@@ -94,15 +138,20 @@ def chunks(group: Group) -> list[tuple[int, ...]]:
     ]
 
 
-def run_seconds(shape: Shape, members: int, work: Workload, cost: CostModel) -> float:
+def run_seconds(
+    shape: Shape | Exact, members: int, work: Workload, cost: CostModel
+) -> float:
     """Predicted seconds of all epochs of `work` for so many networks in `shape`."""
     parameters = shape.lanes * _parameters(shape, work)
+    multiply_adds = parameters
+    if isinstance(shape, Exact):
+        multiply_adds = shape.lanes * _multiply_adds(shape.network)
     moved = 40.0 * parameters
     state = 16.0 * parameters  # parameters, gradient and both moments
     missed = max(0.0, 1 - cost.cache_bytes / state)
     step = (
         cost.step_seconds
-        + 6.0 * parameters * shape.batch_size / cost.flops_per_second
+        + 6.0 * multiply_adds * shape.batch_size / cost.flops_per_second
         + moved * (1 - missed) / cost.bytes_per_second
         + moved * missed / cost.slow_bytes_per_second
         + 24.0 * shape.batch_size * work.inputs / cost.bytes_per_second
@@ -113,7 +162,7 @@ def run_seconds(shape: Shape, members: int, work: Workload, cost: CostModel) -> 
 
 def total_seconds(
     groups: Iterable[Group],
-    compiled: Iterable[Shape],
+    compiled: Iterable[Shape | Exact],
     work: Workload,
     cost: CostModel,
 ) -> float:
@@ -128,9 +177,9 @@ def total_seconds(
 
 
 def make(
-    networks: Sequence[tuple[MLP, int]],
+    networks: Sequence[tuple[Architecture, int]],
     work: Workload,
-    compiled: Iterable[Shape] = (),
+    compiled: Iterable[Shape | Exact] = (),
     cost: CostModel | None = None,
 ) -> list[Group]:
     """Groups `networks` so that compiling and running take the least time.
@@ -148,40 +197,90 @@ def make(
       Groups whose members partition `range(len(networks))`.
     """
     cost = cost or CostModel()
-    ready = sorted(set(compiled))
-    needs = [
-        Shape(1, tuple(map(padded, network.hidden)), batch_size)
-        for network, batch_size in networks
-    ]
+    ready = sorted({shape for shape in compiled if isinstance(shape, Shape)})
+    needs: dict[int, Shape] = {}
     classes: dict[tuple[int, int], list[int]] = {}
-    for index, need in enumerate(needs):
-        classes.setdefault((len(need.hidden), need.batch_size), []).append(index)
+    alike: dict[tuple[Architecture, int], list[int]] = {}
+    for index, (architecture, batch_size) in enumerate(networks):
+        if isinstance(architecture, MLP) and not architecture.sparsity:
+            hidden = tuple(map(padded, architecture.hidden))
+            needs[index] = Shape(1, hidden, batch_size)
+            classes.setdefault((len(hidden), batch_size), []).append(index)
+        else:
+            structure = network.structure(architecture)
+            alike.setdefault((structure, batch_size), []).append(index)
     groups = [
         group
         for members in classes.values()
         for group in _merge(members, needs, ready, work, cost)
     ]
+    groups += [
+        Group(_exact(len(members), *structure, work), tuple(members))
+        for structure, members in alike.items()
+    ]
 
-    def longest_first(group: Group) -> tuple[float, Group]:
+    def longest_first(group: Group) -> tuple[float, tuple[int, ...]]:
         shape, members = group
-        return -run_seconds(shape, len(members), work, cost), group
+        return -run_seconds(shape, len(members), work, cost), members
 
     return sorted(groups, key=longest_first)
 
 
+def _exact(
+    members: int, structure: Architecture, batch_size: int, work: Workload
+) -> Exact:
+    """The program for so many networks of one structure.
+
+    Those with sparse junctions run one by one: their patterns differ in shape.
+    """
+    lanes = 1
+    while (
+        work.accelerator
+        and not structure.sparsity
+        and lanes < members
+        and memory_bytes(Exact(2 * lanes, structure, batch_size), work)
+        <= work.memory_bytes
+    ):
+        lanes *= 2
+    return Exact(lanes, structure, batch_size)
+
+
+def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
+    """Predicted bytes that a program of this shape needs, besides the data.
+
+    Parameters, gradients, both moments and their next values; and for each example of
+    a batch, what the backward pass needs of every layer, twice.
+    """
+    if isinstance(shape, Shape):
+        numbers = work.inputs + sum(shape.hidden) + work.outputs
+    elif isinstance(shape.network, CNN):
+        pixels = [height * width for height, width in shape.network.grids]
+        channels = shape.network.channels
+        numbers = 2 * sum(p * c for p, c in zip(pixels, channels, strict=True))
+    else:
+        numbers = sum(shape.network.sizes)
+    state = 7 * _parameters(shape, work)
+    return 4.0 * shape.lanes * (state + 2 * shape.batch_size * numbers)
+
+
 def padding_waste(
-    networks: Sequence[tuple[MLP, int]], groups: Sequence[Group], work: Workload
+    networks: Sequence[tuple[Architecture, int]],
+    groups: Sequence[Group],
+    work: Workload,
 ) -> float:
     """Multiply-adds executed over those that the true networks need, >= 1."""
     useful = sum(
-        n_in * n_out * (work.rows // batch * batch)
-        for network, batch in networks
-        for n_in, n_out in network.junctions
+        _multiply_adds(architecture) * (work.rows // batch * batch)
+        for architecture, batch in networks
     )
     executed = sum(
         len(chunks(group))
         * group.shape.lanes
-        * _weights(group.shape, work)
+        * (
+            _weights(group.shape, work)
+            if isinstance(group.shape, Shape)
+            else _multiply_adds(group.shape.network)
+        )
         * (work.rows // group.shape.batch_size * group.shape.batch_size)
         for group in groups
     )
@@ -193,13 +292,23 @@ def _weights(shape: Shape, work: Workload) -> int:
     return sum(a * b for a, b in pairwise(sizes))
 
 
-def _parameters(shape: Shape, work: Workload) -> int:
+def _multiply_adds(architecture: Architecture) -> int:
+    """Of one example."""
+    times = [1] * len(architecture.junctions)
+    if isinstance(architecture, CNN):
+        times = [*(height * width for height, width in architecture.grids), 1]
+    return sum(t * edges for t, edges in zip(times, architecture.edges, strict=True))
+
+
+def _parameters(shape: Shape | Exact, work: Workload) -> int:
+    if isinstance(shape, Exact):
+        return sum(shape.network.edges) + sum(shape.network.sizes[1:])
     return _weights(shape, work) + sum(shape.hidden) + work.outputs
 
 
 def _best_program(
     members: Sequence[int],
-    needs: Sequence[Shape],
+    needs: Mapping[int, Shape],
     ready: Sequence[Shape],
     work: Workload,
     cost: CostModel,
@@ -212,6 +321,7 @@ def _best_program(
         (cost.compile_seconds + run_seconds(shape, len(members), work, cost), shape)
         for shape in new
         if shape.lanes < 2 * len(members)
+        and (shape.lanes == 1 or memory_bytes(shape, work) <= work.memory_bytes)
     ]
     choices += [
         (run_seconds(shape, len(members), work, cost), shape)
@@ -225,7 +335,7 @@ def _best_program(
 
 def _merge(
     members: Sequence[int],
-    needs: Sequence[Shape],
+    needs: Mapping[int, Shape],
     ready: Sequence[Shape],
     work: Workload,
     cost: CostModel,

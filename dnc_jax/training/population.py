@@ -1,231 +1,47 @@
 """Training many different networks at once, in few compiled programs.
 
-A plan (`plan.make`) groups the networks of a rung; each group is one program whose
-lanes they are (`lanes`); programs run on as many worker threads as there are cores.
+A plan (`plan.make`) groups the networks of a rung; each group is one program, of
+padded lanes (`lanes`) or of networks as they are (`exact`); programs run on as many
+worker threads as there are cores.
 """
 
-import dataclasses
-import os
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from dnc_jax.errors import InputError
 from dnc_jax.footprint import inference_work, step_work
-from dnc_jax.networks import MLP, mlp
-from dnc_jax.training import lanes, plan, trainer, under_way
-from dnc_jax.training.data import Dataset
-from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
-from dnc_jax.typing import Key, Params
+from dnc_jax.networks import MLP
+from dnc_jax.training import exact, lanes, plan, under_way
+from dnc_jax.training.hyperparameters import rate_factor
+from dnc_jax.training.jobs import (
+    Account,
+    Executed,
+    Job,
+    Outcome,
+    Progress,
+    Seconds,
+    Snapshot,
+)
+from dnc_jax.training.programs import Programs, Shape
 
-
-class Snapshot(NamedTuple):
-    """A network between two rungs, on the host, unpadded."""
-
-    params: Params
-    mean: Params  # Adam's first moment
-    variance: Params  # Adam's second moment
-    step: int
-
-
-class Progress(NamedTuple):
-    """A job at the end of an epoch: training goes on from it, bit for bit.
-
-    Attributes:
-      start: of the job.
-      snapshot: of the network, whose loss need not be finite any more.
-      val_loss, val_accuracy: of every epoch since the job's start.
-      seconds: this network's share of its group's training time so far.
-    """
-
-    start: int
-    snapshot: Snapshot
-    val_loss: tuple[float, ...]
-    val_accuracy: tuple[float, ...]
-    seconds: float
-
-
-class Job(NamedTuple):
-    """One network to train from epoch `start` to epoch `stop` of `total`.
-
-    Attributes:
-      snapshot: at `start`; None: from scratch, and start is 0.
-      progress: beyond `start`, from a run that was interrupted. It is used where all
-        networks of a chunk are equally far.
-    """
-
-    architecture: MLP
-    hyperparameters: Hyperparameters
-    key: Key
-    start: int
-    stop: int
-    total: int
-    snapshot: Snapshot | None = None
-    progress: Progress | None = None
-
-
-class Executed(NamedTuple):
-    """What a program has computed for each of its lanes, padding included.
-
-    Attributes:
-      lanes: of the program, those without a network too.
-      training_flops, evaluation_flops: of one lane.
-    """
-
-    lanes: int
-    training_flops: int
-    evaluation_flops: int
-
-
-class Outcome(NamedTuple):
-    """What became of a job; the curves have one entry an epoch."""
-
-    val_loss: tuple[float, ...]
-    val_accuracy: tuple[float, ...]
-    seconds: float  # this network's share of its group's training time
-    diverged: bool
-    snapshot: Snapshot | None  # None if diverged
-    epochs: int  # trained in this call; the others came with the job's progress
-    executed: Executed  # in this call
-
-
-@dataclasses.dataclass
-class Account:
-    """What one program took.
-
-    Attributes:
-      compile_seconds: of the worker that compiled it.
-      run_seconds: of all its runs, summed over workers.
-      runs: how often it ran for a rung.
-      networks: trained in them, counted once a run.
-    """
-
-    compile_seconds: float = 0.0
-    run_seconds: float = 0.0
-    runs: int = 0
-    networks: int = 0
-
-
-class Programs:
-    """The compiled programs of one search, by shape, and the data they run on.
-
-    Thread-safe. Rows are copied to the device once, as they are stored.
-    """
-
-    def __init__(self, data: Dataset, order_key: Key) -> None:
-        self._train, self._validation = jax.device_put((data.train, data.validation))
-        self._statistics = (data.mean, data.scale)
-        self.rows = len(data.train.y)
-        self.validation_rows = len(data.validation.y)
-        self.inputs, self.outputs = data.inputs, data.outputs
-        self._order_key = order_key
-        self._orders: dict[int, jax.Array] = {}
-        self._compiled: dict[plan.Shape, Any] = {}
-        self.planned: set[plan.Shape] = set()
-        self._locks: dict[plan.Shape, threading.Lock] = {}
-        self._lock = threading.Lock()
-        self.accounts: defaultdict[plan.Shape, Account] = defaultdict(Account)
-        self.workers = workers()
-        # LLVM's highest level takes a seventh longer and gains nothing here.
-        self._options: dict[str, str | bool] = (
-            {"xla_backend_optimization_level": "1"}
-            if jax.default_backend() == "cpu"
-            else {}
-        )
-
-    @property
-    def compile_seconds(self) -> float:
-        """Of all workers together."""
-        return sum((one.compile_seconds for one in self.accounts.values()), 0.0)
-
-    def add_run(self, shape: plan.Shape, seconds: float, networks: int) -> None:
-        """Notes that the program of `shape` has trained so many networks once."""
-        with self._lock:
-            account = self.accounts[shape]
-            account.run_seconds += seconds
-            account.runs += 1
-            account.networks += networks
-
-    @property
-    def shapes(self) -> list[plan.Shape]:
-        """Shapes already compiled."""
-        return sorted(self._compiled)
-
-    def order(self, epoch: int) -> jax.Array:
-        """The rows in the order of `epoch`, the same for every network."""
-        with self._lock:
-            if epoch not in self._orders:
-                self._orders[epoch] = trainer.epoch_order(
-                    self._order_key, epoch, self.rows
-                )
-            return self._orders[epoch]
-
-    def forget_orders(self) -> None:
-        """Frees the orders of epochs that no rung under way needs."""
-        with self._lock:
-            self._orders.clear()
-
-    def get(self, shape: plan.Shape) -> Callable[..., Any]:
-        """The program of `shape`, compiled now if this is its first use."""
-        with self._lock:
-            lock = self._locks.setdefault(shape, threading.Lock())
-        with lock:
-            if shape not in self._compiled:
-                start = time.perf_counter()
-                weights = lanes.zeros(shape, self.inputs, self.outputs)
-                arguments = jax.eval_shape(
-                    lambda: (
-                        weights,
-                        trainer.ADAM.init(weights),
-                        np.int32(0),
-                        lanes.settings([], shape),
-                        np.float32(1),
-                    )
-                )
-                epoch = partial(lanes.epoch, batch_size=shape.batch_size)
-                program = jax.jit(epoch, donate_argnums=(0, 1)).lower(
-                    *arguments,
-                    self.order(0),
-                    self._train,
-                    self._validation,
-                    *self._statistics,
-                )
-                compiled = program.compile(compiler_options=self._options)
-                with self._lock:
-                    self.accounts[shape].compile_seconds = time.perf_counter() - start
-                self._compiled[shape] = compiled
-        compiled = self._compiled[shape]
-        return lambda *arguments, epoch: compiled(
-            *arguments,
-            self.order(epoch),
-            self._train,
-            self._validation,
-            *self._statistics,
-        )
-
-
-def workers() -> int:
-    """Programs that run at a time.
-
-    XLA keeps about one core busy with networks of this size, so on a CPU as many as
-    there are cores; an accelerator runs one after another.
-    """
-    return cores() if jax.default_backend() == "cpu" else 1
-
-
-def cores() -> int:
-    """Cores that this process may use, where the system tells; else all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+__all__ = [
+    "Account",
+    "Job",
+    "Outcome",
+    "Programs",
+    "Progress",
+    "Seconds",
+    "Snapshot",
+    "explain",
+    "plan_groups",
+    "train",
+]
 
 
 def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
@@ -247,14 +63,40 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
             (jobs[i].architecture, jobs[i].hyperparameters.batch_size)
             for i in positions
         ]
-        work = plan.Workload(programs.inputs, programs.outputs, programs.rows, epochs)
-        groups = plan.make(networks, work, programs.planned)
+        groups = plan.make(networks, programs.workload(epochs), programs.planned)
         programs.planned.update(group.shape for group in groups)
         result += [
             group._replace(members=tuple(positions[i] for i in group.members))
             for group in groups
         ]
     return result
+
+
+def explain(jobs: Sequence[Job], programs: Programs) -> str:
+    """The plan of these jobs as a table: a line for each group, longest first.
+
+    Nothing is compiled, and later plans are what they would have been.
+    """
+    known = set(programs.planned)
+    groups = plan_groups(jobs, programs)
+    programs.planned = known
+    lines = [
+        f"{'engine':9}{'networks':>9}{'lanes':>6}{'batch':>6}{'MB':>8}{'seconds':>9}"
+        "  shape"
+    ]
+    for group in groups:
+        first = jobs[group.members[0]]
+        work = programs.workload(first.stop - first.start)
+        seconds = plan.run_seconds(
+            group.shape, len(group.members), work, plan.CostModel()
+        )
+        lines.append(
+            f"{plan.engine(group.shape):9}{len(group.members):9}{group.shape.lanes:6}"
+            f"{group.shape.batch_size:6}"
+            f"{plan.memory_bytes(group.shape, work) / 1e6:8.1f}{seconds:9.2f}"
+            f"  {plan.sizes(group.shape)}"
+        )
+    return "\n".join(lines)
 
 
 def train(
@@ -285,17 +127,10 @@ def train(
 
     Returns:
       An outcome for each job, None for those that were dropped.
-
-    Raises:
-      InputError: a network is sparse.
     """
     if not jobs:
         return []
-    if sparse := next((j for j in jobs if j.architecture.sparsity), None):
-        raise InputError(
-            f"{sparse.architecture} is sparse; a population trains dense networks, "
-            "trainer.train trains sparse ones"
-        )
+    begin, busy = time.perf_counter(), programs.busy_seconds
     groups = plan_groups(jobs, programs)
     outcomes: list[Outcome | None] = [None] * len(jobs)
     halted = threading.Event()
@@ -303,15 +138,24 @@ def train(
     def stop() -> bool:
         return halted.is_set() or should_stop()
 
-    def run(shape: plan.Shape, members: tuple[int, ...]) -> Sequence[Outcome]:
-        return _train_group(
-            [jobs[i] for i in members],
-            shape,
-            programs,
-            on_epoch,
-            stop,
-            partial(save, members) if save else None,
-        )
+    def run(shape: Shape, members: tuple[int, ...]) -> Sequence[Outcome]:
+        try:
+            return _train_group(
+                [jobs[i] for i in members],
+                shape,
+                programs,
+                on_epoch,
+                stop,
+                partial(save, members) if save else None,
+            )
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or len(members) == 1:
+                raise
+        # The device's memory does not hold so many networks; half of them may fit.
+        half = -(-len(members) // 2)
+        smaller = shape._replace(lanes=max(1, shape.lanes // 2))
+        first, second = run(smaller, members[:half]), run(smaller, members[half:])
+        return [*first, *second] if first and second else []
 
     # First each group once, so that no worker waits while another compiles the
     # program that both need; then what is left, by then compiled.
@@ -337,12 +181,14 @@ def train(
             pool.shutdown(cancel_futures=True)
             raise
     programs.forget_orders()
+    wall = (time.perf_counter() - begin) * programs.workers
+    programs.account(waiting=wall - (programs.busy_seconds - busy))
     return outcomes
 
 
 def _train_group(
     jobs: Sequence[Job],
-    shape: plan.Shape,
+    shape: Shape,
     programs: Programs,
     on_epoch: Callable[[Sequence[float]], None],
     should_stop: Callable[[], bool],
@@ -357,44 +203,24 @@ def _train_group(
         return [_outcome(*pair, 0, nothing) for pair in zip(jobs, resumed, strict=True)]
     if should_stop():
         return []
-    program = programs.get(shape)
-    begin = saved = time.perf_counter()
+    saved = time.perf_counter()
     spent = sum(one.seconds for one in resumed)
-    keys = [jax.random.split(job.key) for job in jobs]
+    engine = exact if isinstance(shape, plan.Exact) else lanes
     snapshots = [one.snapshot for one in resumed] or [
-        job.snapshot or _fresh(key[0], job.architecture)
-        for job, key in zip(jobs, keys, strict=True)
+        job.snapshot or engine.fresh(job) for job in jobs
     ]
-    settings = lanes.settings(
-        [
-            (job.architecture, job.hyperparameters, trainer.seed_of(key[1]))
-            for job, key in zip(jobs, keys, strict=True)
-        ],
-        shape,
-    )
-    weights, first, second = (
-        lanes.pack(
-            [getattr(snapshot, field) for snapshot in snapshots],
-            shape,
-            programs.inputs,
-            programs.outputs,
-        )
-        for field in ("params", "mean", "variance")
-    )
-    step = np.int32(snapshots[0].step)
-    adam: Any = optax.ScaleByAdamState(count=step, mu=first, nu=second)
+    state, settings = _packed(jobs, snapshots, shape, programs)
+    program = programs.get(shape, state, settings)
+    begin = time.perf_counter()  # compiling is not a network's own time
 
     def progress() -> list[Progress]:
-        state = jax.device_get((weights, adam.mu, adam.nu))
+        host = jax.device_get(state)
         seconds = (spent + time.perf_counter() - begin) / len(jobs)
         history = np.stack(curves)  # [epochs, (validation loss, accuracy), jobs]
         return [
             Progress(
                 start,
-                Snapshot(
-                    *(lanes.unpack(tree, job.architecture, lane) for tree in state),
-                    step=int(step),
-                ),
+                _unpacked(host, shape, job, lane),
                 tuple(map(float, history[:, 0, lane])),
                 tuple(map(float, history[:, 1, lane])),
                 seconds,
@@ -411,9 +237,10 @@ def _train_group(
         if stopped:
             return []
         factor = np.float32(rate_factor(epoch, total))
-        weights, adam, step, *metrics = program(
-            weights, adam, step, settings, factor, epoch=epoch
-        )
+        with programs.timed("training"):
+            state = jax.block_until_ready(program.train(state, settings, factor, epoch))
+        with programs.timed("evaluating"):
+            metrics = jax.device_get(program.evaluate(state, settings))
         curves.append(np.stack([np.asarray(m)[: len(jobs)] for m in metrics]))
         on_epoch(curves[-1][1].tolist())
         if _hopeless(curves):
@@ -427,8 +254,11 @@ def _train_group(
     return [_outcome(*pair, epochs, executed) for pair in zip(jobs, final, strict=True)]
 
 
-def _executed(shape: plan.Shape, programs: Programs, epochs: int) -> Executed:
-    lane = MLP(programs.inputs, shape.hidden, programs.outputs)
+def _executed(shape: Shape, programs: Programs, epochs: int) -> Executed:
+    if isinstance(shape, plan.Exact):
+        lane = shape.network
+    else:
+        lane = MLP(programs.inputs, shape.hidden, programs.outputs)
     steps = epochs * (programs.rows // shape.batch_size)
     return Executed(
         shape.lanes,
@@ -473,8 +303,17 @@ def _outcome(job: Job, progress: Progress, epochs: int, executed: Executed) -> O
     )
 
 
-def _fresh(key: Key, architecture: MLP) -> Snapshot:
-    normals = np.asarray(mlp.draw(key, architecture))
-    params = mlp.from_draw(normals, architecture)
-    zeros = jax.tree.map(np.zeros_like, params)
-    return Snapshot(params, zeros, zeros, 0)
+def _packed(
+    jobs: Sequence[Job], snapshots: Sequence[Snapshot], shape: Shape, programs: Programs
+) -> tuple[Any, Any]:
+    """State and settings of the jobs, as the program of `shape` takes them."""
+    if isinstance(shape, plan.Exact):
+        return exact.pack(snapshots, shape), exact.settings(jobs, shape)
+    state = lanes.pack(snapshots, shape, programs.inputs, programs.outputs)
+    return state, lanes.settings(jobs, shape)
+
+
+def _unpacked(host: Any, shape: Shape, job: Job, lane: int) -> Snapshot:
+    if isinstance(shape, plan.Exact):
+        return exact.unpack(host, shape, lane)
+    return lanes.unpack(host, lanes.mlp_of(job), lane)

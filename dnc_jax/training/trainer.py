@@ -3,21 +3,22 @@
 import pathlib
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnc_jax.networks import MLP, mlp
+from dnc_jax.networks import MLP, Architecture, network
 from dnc_jax.networks.dropout import fold_in
-from dnc_jax.networks.mlp import Patterns
-from dnc_jax.training import losses, under_way
+from dnc_jax.networks.network import Patterns
+from dnc_jax.training import compilation, losses, under_way
+from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Dataset, Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
-from dnc_jax.typing import Array, Key, Params, Scalar
+from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
 
 EVALUATION_BATCH = 1000
 ADAM = optax.scale_by_adam()
@@ -28,14 +29,23 @@ class TrainState(NamedTuple):
 
     params: Params
     adam: optax.OptState
-    step: Array  # [] int32, steps taken
+    step: Any  # [] int32, steps taken
+    statistics: Statistics = ()  # of its batch norms
+
+
+class Trained(NamedTuple):
+    """All that a trained network is besides its architecture."""
+
+    params: Params
+    statistics: Statistics = ()  # of its batch norms
+    patterns: Patterns = ()  # of its sparse junctions
 
 
 class _Course(NamedTuple):
     """A training run at the end of an epoch."""
 
     state: TrainState
-    best: Params
+    best: tuple[Params, Statistics]
     best_merit: tuple[float, float]
     history: tuple[tuple[float, float, float, float], ...]
 
@@ -60,15 +70,35 @@ class History(NamedTuple):
     seconds: tuple[float, ...]
 
 
-def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> TrainState:
+def init(key: Key, architecture: Architecture, patterns: Patterns = ()) -> TrainState:
     """A fresh network and optimiser state. Consumes `key`."""
-    params = mlp.init(key, architecture, patterns)
-    return TrainState(params, ADAM.init(params), jnp.zeros((), jnp.int32))
+    params = network.init(key, architecture, patterns)
+    return TrainState(
+        params,
+        ADAM.init(params),
+        jnp.zeros((), jnp.int32),
+        network.statistics(architecture),
+    )
+
+
+def keys_of(key: Key) -> tuple[Key, Key, Key]:
+    """Keys of a network's weights, of its dropout and of its patterns.
+
+    Consumes `key`.
+    """
+    weights, dropout, patterns = jax.random.split(key, 3)
+    return weights, dropout, patterns
 
 
 def seed_of(key: Key) -> np.uint32:
     """The dropout seed that belongs to `key`: [] uint32. Consumes `key`."""
     return np.uint32(jax.random.bits(key))
+
+
+def augment_seed(order_key: Key, data: Dataset) -> np.uint32 | None:
+    """The seed of the augmentation, the same for all networks; None for none."""
+    # Far from the numbers of the epochs, which `epoch_order` folds in.
+    return seed_of(jax.random.fold_in(order_key, 2**31)) if data.augment else None
 
 
 def epoch_order(key: Key, epoch: int, rows: int) -> jax.Array:
@@ -81,10 +111,9 @@ def _permutation(key: Key, rows: int) -> jax.Array:
     return jax.random.permutation(key, rows).astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnums=(1, 2), donate_argnums=0)
-def train_epoch(
+def epoch_steps(
     state: TrainState,
-    architecture: MLP,
+    architecture: Architecture,
     batch_size: int,
     learning_rate: Scalar,
     weight_decay: Scalar,
@@ -94,40 +123,53 @@ def train_epoch(
     mean: Array,
     scale: Array,
     patterns: Patterns = (),
+    augment: Scalar | None = None,
+    rates: Array | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """One pass over the rows in `order`, in steps of `batch_size`, by `lax.scan`.
 
     Rows beyond the last full batch are left out; another order next time brings
-    them back.
+    them back. `train_epoch` is this function, compiled.
 
     Args:
-      state: donated.
+      state: donated by `train_epoch`.
       architecture, batch_size: static.
       learning_rate, weight_decay: [] float32.
       dropout_seed: [] uint32 of this network, for its whole life.
       order: [N] int32.
       data: the training rows.
       mean, scale: as in `Dataset`.
-      patterns: of the network's sparse junctions, as `mlp.patterns` draws them.
+      patterns: of the network's sparse junctions, as `network.patterns` draws them.
+      augment: [] uint32, as `augment_seed` gives it.
+      rates: of the dropout, as in `network.train_apply`.
 
     Returns:
       The new state and the mean training loss of the epoch, [] float32.
     """
 
-    def loss(params: Params, x: Array, y: Array, seed: Array) -> jax.Array:
-        outputs = mlp.apply(params, architecture, x, patterns, dropout_seed=seed)
-        return losses.loss(outputs, y).mean()
+    def loss(params: Params, x: Array, y: Array, state: TrainState) -> Any:
+        outputs, statistics = network.train_apply(
+            params,
+            architecture,
+            x,
+            patterns,
+            state.statistics,
+            seed=fold_in(dropout_seed, state.step),
+            rates=rates,
+        )
+        return losses.loss(outputs, y).mean(), statistics
 
     def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
-        x = normalise(data.x[rows], mean, scale)
-        seed = fold_in(dropout_seed, state.step)
-        value, gradient = jax.value_and_grad(loss)(state.params, x, data.y[rows], seed)
+        x = prepare(data.x[rows], mean, scale, augment, state.step)
+        (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(
+            state.params, x, data.y[rows], state
+        )
         gradient = jax.tree.map(
             lambda g, p: g + weight_decay * p, gradient, state.params
         )
         update, adam = ADAM.update(gradient, state.adam)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, update)
-        return TrainState(params, adam, state.step + 1), value
+        return TrainState(params, adam, state.step + 1, statistics), value
 
     steps = order.shape[0] // batch_size
     batches = jnp.asarray(order[: steps * batch_size]).reshape(steps, batch_size)
@@ -135,24 +177,41 @@ def train_epoch(
     return state, values.mean()
 
 
-@partial(jax.jit, static_argnums=1)
-def evaluate(
+train_epoch = jax.jit(epoch_steps, static_argnums=(1, 2), donate_argnums=0)
+
+
+@cache
+def _train_epoch_of_cnn() -> Any:
+    """`train_epoch` with the compiler options of convolutions."""
+    return jax.jit(
+        epoch_steps,
+        static_argnums=(1, 2),
+        donate_argnums=0,
+        compiler_options=compilation.fast_convolutions(),
+    )
+
+
+def means(
     params: Params,
-    architecture: MLP,
+    architecture: Architecture,
     data: Split,
     mean: Array,
     scale: Array,
     patterns: Patterns = (),
+    statistics: Statistics = (),
 ) -> Evaluation:
-    """Mean loss and accuracy over a split, in chunks of at most 1,000 rows."""
+    """Mean loss and accuracy over a split, in chunks of at most 1,000 rows.
+
+    `evaluate` is this function, compiled.
+    """
 
     def chunk(
         totals: tuple[jax.Array, jax.Array], rows: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         real = rows < len(data.y)
         rows = jnp.minimum(rows, len(data.y) - 1)
-        x = normalise(data.x[rows], mean, scale)
-        outputs, y = mlp.apply(params, architecture, x, patterns), data.y[rows]
+        x, y = normalise(data.x[rows], mean, scale), data.y[rows]
+        outputs = network.apply(params, architecture, x, patterns, statistics)
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
         return (totals[0] + loss.sum(), totals[1] + merit.sum()), None
@@ -164,6 +223,9 @@ def evaluate(
     return Evaluation(loss / count, merit / count)
 
 
+evaluate = jax.jit(means, static_argnums=1)
+
+
 def evaluation_rows(count: int) -> np.ndarray:
     """Row numbers in equal chunks [chunks, rows] int32; those >= count are padding."""
     chunks = -(-count // EVALUATION_BATCH)
@@ -173,47 +235,51 @@ def evaluation_rows(count: int) -> np.ndarray:
 
 def train(
     key: Key,
-    architecture: MLP,
+    architecture: Architecture,
     hyperparameters: Hyperparameters,
     data: Dataset,
     *,
     order_key: Key,
     epochs: int,
-    patterns: Patterns = (),
+    patterns: Patterns | None = None,
     keep_last: bool = False,
     checkpoint: pathlib.Path | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, accuracy: None,
-) -> tuple[Params, History]:
+) -> tuple[Trained, History]:
     """Trains one network from scratch.
 
     Args:
-      key: of this network: its weights and its dropout. Consumed.
+      key: of this network: its weights, its dropout and its patterns. Consumed.
       architecture: what to train.
       hyperparameters: how; the batch is cut to the number of training rows.
       data: on the host; copied to the device once.
       order_key: of the order of the rows, epoch by epoch.
       epochs: at least 1.
-      patterns: of the network's sparse junctions, as `mlp.patterns` draws them.
+      patterns: of the network's sparse junctions, as `network.patterns` draws them;
+        None draws them from `key`, as a population does.
       keep_last: return the last epoch's parameters instead of the best one's.
       checkpoint: file in which the run is kept, from time to time and at its end;
         where there is one of a run with the same arguments, training goes on from it.
       on_epoch: called after each with its number (from 1) and validation accuracy.
 
     Returns:
-      The parameters of the epoch with the best validation accuracy (of equals, that
+      The network of the epoch with the best validation accuracy (of equals, that
       with the least validation loss), and the whole history.
 
     Raises:
       FloatingPointError: the loss is no longer finite.
       InputError: the patterns are not those of the architecture.
     """
-    mlp.check(architecture, patterns)
+    init_key, dropout_key, pattern_key = keys_of(key)
+    if patterns is None:
+        patterns = network.patterns(pattern_key, architecture)
+    network.check(architecture, patterns)
     train_split, validation = jax.device_put((data.train, data.validation))
     rows = len(data.train.y)
-    init_key, dropout_key = jax.random.split(key)
     seed = seed_of(dropout_key)
     state = init(init_key, architecture, patterns)
-    course = _Course(state, state.params, (-1.0, 0.0), ())
+    program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
+    course = _Course(state, (state.params, state.statistics), (-1.0, 0.0), ())
     if checkpoint:
         course = _restored(checkpoint, course)
     saved = time.perf_counter()
@@ -221,7 +287,7 @@ def train(
         state, best, best_merit, history = course
         rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
         begin = time.perf_counter()
-        state, loss = train_epoch(
+        state, loss = program(
             state,
             architecture,
             min(hyperparameters.batch_size, rows),
@@ -233,11 +299,18 @@ def train(
             data.mean,
             data.scale,
             patterns,
+            augment_seed(order_key, data),
         )
         loss = float(loss)
         seconds = time.perf_counter() - begin
         result = evaluate(
-            state.params, architecture, validation, data.mean, data.scale, patterns
+            state.params,
+            architecture,
+            validation,
+            data.mean,
+            data.scale,
+            patterns,
+            state.statistics,
         )
         row = (loss, float(result.loss), float(result.accuracy), seconds)
         if not np.isfinite(row[:2]).all():
@@ -250,14 +323,15 @@ def train(
         if merit > best_merit or keep_last:
             best_merit = merit
             # A copy: the next epoch donates the state's buffers.
-            best = jax.tree.map(np.array, state.params)
+            best = jax.tree.map(np.array, (state.params, state.statistics))
         course = _Course(state, best, best_merit, (*history, row))
         due = time.perf_counter() - saved > under_way.SAVE_SECONDS
         if checkpoint and (due or epoch + 1 == epochs):
             under_way.write(checkpoint, course)
             saved = time.perf_counter()
         on_epoch(epoch + 1, row[2])
-    return course.best, History(*zip(*course.history, strict=True))
+    history = History(*zip(*course.history, strict=True))
+    return Trained(*course.best, patterns), history
 
 
 def _restored(path: pathlib.Path, fresh: _Course) -> _Course:

@@ -24,15 +24,11 @@ def write(path: pathlib.Path, tree: Any) -> None:
     Raises:
       OSError: it cannot be written; what was there before is kept.
     """
-    arrays: dict[str, np.ndarray] = {}
-    content = io.BytesIO()
-    tree = json.dumps(_encode(tree, arrays))
-    np.savez(content, allow_pickle=False, tree=np.asarray(tree), **arrays)
+    content = pack(tree)
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            file.write(content.getbuffer())
-            file.write(_digest(content.getbuffer()))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -44,9 +40,22 @@ def write(path: pathlib.Path, tree: Any) -> None:
 def read(path: pathlib.Path) -> Any | None:
     """What `write` wrote, arrays in NumPy; None where it is missing or damaged."""
     try:
-        content = path.read_bytes()
+        return unpack(path.read_bytes())
     except OSError:
         return None
+
+
+def pack(tree: Any) -> bytes:
+    """A tree as `write` takes it, in bytes that say whether they are damaged."""
+    arrays: dict[str, np.ndarray] = {}
+    content = io.BytesIO()
+    tree = json.dumps(_encode(tree, arrays))
+    np.savez(content, allow_pickle=False, tree=np.asarray(tree), **arrays)
+    return content.getvalue() + _digest(content.getbuffer())
+
+
+def unpack(content: bytes) -> Any | None:
+    """What `pack` packed, arrays in NumPy; None if the bytes are damaged."""
     content, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if _digest(content) != digest:
         return None

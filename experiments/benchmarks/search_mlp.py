@@ -25,10 +25,10 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from dnc_jax.search import Candidate, MLPSpace, Objective
+from dnc_jax.search import Candidate, Objective, make_space
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import Callback, search
-from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies import make
 from dnc_jax.training import population
 from dnc_jax.training.data import Dataset, Split, load
 from experiments.configs import mnist_mlp
@@ -57,14 +57,14 @@ def ours(path: str, seconds: float, seed: int) -> dict[str, Any]:
     """One search with the strategy of configs/mnist_mlp.py, bracket after bracket."""
     config = mnist_mlp.get_config()
     data = _dataset(path)
-    space = MLPSpace(data.inputs, data.outputs, **config.space)
+    space = make_space(data, **config.space)
     schedule = {**config.search, "brackets": 1000}
     curve = Curve()
     result = search(
         space,
         data,
         Objective(**config.objective),
-        halving(space, **schedule),
+        make(space, **schedule),
         seed=seed,
         budget=Budget(seconds=seconds),
         callback=curve,
@@ -163,7 +163,7 @@ def main(argv: Sequence[str]) -> None:
                     f"in {run['seconds']:.1f} s, best {run['curve'][-1][1]:.4f}",
                     flush=True,
                 )
-        space = MLPSpace(784, 10, **mnist_mlp.get_config().space)
+        space = make_space(_dataset(path), **mnist_mlp.get_config().space)
         candidates = f"{folder}/candidates.json"
         pathlib.Path(candidates).write_text(
             json.dumps([c.to_json() for c in space.sample(jax.random.key(0), 64)])

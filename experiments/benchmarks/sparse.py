@@ -27,7 +27,8 @@ from absl import app, flags
 from jax.experimental import sparse as jax_sparse
 
 from dnc_jax import sparse
-from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.networks import MLP, Sparsity
+from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.sparse import kernels
 from dnc_jax.training import data as datasets
 from dnc_jax.training import trainer
@@ -262,7 +263,7 @@ def epochs() -> dict[str, float]:
     order = trainer.epoch_order(jax.random.key(1), 0, len(train.y))
     runs: dict[str, list[Any]] = {}
     for name, network in networks.items():
-        patterns = mlp.patterns(jax.random.key(2), network)
+        patterns = draw_patterns(jax.random.key(2), network)
         state = trainer.init(jax.random.key(3), network, patterns)
         rates = (np.float32(1e-3), np.float32(0), np.uint32(0))
         rest = (*rates, order, train, *scaling, patterns)

@@ -22,9 +22,11 @@ def get_config() -> Any:
     config.data.target = ""  # column of a .csv file to predict; empty: the last
     config.data.task = "auto"  # or "classification", "regression"
     config.data.channels = "last"  # of images; or "first"
+    config.data.augment = False  # crop and flip images at random in training
     config.data.validation_fraction = 0.2  # of the training rows
 
     config.space = ml_collections.ConfigDict()
+    config.space.kind = "mlp"  # or "cnn", see configs/cifar10_cnn.py
     config.space.depth = (0, 3)  # hidden layers
     config.space.width = (20, 400)  # nodes of each, log-uniform
     config.space.activations = ("relu", "tanh", "sigmoid")
@@ -52,10 +54,20 @@ def get_config() -> Any:
     config.constraints.max_joules = 0.0  # of an epoch
 
     config.search = ml_collections.ConfigDict()
-    config.search.candidates = 64  # of a bracket
+    config.search.strategy = "halving"  # or "greedy", "bayes", "evolution", "random"
+    config.search.candidates = 64  # of a bracket; in all, if there are no brackets
     config.search.rungs = (3, 9, 27, 81)  # epochs after which the weakest stop
-    config.search.reduction = 3  # one in so many goes on
-    config.search.brackets = 1
+    config.search.reduction = 3  # halving: one in so many goes on
+    config.search.brackets = 1  # of halving
+    config.search.hyperband = False  # each bracket skips one rung more
+    config.search.modelled = True  # later brackets are proposed by a model
+    config.search.batch = 8  # trained together by the strategies without brackets
+    config.search.initial = 15  # greedy: Sobol points of stages 1 and 3 ...
+    config.search.steps = 15  # ... and steps of Bayesian optimisation after them
+    config.search.explored = 1000  # random points that compete in each step
+    config.search.fit_kernel = False  # greedy: choose the kernel's scale by likelihood
+    config.search.population = 24  # evolution: the youngest, which may be parents
+    config.search.tournament = 5  # of so many, the best is a parent
 
     config.budget = ml_collections.ConfigDict()
     config.budget.seconds = 0.0  # of the search; 0: no cap, here and below

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from dnc_jax.search.space import Candidate
 from dnc_jax.typing import Key
 
 
@@ -13,11 +12,12 @@ class Evaluation(NamedTuple):
     Attributes:
       candidate_id: counts candidates of the search from 0; a promoted candidate
         keeps its own.
+      candidate: what the space builds, a `Candidate` for a space of networks.
       rung: from 0; rung 0 starts from scratch.
     """
 
     candidate_id: int
-    candidate: Candidate
+    candidate: Any
     rung: int
     start: int
     stop: int
@@ -29,7 +29,7 @@ class Strategy(NamedTuple):
     Attributes:
       init: `init(key) -> state`; consumes the key.
       ask: `ask(state) -> evaluations` to be made together, of one rung or of several
-        brackets' rungs; none when the search is over.
+        brackets' rungs; none when the search is over. Asked again it says the same.
       tell: `tell(state, scores) -> state` with a score for each evaluation asked
         for, lower is better, infinite for a candidate that diverged.
       epochs: of the last rung: what the learning-rate schedule is spread over.

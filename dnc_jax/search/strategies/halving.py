@@ -3,29 +3,55 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.search.space import Candidate, Space
+from dnc_jax.search.space import Space
+from dnc_jax.search.strategies import model
 from dnc_jax.search.strategies.base import Evaluation, Strategy
+from dnc_jax.search.strategies.history import drawn
+from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
+
+_MODELLED = 2 / 3  # share of a later bracket; the rest is drawn all the same
+
+
+class Member(NamedTuple):
+    """A candidate on its way through a bracket."""
+
+    candidate_id: int
+    candidate: Any
+    point: np.ndarray  # [dimensions], of the unit cube
 
 
 class Rung(NamedTuple):
     """Candidates of one bracket that wait for their scores."""
 
+    sizes: tuple[int, ...]  # of the whole bracket
     rung: int
-    members: tuple[tuple[int, Candidate], ...]
+    start: int  # epochs that they have been trained for
+    members: tuple[Member, ...]
+
+
+class Told(NamedTuple):
+    """One score: of which candidate, after how many epochs."""
+
+    member: Member
+    epochs: int
+    score: float
 
 
 class State(NamedTuple):
     """Where a search by halving stands."""
 
     key: Key
-    started: int  # brackets
+    brackets: int  # begun
+    candidates: int  # in all of them
     active: tuple[Rung, ...]
+    told: tuple[Told, ...]
 
 
 def rung_sizes(candidates: int, rungs: int, reduction: int) -> tuple[int, ...]:
@@ -37,6 +63,23 @@ def rung_sizes(candidates: int, rungs: int, reduction: int) -> tuple[int, ...]:
     return tuple(max(1, candidates // reduction**rung) for rung in range(rungs))
 
 
+def bracket_sizes(
+    candidates: int, rungs: int, reduction: int, skipped: int = 0
+) -> tuple[int, ...]:
+    """Candidates in each rung of a bracket that skips the first rungs, 0 in those.
+
+    It begins with as many as make its cost about that of the one that skips none.
+
+    >>> [bracket_sizes(27, 4, 3, skipped) for skipped in range(4)]
+    [(27, 9, 3, 1), (0, 12, 4, 1), (0, 0, 6, 2), (0, 0, 0, 4)]
+
+    Reference: L. Li et al., "Hyperband" (2018), algorithm 1.
+    """
+    left = rungs - skipped
+    first = math.ceil(rungs * candidates / (left * reduction**skipped))
+    return (0,) * skipped + rung_sizes(first, left, reduction)
+
+
 def halving(
     space: Space,
     *,
@@ -44,11 +87,15 @@ def halving(
     rungs: Sequence[int] = (1, 3, 9, 27),
     reduction: int = 3,
     brackets: int = 1,
+    hyperband: bool = False,
+    modelled: bool = True,
 ) -> Strategy:
-    """Successive halving of random candidates, `brackets` times over.
+    """Successive halving, `brackets` times over.
 
     A bracket's last rung is asked for together with the next bracket's first: the few
-    candidates of the one alone would leave a machine idle.
+    candidates of the one alone would leave a machine idle. The first bracket's
+    candidates are random; two thirds of a later one's are those that a Gaussian process
+    over points and epochs, told every score so far, expects most of in the last rung.
 
     Args:
       space: where candidates come from.
@@ -57,12 +104,17 @@ def halving(
         One rung alone is random search.
       reduction: one in so many is promoted, by its whole score.
       brackets: repetitions, each with new candidates.
+      hyperband: each bracket skips one rung more than the one before, with fewer
+        candidates, and starts over when it would skip all: a guard against
+        candidates that are slow to show what they are worth.
+      modelled: whether the model proposes; otherwise all candidates are random.
 
     Raises:
       InputError: a count below 1, a reduction below 2 or rungs that do not increase.
 
     Reference: K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification
-    and Hyperparameter Optimization" (2016), algorithm 1.
+    and Hyperparameter Optimization" (2016), algorithm 1; S. Falkner et al., "BOHB"
+    (2018), for brackets that a model proposes.
     """
     rungs = tuple(rungs)
     if candidates < 1 or brackets < 1:
@@ -74,51 +126,100 @@ def halving(
         raise InputError(f"search.reduction must be >= 2, got {reduction}")
     if not rungs or rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
         raise InputError(f"search.rungs must be epochs >= 1 that increase, got {rungs}")
-    sizes = rung_sizes(candidates, len(rungs), reduction)
-    starts = (0, *rungs[:-1])
-
     last = len(rungs) - 1
 
-    def bracket(key: Key, number: int) -> Rung:
-        drawn = space.sample(jax.random.fold_in(key, number), candidates)
-        return Rung(0, tuple(enumerate(drawn, number * candidates)))
+    def sizes_of(bracket: int) -> tuple[int, ...]:
+        skipped = bracket % len(rungs) if hyperband else 0
+        return bracket_sizes(candidates, len(rungs), reduction, skipped)
+
+    def begun(state: State) -> State:
+        """With one more bracket."""
+        sizes = sizes_of(state.brackets)
+        rung = sizes.count(0)
+        rng = generator_of(jax.random.fold_in(state.key, state.brackets))
+        known = {one.member.candidate for one in state.told}
+        points: list[np.ndarray] = []
+        if modelled and any(one.score < math.inf for one in state.told):
+            wanted = round(_MODELLED * sizes[rung])
+            points = _proposed(space, state.told, rungs[-1], known, wanted, rng)
+        points += drawn(space, known, sizes[rung] - len(points), rng)
+        units = np.reshape(points, (-1, len(space.dimensions)))
+        members = tuple(
+            Member(state.candidates + i, candidate, unit)
+            for i, (candidate, unit) in enumerate(
+                zip(space.candidates(units), units, strict=True)
+            )
+        )
+        return state._replace(
+            brackets=state.brackets + 1,
+            candidates=state.candidates + len(members),
+            active=(*state.active, Rung(sizes, rung, 0, members)),
+        )
 
     def init(key: Key) -> State:
-        return State(key, 1, (bracket(key, 0),))
+        return begun(State(key, 0, 0, (), ()))
 
     def ask(state: State) -> list[Evaluation]:
         return [
-            Evaluation(*member, rung, starts[rung], rungs[rung])
-            for rung, members in state.active
-            for member in members
+            Evaluation(one.candidate_id, one.candidate, at.rung, at.start, stop)
+            for at in state.active
+            for stop in (rungs[at.rung],)
+            for one in at.members
         ]
 
-    def promote(current: Rung, scores: Sequence[float]) -> Rung | None:
+    def promote(at: Rung, scores: Sequence[float]) -> Rung | None:
         ranked = sorted(
-            (score, member)
-            for score, member in zip(scores, range(len(current.members)), strict=True)
-            if math.isfinite(score)
+            (score, member) for member, score in enumerate(scores) if score < math.inf
         )
-        if current.rung == last or not ranked:
+        if at.rung == last or not ranked:
             return None
-        kept = sorted(member for _, member in ranked[: sizes[current.rung + 1]])
-        return Rung(current.rung + 1, tuple(current.members[i] for i in kept))
+        kept = sorted(member for _, member in ranked[: at.sizes[at.rung + 1]])
+        members = tuple(at.members[i] for i in kept)
+        return Rung(at.sizes, at.rung + 1, rungs[at.rung], members)
 
     def tell(state: State, scores: Sequence[float]) -> State:
-        asked = sum(len(current.members) for current in state.active)
-        if len(scores) != asked:
-            raise ValueError(f"{asked} scores were asked for, got {len(scores)}")
+        asked = [(at, one) for at in state.active for one in at.members]
+        if len(scores) != len(asked):
+            raise ValueError(f"{len(asked)} scores were asked for, got {len(scores)}")
+        told = tuple(
+            Told(one, rungs[at.rung], float(score))
+            for (at, one), score in zip(asked, scores, strict=True)
+        )
         active, position = [], 0
-        for current in state.active:
-            end = position + len(current.members)
-            promoted = promote(current, scores[position:end])
+        for at in state.active:
+            end = position + len(at.members)
+            promoted = promote(at, scores[position:end])
             active += [promoted] if promoted else []
             position = end
-        started = state.started
-        if started < brackets and all(current.rung == last for current in active):
-            active.append(bracket(state.key, started))
-            started += 1
-        return State(state.key, started, tuple(active))
+        state = state._replace(active=tuple(active), told=state.told + told)
+        if state.brackets < brackets and all(at.rung == last for at in active):
+            return begun(state)
+        return state
 
-    epochs = sum(n * (b - a) for n, a, b in zip(sizes, starts, rungs, strict=True))
-    return Strategy(init, ask, tell, rungs[-1], brackets * epochs)
+    epochs = sum(_epochs(sizes_of(bracket), rungs) for bracket in range(brackets))
+    return Strategy(init, ask, tell, rungs[-1], epochs)
+
+
+def _epochs(sizes: Sequence[int], rungs: Sequence[int]) -> int:
+    """Candidate-epochs of a bracket in which nothing diverges."""
+    begun = [(size, stop) for size, stop in zip(sizes, rungs, strict=True) if size]
+    starts = (0, *(stop for _, stop in begun[:-1]))
+    return sum(
+        size * (stop - start) for (size, stop), start in zip(begun, starts, strict=True)
+    )
+
+
+def _proposed(
+    space: Space,
+    told: Sequence[Told],
+    epochs: int,
+    known: set[Any],
+    count: int,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """New points of which most is expected after so many epochs."""
+    points = np.stack([one.member.point for one in told])
+    scores = np.array([one.score for one in told])
+    # 1 for the last rung; epochs count by their ratio, as the rungs do.
+    spent = np.log1p([one.epochs for one in told]) / math.log1p(epochs)
+    return model.proposed(space, points, scores, known, count, rng, spent)

@@ -1,0 +1,60 @@
+"""Trials as files that pandas and TensorBoard read."""
+
+import importlib
+import os
+import pathlib
+from collections.abc import Sequence
+from types import ModuleType
+
+from dnc_jax.errors import InputError
+from dnc_jax.report import table
+from dnc_jax.search import Trial
+
+
+def load_tool(module: str, extra: str) -> ModuleType:
+    """The optional package `module`.
+
+    Raises:
+      InputError: it is not installed; names the extra that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"{module} is not installed; pip install 'dnc_jax[{extra}]' installs it"
+        ) from error
+
+
+def to_parquet(trials: Sequence[Trial], path: str | os.PathLike[str]) -> None:
+    """Writes `report.table(trials)` as a Parquet file, a row for each trial.
+
+    Raises:
+      InputError: pandas is not installed.
+    """
+    pandas = load_tool("pandas", "pandas")
+    load_tool("pyarrow", "pandas")
+    pandas.DataFrame(table(trials)).to_parquet(path)
+
+
+def to_tensorboard(trials: Sequence[Trial], folder: str | os.PathLike[str]) -> None:
+    """Writes the curves of each candidate as a run of its own in `folder`.
+
+    Scalars are val_loss and val_accuracy by epoch, and the score by epochs trained.
+
+    Raises:
+      InputError: tensorboardX is not installed.
+    """
+    writers = load_tool("tensorboardX", "tensorboard")
+    for number in sorted({trial.candidate_id for trial in trials}):
+        rungs = [t for t in trials if t.candidate_id == number]
+        longest = max(rungs, key=lambda t: t.epochs)
+        with writers.SummaryWriter(
+            str(pathlib.Path(folder) / f"candidate_{number:04d}")
+        ) as run:
+            run.add_text("candidate", str(longest.candidate))
+            for name in ("val_loss", "val_accuracy"):
+                for epoch, value in enumerate(getattr(longest, name), 1):
+                    run.add_scalar(name, value, epoch)
+            for trial in rungs:
+                if trial.status == "done":
+                    run.add_scalar("score", trial.score, trial.epochs)

@@ -1,0 +1,170 @@
+"""The convolutional network as pure functions, `init`, `statistics` and `apply`."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnc_jax import sparse
+from dnc_jax.networks.activations import ACTIVATIONS
+from dnc_jax.networks.architecture import CNN
+from dnc_jax.networks.convolution import convolution
+from dnc_jax.networks.dropout import dropout, fold_in
+from dnc_jax.networks.patterns import Patterns
+from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
+
+EPSILON = 1e-5  # added to a variance
+MOMENTUM = 0.9  # of the running statistics: what is kept of them in a step
+_TAPS = (3, 3)
+
+
+def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
+    """Fresh parameters, float32. Consumes `key`.
+
+    For each convolution a weight ([3, 3, I, O], or [3, 3, E, b_in, b_out] where it is
+    sparse) with a standard deviation of sqrt(2 / fan_in), a bias of 0 and, where the
+    layer has batch norm, a scale of 1 and an offset of 0, all [O]; for the head a
+    weight [I, O] or [E, b_in, b_out], and a bias.
+
+    Reference: K. He et al., "Delving Deep into Rectifiers" (2015), equation 10.
+    """
+    count = len(architecture.channels)
+    keys = jax.random.split(key, count + 1)
+    norms = architecture.batch_norm or (False,) * count
+    drawn = patterns or (None,) * (count + 1)
+    params = []
+    for layer, (n_in, n_out) in enumerate(architecture.junctions):
+        pattern, head = drawn[layer], layer == count
+        if pattern:
+            make = sparse.init if head else sparse.conv_init
+            params.append(dict(make(keys[layer], pattern)))
+        else:
+            shape = (n_in, n_out) if head else (*_TAPS, n_in, n_out)
+            scale = np.float32(np.sqrt(2 / math.prod(shape[:-1])))
+            weight = jax.random.normal(keys[layer], shape) * scale
+            params.append({"weight": weight, "bias": jnp.zeros(n_out)})
+        if not head and norms[layer]:
+            params[layer] |= {"scale": jnp.ones(n_out), "offset": jnp.zeros(n_out)}
+    return tuple(params)
+
+
+def statistics(architecture: CNN) -> Statistics:
+    """Running statistics before training: mean 0 and variance 1, [O] for each layer."""
+    return tuple(
+        {"mean": jnp.zeros(n), "variance": jnp.ones(n)} if has else {}
+        for n, has in zip(architecture.channels, architecture.batch_norm, strict=False)
+    )
+
+
+def apply(
+    params: Params,
+    architecture: CNN,
+    x: Array,
+    patterns: Patterns = (),
+    statistics: Statistics = (),
+    *,
+    dropout_seed: Scalar | None = None,
+    rates: Array | None = None,
+) -> tuple[jax.Array, Statistics]:
+    """Logits of a batch, and the statistics after it.
+
+    Args:
+      params: as `init` returns them.
+      architecture: static.
+      x: [B, height * width * channels] float, already normalised.
+      patterns: those that `init` was given.
+      statistics: running ones; they normalise in inference, and move in training.
+      dropout_seed: [] uint32, another one for every step; None (the default) is
+        inference.
+      rates: [layers] float32, of the dropout instead of the architecture's, where that
+        has any: values that are traced.
+
+    Returns:
+      Outputs [B, C] and, in training, the new statistics.
+
+    Reference: S. Ioffe, C. Szegedy, "Batch Normalization" (2015).
+    """
+    count = len(architecture.channels)
+    halving = architecture.downsampling or ("",) * count
+    dropped = architecture.dropout or (0.0,) * count
+    activate = ACTIVATIONS[architecture.activation]
+    kept: tuple[jax.Array, int] | None = None
+    hidden = jnp.asarray(x).reshape(-1, *architecture.image)
+    moved = list(statistics)
+    for layer in range(count):
+        junction = params[layer]
+        if layer in architecture.shortcut_starts:
+            kept = (hidden, layer + 1)
+        stride = 2 if halving[layer] == "stride" else 1
+        weight, bias = junction["weight"], junction["bias"]
+        if "scale" in junction:
+            # Batch norm takes it out again, so that its gradient is nothing but
+            # rounding, which Adam would make steps of full length of.
+            bias = jax.lax.stop_gradient(bias)
+        if pattern := patterns[layer] if patterns else None:
+            edges = {"weight": weight, "bias": bias}
+            hidden = sparse.conv_apply(edges, pattern, hidden, strides=(stride, stride))
+        else:
+            hidden = convolution(hidden, weight, stride) + _by_channel(bias)
+        if halving[layer] == "pool":
+            hidden = _halve(hidden, -jnp.inf).max((2, 4))
+        if "scale" in junction:
+            hidden, moved[layer] = _batch_norm(
+                hidden, junction, statistics[layer], dropout_seed is not None
+            )
+        if kept and kept[1] == layer:
+            hidden, kept = hidden + _shortcut(kept[0], hidden.shape), None
+        hidden = activate(hidden)
+        if dropout_seed is not None and dropped[layer]:
+            rate = dropped[layer] if rates is None else rates[layer]
+            flat = hidden.reshape(len(hidden), -1)
+            flat = dropout(flat, rate, fold_in(dropout_seed, layer))
+            hidden = flat.reshape(hidden.shape)
+    return _head(params[count], hidden.mean((1, 2)), patterns), tuple(moved)
+
+
+def _head(junction: Params, features: jax.Array, patterns: Patterns) -> jax.Array:
+    if patterns and patterns[-1]:
+        return sparse.apply(junction, patterns[-1], features)
+    return features @ junction["weight"] + jnp.expand_dims(junction["bias"], 0)
+
+
+def _batch_norm(
+    x: jax.Array, junction: Params, running: Statistics, training: bool
+) -> tuple[jax.Array, Statistics]:
+    mean, variance = running["mean"], running["variance"]
+    if training:
+        mean = x.mean((0, 1, 2))
+        variance = jnp.square(x - _by_channel(mean)).mean((0, 1, 2))
+        now = {"mean": mean, "variance": variance}
+        running = jax.tree.map(
+            lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, running, now
+        )
+    factor = junction["scale"] * jax.lax.rsqrt(variance + EPSILON)
+    shift = junction["offset"] - mean * factor
+    return x * _by_channel(factor) + _by_channel(shift), running
+
+
+def _by_channel(values: Array) -> jax.Array:
+    return jnp.expand_dims(values, (0, 1, 2))
+
+
+def _halve(x: jax.Array, fill: float) -> jax.Array:
+    """Squares of 2 x 2 pixels: [B, H, W, C] to [B, H', 2, W', 2, C].
+
+    An odd row or column at the end is paired with `fill`.
+    """
+    batch, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        pads = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
+        x = jnp.pad(x, pads, constant_values=fill)
+    return x.reshape(batch, x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
+
+
+def _shortcut(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`x` brought to `shape`: averaged where the image shrank, with zero channels."""
+    while x.shape[1:3] != shape[1:3]:
+        pixels = _halve(jnp.ones((1, *x.shape[1:3], 1)), 0.0).sum((2, 4))
+        x = _halve(x, 0.0).sum((2, 4)) / pixels
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, shape[3] - x.shape[3])))

@@ -1,0 +1,100 @@
+"""Any network as pure functions, whatever its kind."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from dnc_jax.networks import cnn, mlp
+from dnc_jax.networks.architecture import CNN, MLP, Architecture
+from dnc_jax.networks.patterns import Patterns, check, patterns
+from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
+
+__all__ = [
+    "Patterns",
+    "apply",
+    "check",
+    "init",
+    "patterns",
+    "rates",
+    "statistics",
+    "structure",
+    "train_apply",
+]
+
+
+def init(key: Key, architecture: Architecture, patterns: Patterns = ()) -> Params:
+    """Fresh parameters, one dict of arrays for each junction. Consumes `key`."""
+    if isinstance(architecture, MLP):
+        return mlp.init(key, architecture, patterns)
+    return cnn.init(key, architecture, patterns)
+
+
+def statistics(architecture: Architecture) -> Statistics:
+    """Running statistics of its batch norms before training; empty where none is."""
+    return cnn.statistics(architecture) if isinstance(architecture, CNN) else ()
+
+
+def apply(
+    params: Params,
+    architecture: Architecture,
+    x: Array,
+    patterns: Patterns = (),
+    statistics: Statistics = (),
+) -> jax.Array:
+    """Outputs in inference: [B, D] normalised examples to [B, C].
+
+    Args:
+      params: as `init` returns them.
+      architecture: static.
+      x: flat examples.
+      patterns: those that `init` was given.
+      statistics: as training left them.
+    """
+    if isinstance(architecture, MLP):
+        return mlp.apply(params, architecture, x, patterns)
+    return cnn.apply(params, architecture, x, patterns, statistics)[0]
+
+
+def train_apply(
+    params: Params,
+    architecture: Architecture,
+    x: Array,
+    patterns: Patterns,
+    statistics: Statistics,
+    *,
+    seed: Scalar,
+    rates: Array | None = None,
+) -> tuple[jax.Array, Statistics]:
+    """As `apply`, in training: dropout and the batch's own statistics.
+
+    Args:
+      seed: [] uint32 of the dropout, another one for every step.
+      rates: as the function `rates` returns them; None takes the architecture's, as
+        constants of the program.
+
+    Returns:
+      Outputs [B, C] and the moved statistics.
+    """
+    if isinstance(architecture, MLP):
+        outputs = mlp.apply(
+            params, architecture, x, patterns, dropout_seed=seed, rate=rates
+        )
+        return outputs, ()
+    return cnn.apply(
+        params, architecture, x, patterns, statistics, dropout_seed=seed, rates=rates
+    )
+
+
+def rates(architecture: Architecture) -> np.ndarray:
+    """Dropout probabilities: [] float32 of an MLP, [layers] of a CNN."""
+    return np.asarray(architecture.dropout, np.float32)
+
+
+def structure(architecture: Architecture) -> Architecture:
+    """What a program is compiled for: dropout here and there, at whatever rates."""
+    if isinstance(architecture, MLP):
+        used = architecture.dropout > 0 and bool(architecture.hidden)
+        return dataclasses.replace(architecture, dropout=0.5 if used else 0.0)
+    used = tuple(0.5 if rate else 0.0 for rate in architecture.dropout)
+    return dataclasses.replace(architecture, dropout=used)

@@ -1,0 +1,60 @@
+"""The spaces of networks by name; a new kind is one entry here."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from dnc_jax.errors import InputError
+from dnc_jax.search.dimensions import tuples
+from dnc_jax.search.network_spaces import CNNSpace, MLPSpace, NetworkSpace
+from dnc_jax.training.data import Dataset
+
+SPACES: dict[str, Callable[..., NetworkSpace]] = {"mlp": MLPSpace, "cnn": CNNSpace}
+
+
+def make_space(data: Dataset, kind: str = "mlp", **fields: Any) -> NetworkSpace:
+    """The space of this kind for a data set, with batches of at most its rows.
+
+    Args:
+      data: gives inputs and outputs.
+      kind: a name in `SPACES`.
+      fields: of the space, as keyword arguments of its class.
+
+    Raises:
+      InputError: an unknown kind, a field that it has not, an impossible value, or a
+        CNN for examples that are no images [H, W, channels].
+    """
+    space = _known(kind)
+    given = data.train.x.shape[1:] if space is CNNSpace else data.inputs
+    own = [one for one in inspect.signature(space).parameters if one not in _GIVEN]
+    if unknown := fields.keys() - set(own):
+        raise InputError(
+            f"space.{min(unknown)}: a space of kind {kind!r} has no such field, only "
+            f"{', '.join(own)}"
+        )
+    return space(given, data.outputs, **fields).limited_to(len(data.train.y))
+
+
+def space_from_json(data: dict[str, Any]) -> NetworkSpace:
+    """The space of networks that `to_json` described.
+
+    >>> space_from_json({"kind": "mlp", "inputs": 64, "outputs": 10}).depth
+    (0, 3)
+
+    Raises:
+      InputError: an unknown kind, or a field that is not one of the space's.
+    """
+    fields = {name: tuples(value) for name, value in data.items()}
+    try:
+        return _known(str(fields.pop("kind", "")))(**fields)
+    except TypeError as error:
+        raise InputError(f"not the description of a space: {error}") from error
+
+
+_GIVEN = ("inputs", "image", "outputs")
+
+
+def _known(kind: str) -> Callable[..., NetworkSpace]:
+    if kind not in SPACES:
+        raise InputError(f"unknown kind of space {kind!r}; known: {', '.join(SPACES)}")
+    return SPACES[kind]

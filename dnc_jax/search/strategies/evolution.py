@@ -1,0 +1,100 @@
+"""Regularised evolution: the young are parents, the old are forgotten."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dnc_jax.errors import InputError
+from dnc_jax.search.dimensions import Choice
+from dnc_jax.search.space import Space
+from dnc_jax.search.strategies.base import Strategy
+from dnc_jax.search.strategies.history import Seen, drawn, unseen
+from dnc_jax.search.strategies.single import single
+
+_REACH = 0.15  # standard deviation of a mutated number, of the unit interval
+_CROSSED = 0.5  # share of children that have two parents
+_TRIES = 20  # times that a batch of children is bred to find new ones
+
+
+def evolution(
+    space: Space,
+    *,
+    candidates: int = 64,
+    batch: int = 8,
+    rungs: Sequence[int] = (27,),
+    population: int = 24,
+    tournament: int = 5,
+) -> Strategy:
+    """Children of the better ones among the youngest candidates.
+
+    The first `population` candidates are random. A parent is the best of `tournament`
+    drawn from the youngest `population`, whatever older ones reached, so that a lucky
+    score does not stay for ever. Half of the children take each dimension from one of
+    two parents; then one dimension on average is mutated, at least one.
+
+    Args:
+      space: where candidates come from.
+      candidates: of the whole search.
+      batch: asked for together.
+      rungs: epochs; each candidate is trained to the last of them at once.
+      population: so many of the youngest may be parents.
+      tournament: the larger, the greedier.
+
+    Raises:
+      InputError: a count below 1.
+
+    Reference: E. Real et al., "Regularized Evolution for Image Classifier Architecture
+    Search" (2019), algorithm 1.
+    """
+    if min(population, tournament) < 1:
+        raise InputError(
+            "search.population and search.tournament must be >= 1, got "
+            f"{population} and {tournament}"
+        )
+
+    def propose(
+        space: Space, seen: Seen, count: int, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        known = set(seen.candidates)
+        found: list[np.ndarray] = []
+        if len(seen.scores) >= min(population, candidates // 2):
+            youngest = seen.points[-population:], seen.scores[-population:]
+            for _ in range(_TRIES):
+                children = _children(space, *youngest, tournament, count, rng)
+                found += unseen(space, children, known, count - len(found))
+        return found + drawn(space, known, count - len(found), rng)
+
+    return single(space, propose, candidates=candidates, batch=batch, rungs=rungs)
+
+
+def _children(
+    space: Space,
+    points: np.ndarray,
+    scores: np.ndarray,
+    tournament: int,
+    count: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Points bred from these, [count, dimensions]."""
+
+    def parents() -> np.ndarray:
+        drawn = rng.integers(len(scores), size=(count, tournament))
+        return points[drawn[np.arange(count), np.argmin(scores[drawn], axis=1)]]
+
+    width = points.shape[1]
+    crossed = rng.random((count, 1)) < _CROSSED
+    other = crossed & (rng.random((count, width)) < 0.5)
+    children = np.where(other, parents(), parents())
+    mutated = rng.random((count, width)) < 1 / width
+    mutated[np.arange(count), rng.integers(width, size=count)] = True
+    return np.where(mutated, mutations(space, children, rng), children)
+
+
+def mutations(space: Space, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The points with every dimension changed: numbers a little, choices to any."""
+    near = points + rng.normal(0, _REACH, points.shape)
+    anywhere = rng.random(points.shape)
+    dimensions = space.dimensions.values()
+    jumps = [isinstance(one, Choice) and not one.ordered for one in dimensions]
+    # What leaves the interval comes back as from a mirror.
+    return np.where(jumps, anywhere, 1 - np.abs(1 - np.abs(near)))

@@ -1,0 +1,232 @@
+"""Deep-n-Cheap's own search: three greedy stages, in batches."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dnc_jax.errors import InputError
+from dnc_jax.search import gaussian_process as gp
+from dnc_jax.search.similarity import FARTHEST
+from dnc_jax.search.space import Candidate, Space, Values
+from dnc_jax.search.stages import TRAINING, Similarity, grid, stages
+from dnc_jax.search.strategies.base import Evaluation, Strategy
+from dnc_jax.sparse.families import generator_of
+from dnc_jax.typing import Key
+
+_NOISE = 1e-4
+_MARGIN = 1e-4  # xi of the expected improvement
+
+
+class Scored(NamedTuple):
+    """A candidate, the values that it was built of, and what it reached."""
+
+    values: Values
+    candidate: Candidate
+    score: float
+
+
+class State(NamedTuple):
+    """Where a greedy search stands.
+
+    Attributes:
+      key: of the whole search.
+      phase: 0 for stage 1, then one for each grid of stage 2, then one for stage 3.
+      told: everything, in the order of the candidates' numbers.
+      here: what this phase knows, results of earlier ones included that it builds on.
+      best: the incumbent; None before the first score.
+      pending: waited for.
+    """
+
+    key: Key
+    phase: int
+    told: tuple[Scored, ...]
+    here: tuple[Scored, ...]
+    best: Scored | None
+    pending: tuple[tuple[Values, Candidate], ...]
+
+
+def greedy(
+    space: Space,
+    *,
+    batch: int = 8,
+    rungs: Sequence[int] = (27,),
+    initial: int = 15,
+    steps: int = 15,
+    explored: int = 1000,
+    fit_kernel: bool = False,
+) -> Strategy:
+    """Architecture first, then its details one at a time, then how it is trained.
+
+    Stage 1 is Bayesian optimisation of depth, widths and densities with all else
+    preset; stage 2 tries a grid of one thing after the other; stage 3 is Bayesian
+    optimisation of learning rate, weight decay and batch size. What a stage finds is
+    kept only where it is strictly better than all before, and no candidate is asked for
+    twice. `batch=1` is the original's schedule; in a larger batch a candidate already
+    chosen counts as having reached what is expected of it.
+
+    Args:
+      space: an `MLPSpace` or `CNNSpace`, limited or not.
+      batch: candidates of a Bayesian step asked for together.
+      rungs: epochs; each candidate is trained to the last of them at once.
+      initial: points of a Sobol sequence that stages 1 and 3 begin with.
+      steps: candidates that they go on with, by expected improvement.
+      explored: random points that compete in each step.
+      fit_kernel: choose the distance scale by likelihood instead of 3.
+
+    Raises:
+      InputError: a count below 1, or a space without stages.
+
+    Reference: S. Dey et al., "Deep-n-Cheap" (2020), algorithm of the search.
+    """
+    if min(batch, initial, explored) < 1 or steps < 0:
+        raise InputError(
+            "search.batch, search.initial and search.explored must be >= 1 and "
+            f"search.steps >= 0, got {batch}, {initial}, {explored} and {steps}"
+        )
+    if not rungs or rungs[-1] < 1:
+        raise InputError(f"search.rungs must end with epochs >= 1, got {tuple(rungs)}")
+    epochs = rungs[-1]
+    plan = stages(space)
+    last = len(plan.grids) + 1
+
+    def complete(state: State) -> Callable[[Values], Values]:
+        """How a phase makes whole values of those that it searches."""
+        if state.phase == 0:
+            return plan.preset
+        assert state.best
+        base = state.best.values
+        return lambda values: {**base, **values}
+
+    def fresh(
+        state: State, draw: Callable[[int], np.ndarray], count: int
+    ) -> list[tuple[Values, Candidate]]:
+        """Drawn values of this phase's dimensions whose candidates are new."""
+        names = plan.architecture if state.phase == 0 else TRAINING
+        known = {one.candidate for one in state.told}
+        whole, found = complete(state), []
+        before = -1
+        while before < len(found) < count:
+            before = len(found)
+            for drawn in space.decode(draw(count)):
+                values = whole({n: v for n, v in drawn.items() if n in names})
+                candidate = space.build(values)
+                if candidate not in known and space.allows(candidate):
+                    known.add(candidate)
+                    found.append((values, candidate))
+        return found[:count]
+
+    def bayesian(state: State, asked: int) -> list[tuple[Values, Candidate]]:
+        """The next candidates of stage 1 or 3 after so many of it."""
+        rng = generator_of(jax.random.fold_in(state.key, len(state.told)))
+        finite = [one.score for one in state.here if np.isfinite(one.score)]
+        if asked < initial:
+            sequence = fresh(state, lambda n: space.draw_sobol(rng, n), initial - asked)
+            if sequence:
+                return sequence
+        count = min(batch, initial + steps - asked)
+        if not finite:
+            return fresh(state, lambda n: space.draw(rng, n), count)
+        pool = fresh(state, lambda n: space.draw(rng, n), explored)
+        alike = plan.alike if state.phase == 0 else plan.alike_training
+        observed = np.array([min(one.score, max(finite)) for one in state.here])
+        known = [one.candidate for one in state.here]
+        chosen = promising(
+            known, observed, [one for _, one in pool], count, alike, fit_kernel
+        )
+        return [pool[i] for i in chosen]
+
+    def advance(state: State, asked: int) -> State:
+        """With what to wait for next; `asked` of this phase have been told."""
+        while state.phase <= last:
+            if state.phase in (0, last):
+                more = bayesian(state, asked) if asked < initial + steps else []
+            elif asked:
+                more = []
+            else:
+                assert state.best
+                known = {one.candidate for one in state.told}
+                values = grid(space, plan.grids[state.phase - 1], state.best.values)
+                built = {space.build(one): one for one in values}
+                more = [
+                    (one, candidate)
+                    for candidate, one in built.items()
+                    if candidate not in known and space.allows(candidate)
+                ]
+            if more:
+                return state._replace(pending=tuple(more))
+            here = (state.best,) if state.best else ()
+            state = state._replace(phase=state.phase + 1, here=here)
+            asked = 0
+        return state._replace(pending=())
+
+    def init(key: Key) -> State:
+        return advance(State(key, 0, (), (), None, ()), 0)
+
+    def ask(state: State) -> list[Evaluation]:
+        return [
+            Evaluation(number, candidate, 0, 0, epochs)
+            for number, (_, candidate) in enumerate(state.pending, len(state.told))
+        ]
+
+    def tell(state: State, scores: Sequence[float]) -> State:
+        if len(scores) != len(state.pending):
+            raise ValueError(
+                f"{len(state.pending)} scores were asked for, got {len(scores)}"
+            )
+        new = tuple(
+            Scored(*pending, float(score))
+            for pending, score in zip(state.pending, scores, strict=True)
+        )
+        rivals = [*([state.best] if state.best else []), *new]
+        here = state.here + new
+        asked = len(here) - (state.phase > 0)
+        best = min(rivals, key=lambda one: one.score)
+        return advance(
+            state._replace(told=state.told + new, here=here, best=best), asked
+        )
+
+    most = 2 * (initial + steps) + sum(
+        len(grid(space, group, {})) for group in plan.grids
+    )
+    return Strategy(init, ask, tell, epochs, most * epochs)
+
+
+def promising(
+    known: Sequence[Candidate],
+    observed: np.ndarray,
+    pool: Sequence[Candidate],
+    count: int,
+    alike: Similarity,
+    fit_kernel: bool = False,
+) -> list[int]:
+    """Which of the pool to train next, by expected improvement.
+
+    Args:
+      known: candidates that were trained.
+      observed: their scores, [known].
+      pool: to choose from.
+      count: how many.
+      alike: the kernel.
+      fit_kernel: fit its scale.
+    """
+    chosen: list[int] = []
+    known, scale = list(known), FARTHEST
+    if fit_kernel:
+        scale = gp.likeliest(lambda s: alike(known, known, s), observed, _NOISE)
+    best = float(np.min(observed))
+    among = alike(known, known, scale)
+    cross = alike(known, pool, scale)
+    while len(chosen) < min(count, len(pool)):
+        posterior = gp.posterior(among, observed, _NOISE)
+        mean, deviation = gp.moments(posterior, gp.half(posterior, cross), 1.0)
+        gain = gp.expected_improvement(mean, deviation, best, _MARGIN)
+        gain[chosen] = -np.inf
+        chosen.append(int(np.argmax(gain)))
+        one = [pool[chosen[-1]]]
+        column = cross[:, chosen[-1:]]
+        among = np.block([[among, column], [column.T, np.ones((1, 1))]])
+        cross = np.vstack([cross, alike(one, pool, scale)])
+        observed = np.append(observed, mean[chosen[-1]])
+    return chosen

@@ -1,0 +1,68 @@
+"""What a strategy has seen, and candidates that it has not."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dnc_jax.search.space import Space
+
+_TRIES = 100  # draws for each new candidate wanted before a space counts as exhausted
+
+
+class Seen(NamedTuple):
+    """Evaluated candidates, in order.
+
+    Attributes:
+      points: of the unit cube, [n, dimensions].
+      scores: of each, lower is better, infinite for a diverged one, [n].
+      candidates: what was built at the points.
+    """
+
+    points: np.ndarray
+    scores: np.ndarray
+    candidates: frozenset[Any]
+
+    def and_more(
+        self, space: Space, points: np.ndarray, scores: Sequence[float]
+    ) -> "Seen":
+        """With further evaluations."""
+        return Seen(
+            np.concatenate([self.points, points]),
+            np.concatenate([self.scores, np.asarray(scores, float)]),
+            self.candidates | set(space.candidates(points)),
+        )
+
+
+def nothing(space: Space) -> Seen:
+    """Before the first evaluation."""
+    return Seen(np.empty((0, len(space.dimensions))), np.empty(0), frozenset())
+
+
+def unseen(
+    space: Space, points: np.ndarray, known: set[Any], count: int
+) -> list[np.ndarray]:
+    """The first `count` of the points whose candidates are allowed and not known.
+
+    Their candidates are added to `known`.
+    """
+    found = []
+    for point, candidate in zip(points, space.candidates(points), strict=True):
+        if len(found) == count:
+            break
+        if candidate not in known and space.allows(candidate):
+            known.add(candidate)
+            found.append(point)
+    return found
+
+
+def drawn(
+    space: Space, known: set[Any], count: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Random points of new candidates; fewer where hardly any is left."""
+    found: list[np.ndarray] = []
+    for _ in range(_TRIES):
+        if len(found) == count:
+            break
+        found += unseen(space, space.draw(rng, count), known, count - len(found))
+    return found

@@ -1,0 +1,83 @@
+"""What strategies have in common that train every candidate once, at full length."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dnc_jax.errors import InputError
+from dnc_jax.search.space import Space
+from dnc_jax.search.strategies.base import Evaluation, Strategy
+from dnc_jax.search.strategies.history import Seen, nothing
+from dnc_jax.sparse.families import generator_of
+from dnc_jax.typing import Key
+
+# Points to try next: (space, seen, how many, generator) -> list of [dimensions].
+Propose = Callable[[Space, Seen, int, np.random.Generator], list[np.ndarray]]
+
+
+class State(NamedTuple):
+    """What was told, and what is waited for."""
+
+    key: Key
+    seen: Seen
+    pending: np.ndarray  # [batch, dimensions]
+
+
+def single(
+    space: Space,
+    propose: Propose,
+    *,
+    candidates: int,
+    batch: int,
+    rungs: Sequence[int],
+) -> Strategy:
+    """The strategy that asks for what `propose` says, `batch` candidates at a time.
+
+    Its state is a function of the key and of the scores told.
+
+    Args:
+      space: where candidates come from.
+      propose: new points of the unit cube from what is known; none ends the search.
+      candidates: of the whole search.
+      batch: asked for together.
+      rungs: epochs; each candidate is trained to the last of them at once.
+
+    Raises:
+      InputError: a count below 1.
+    """
+    if min(candidates, batch) < 1:
+        raise InputError(
+            f"search.candidates and search.batch must be >= 1, got {candidates} and "
+            f"{batch}"
+        )
+    if not rungs or rungs[-1] < 1:
+        raise InputError(f"search.rungs must end with epochs >= 1, got {tuple(rungs)}")
+    epochs = rungs[-1]
+
+    def waiting(key: Key, seen: Seen) -> State:
+        told = len(seen.scores)
+        count = min(batch, candidates - told)
+        rng = generator_of(jax.random.fold_in(key, told))
+        points = propose(space, seen, count, rng) if count else []
+        return State(key, seen, np.reshape(points, (-1, len(space.dimensions))))
+
+    def init(key: Key) -> State:
+        return waiting(key, nothing(space))
+
+    def ask(state: State) -> list[Evaluation]:
+        first = len(state.seen.scores)
+        return [
+            Evaluation(number, candidate, 0, 0, epochs)
+            for number, candidate in enumerate(space.candidates(state.pending), first)
+        ]
+
+    def tell(state: State, scores: Sequence[float]) -> State:
+        if len(scores) != len(state.pending):
+            raise ValueError(
+                f"{len(state.pending)} scores were asked for, got {len(scores)}"
+            )
+        return waiting(state.key, state.seen.and_more(space, state.pending, scores))
+
+    return Strategy(init, ask, tell, epochs, candidates * epochs)

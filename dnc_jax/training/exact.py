@@ -1,0 +1,153 @@
+"""The compiled program of networks of one structure, none of them padded.
+
+One lane is `trainer.epoch_steps`, the path that a network takes by itself, in the
+sizes and with the patterns that it has. More lanes are the same under `vmap`, with
+one batch for all: for accelerators, which a single network does not fill.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dnc_jax.networks import network
+from dnc_jax.networks.network import Patterns
+from dnc_jax.training import trainer
+from dnc_jax.training.data import Split
+from dnc_jax.training.jobs import Job, Snapshot
+from dnc_jax.training.plan import Exact
+from dnc_jax.training.trainer import TrainState
+from dnc_jax.typing import Array, Scalar
+
+
+class Settings(NamedTuple):
+    """What differs between networks of one structure; a leading axis for lanes > 1."""
+
+    learning_rate: Scalar  # float32
+    weight_decay: Scalar  # float32
+    rates: Array  # of the dropout, as in `network.rates`
+    seed: Scalar  # uint32, of the dropout
+    patterns: Patterns
+
+
+def pack(snapshots: Sequence[Snapshot], shape: Exact) -> TrainState:
+    """States of single networks as one, in NumPy; free lanes repeat the first."""
+    return _stack([_state(snapshot) for snapshot in snapshots], shape)
+
+
+def settings(jobs: Sequence[Job], shape: Exact) -> Settings:
+    """Settings of the jobs, lane by lane."""
+    return _stack([_settings(job) for job in jobs], shape)
+
+
+def unpack(state: TrainState, shape: Exact, lane: int) -> Snapshot:
+    """The network of one lane of a state in NumPy."""
+    adam: Any = state.adam
+    trees = (state.params, adam.mu, adam.nu, state.step, state.statistics)
+    if shape.lanes > 1:
+        trees = jax.tree.map(lambda leaf: np.array(leaf[lane]), trees)
+    params, mean, variance, step, statistics = trees
+    return Snapshot(params, mean, variance, int(step), statistics)
+
+
+def train(
+    state: TrainState,
+    settings: Settings,
+    factor: Scalar,
+    order: Array,
+    data: Split,
+    mean: Array,
+    scale: Array,
+    augment: Scalar | None,
+    *,
+    shape: Exact,
+) -> TrainState:
+    """One epoch of every lane; see `trainer.epoch_steps` for the arguments.
+
+    `factor`, [] float32, multiplies every learning rate.
+    """
+
+    def one(state: TrainState, settings: Settings) -> TrainState:
+        return trainer.epoch_steps(
+            state,
+            shape.network,
+            shape.batch_size,
+            jnp.asarray(settings.learning_rate) * jnp.asarray(factor),
+            settings.weight_decay,
+            settings.seed,
+            order,
+            data,
+            mean,
+            scale,
+            settings.patterns,
+            augment,
+            settings.rates,
+        )[0]
+
+    many = jax.vmap(one) if shape.lanes > 1 else one
+    return many(state, settings)
+
+
+def evaluate(
+    state: TrainState,
+    settings: Settings,
+    data: Split,
+    mean: Array,
+    scale: Array,
+    *,
+    shape: Exact,
+) -> tuple[jax.Array, jax.Array]:
+    """Mean loss and accuracy of every lane over a split, both [G]."""
+
+    def one(state: TrainState, settings: Settings) -> trainer.Evaluation:
+        return trainer.means(
+            state.params,
+            shape.network,
+            data,
+            mean,
+            scale,
+            settings.patterns,
+            state.statistics,
+        )
+
+    many = jax.vmap(one) if shape.lanes > 1 else one
+    means = many(state, settings)
+    return jnp.reshape(means.loss, -1), jnp.reshape(means.accuracy, -1)
+
+
+def fresh(job: Job) -> Snapshot:
+    """A job's network before training, on the host."""
+    weights, _, patterns = trainer.keys_of(job.key)
+    state = trainer.init(
+        weights, job.architecture, network.patterns(patterns, job.architecture)
+    )
+    params, statistics = jax.device_get((state.params, state.statistics))
+    zeros = jax.tree.map(np.zeros_like, params)
+    return Snapshot(params, zeros, zeros, 0, statistics)
+
+
+def _state(snapshot: Snapshot) -> TrainState:
+    step = np.int32(snapshot.step)
+    adam = optax.ScaleByAdamState(step, snapshot.mean, snapshot.variance)
+    return TrainState(snapshot.params, adam, step, snapshot.statistics)
+
+
+def _settings(job: Job) -> Settings:
+    _, dropout, patterns = trainer.keys_of(job.key)
+    return Settings(
+        np.float32(job.hyperparameters.learning_rate),
+        np.float32(job.hyperparameters.weight_decay),
+        network.rates(job.architecture),
+        trainer.seed_of(dropout),
+        network.patterns(patterns, job.architecture),
+    )
+
+
+def _stack(trees: Sequence[Any], shape: Exact) -> Any:
+    if shape.lanes == 1:
+        return trees[0]
+    filled = [*trees, *[trees[0]] * (shape.lanes - len(trees))]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *filled)

@@ -1,0 +1,193 @@
+"""The compiled programs of one search, and the data that they run on."""
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dnc_jax.networks import CNN
+from dnc_jax.training import compilation, exact, lanes, plan, trainer
+from dnc_jax.training.data import Dataset
+from dnc_jax.training.jobs import Account, Seconds
+from dnc_jax.typing import Key
+
+Shape = plan.Shape | plan.Exact
+
+
+class Program(NamedTuple):
+    """What is compiled for a shape."""
+
+    train: Callable[..., Any]  # (state, settings, rate factor, epoch) -> state
+    evaluate: Callable[..., Any]  # (state, settings) -> losses [G], accuracies [G]
+
+
+class Programs:
+    """Compiled programs by shape, the data they run on, and the time they took.
+
+    Thread-safe. Rows are copied to the device once, as they are stored.
+
+    Attributes:
+      rows, inputs, outputs: of the data.
+      workers: programs that run at a time.
+      planned: shapes that count as compiled in later plans.
+      accounts: what each shape took.
+    """
+
+    def __init__(self, data: Dataset, order_key: Key) -> None:
+        self._train, self._validation = jax.device_put((data.train, data.validation))
+        self._statistics = (data.mean, data.scale)
+        self._augment = trainer.augment_seed(order_key, data)
+        self.rows = len(data.train.y)
+        self.validation_rows = len(data.validation.y)
+        self.inputs, self.outputs = data.inputs, data.outputs
+        self._order_key = order_key
+        self._orders: dict[int, jax.Array] = {}
+        self._compiled: dict[Any, tuple[Shape, Program]] = {}
+        self.planned: set[Shape] = set()
+        self._locks: dict[Any, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
+        self._seconds = dict.fromkeys(Seconds._fields, 0.0)
+        self._cpu = jax.default_backend() == "cpu"
+        self.workers = workers()
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Shapes already compiled."""
+        return sorted({shape for shape, _ in self._compiled.values()}, key=str)
+
+    @property
+    def seconds(self) -> Seconds:
+        """Where the time of `population.train` went, summed over its calls."""
+        return Seconds(**{k: v / self.workers for k, v in self._seconds.items()})
+
+    @property
+    def compile_seconds(self) -> float:
+        """Of all workers together."""
+        return self._seconds["compiling"]
+
+    @property
+    def busy_seconds(self) -> float:
+        """In which workers compiled or ran programs, all of them together."""
+        return sum(v for name, v in self._seconds.items() if name != "waiting")
+
+    def account(self, **seconds: float) -> None:
+        """Adds seconds of a worker, by their name in `Seconds`."""
+        with self._lock:
+            for name, value in seconds.items():
+                self._seconds[name] += value
+
+    def add_run(self, shape: Shape, seconds: float, networks: int) -> None:
+        """Notes that programs of `shape` have trained so many networks once."""
+        with self._lock:
+            account = self.accounts[shape]
+            account.run_seconds += seconds
+            account.runs += 1
+            account.networks += networks
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Accounts for the time of its body."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.account(**{name: time.perf_counter() - begin})
+
+    def workload(self, epochs: int) -> plan.Workload:
+        """What `plan.make` has to know of this data and this machine."""
+        return plan.Workload(
+            self.inputs,
+            self.outputs,
+            self.rows,
+            epochs,
+            accelerator=not self._cpu,
+            memory_bytes=_memory_bytes() / self.workers,
+        )
+
+    def order(self, epoch: int) -> jax.Array:
+        """The rows in the order of `epoch`, the same for every network."""
+        with self._lock:
+            if epoch not in self._orders:
+                self._orders[epoch] = trainer.epoch_order(
+                    self._order_key, epoch, self.rows
+                )
+            return self._orders[epoch]
+
+    def forget_orders(self) -> None:
+        """Frees the orders of epochs that no rung under way needs."""
+        with self._lock:
+            self._orders.clear()
+
+    def get(self, shape: Shape, state: Any, settings: Any) -> Program:
+        """The program of `shape` for such arguments, compiled now at its first use.
+
+        Sparse networks of one shape may have patterns of several, and so programs.
+        """
+        leaves, structure = jax.tree.flatten((state, settings))
+        kinds = tuple((np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves)
+        key = (shape, structure, kinds)
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._compiled:
+                begin = time.perf_counter()
+                program = self._compile(shape, state, settings)
+                seconds = time.perf_counter() - begin
+                self.account(compiling=seconds)
+                self.accounts[shape].compile_seconds += seconds
+                self._compiled[key] = (shape, program)
+        return self._compiled[key][1]
+
+    def _compile(self, shape: Shape, state: Any, settings: Any) -> Program:
+        engine = exact if isinstance(shape, plan.Exact) else lanes
+        convolutional = isinstance(shape, plan.Exact) and isinstance(shape.network, CNN)
+        options = compilation.options(convolutional=convolutional)
+        train = jax.jit(partial(engine.train, shape=shape), donate_argnums=0)
+        evaluate = jax.jit(partial(engine.evaluate, shape=shape))
+        of_training = (self._train, *self._statistics, self._augment)
+        of_validation = (self._validation, *self._statistics)
+        factor = np.float32(1)
+        step = train.lower(state, settings, factor, self.order(0), *of_training)
+        check = evaluate.lower(state, settings, *of_validation)
+        compiled_step = step.compile(compiler_options=options)
+        compiled_check = check.compile(compiler_options=options)
+        return Program(
+            lambda state, settings, factor, epoch: compiled_step(
+                state, settings, factor, self.order(epoch), *of_training
+            ),
+            lambda state, settings: compiled_check(state, settings, *of_validation),
+        )
+
+
+def workers() -> int:
+    """Programs that run at a time.
+
+    XLA keeps about one core busy with networks of this size, so on a CPU as many as
+    there are cores; an accelerator runs one after another.
+    """
+    return cores() if jax.default_backend() == "cpu" else 1
+
+
+def cores() -> int:
+    """Cores that this process may use, where the system tells; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_bytes() -> float:
+    """Of the device, less what is taken already; on a CPU half of the machine's."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return 0.9 * (statistics["bytes_limit"] - statistics["bytes_in_use"])
+    if hasattr(os, "sysconf"):
+        return 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float("inf")

@@ -1,0 +1,83 @@
+"""Several processes, on one machine or many, that make one search.
+
+Every process is started with the same command. What differs is which one it is, and
+that either the platform says (--distributed) or three flags do:
+
+  python -m experiments.search \
+      --coordinator_address=HOST:PORT --processes=2 --process_id=0
+  python -m experiments.search \
+      --coordinator_address=HOST:PORT --processes=2 --process_id=1
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+import jax
+from absl import flags
+
+from dnc_jax.errors import InputError, ProcessError
+
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "This is one of several processes, and the platform says which: a TPU pod, SLURM, "
+    "Open MPI, Kubernetes.",
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where nothing says it."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many there are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+
+LOST = 3  # exit code of a process whose search lost another one
+_HEARTBEAT_SECONDS = 30  # after which a silent process counts as dead
+_PATIENCE_SECONDS = 7 * 24 * 3600  # of the others, while process 0 trains the winner
+
+
+def join() -> None:
+    """Finds the other processes of this search, if there are to be any.
+
+    Raises:
+      InputError: some of the three flags are missing or make no sense, or the platform
+        does not say what it should, or the others do not come.
+    """
+    given = {
+        "coordinator_address": COORDINATOR.value,
+        "processes": PROCESSES.value,
+        "process_id": PROCESS_ID.value,
+    }
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == len(given) and not DISTRIBUTED.value:
+        return
+    if missing and not DISTRIBUTED.value:
+        raise InputError(
+            f"--{' and --'.join(missing)} must be given too, or --distributed instead "
+            "of all three where the platform says them"
+        )
+    count, number = PROCESSES.value, PROCESS_ID.value
+    if count is not None and number is not None and not 0 <= number < count:
+        raise InputError(
+            f"--process_id must lie in [0, {count}), got {number}: processes are "
+            "counted from 0"
+        )
+    # How processes on CPUs talk; other devices have their own ways.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            COORDINATOR.value,
+            count,
+            number,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_PATIENCE_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the processes do not find each other ({error}); see docs/pod.md"
+        ) from error
+
+
+def leave(error: ProcessError) -> NoReturn:
+    """Ends this process at once: an orderly end would wait for the dead one."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(LOST)

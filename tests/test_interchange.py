@@ -1,0 +1,95 @@
+"""Trials in the forms of other tools; each test needs its tool."""
+
+import jax
+import numpy as np
+import pytest
+
+from dnc_jax import InputError, interchange
+from dnc_jax.interchange.files import load_tool
+from dnc_jax.report import table
+from dnc_jax.search import CustomSpace, MLPSpace, Objective, Real
+from dnc_jax.search.run import search
+from tests.test_report_page import trials_of
+
+SPACE = MLPSpace(8, 3, width=(4, 64))
+TRIALS = trials_of(SPACE.sample(jax.random.key(0), 9))
+
+
+def test_a_parquet_file_holds_every_trial(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    interchange.to_parquet(TRIALS, tmp_path / "trials.parquet")
+    frame = pandas.read_parquet(tmp_path / "trials.parquet")
+    assert frame["score"].tolist() == table(TRIALS)["score"]
+    assert frame["candidate.learning_rate"].gt(0).all()
+
+
+def test_tensorboard_gets_a_run_for_each_candidate(tmp_path):
+    pytest.importorskip("tensorboardX")
+    interchange.to_tensorboard(TRIALS, tmp_path)
+    runs = sorted(folder.name for folder in tmp_path.iterdir())
+    assert runs == [f"candidate_{i:04d}" for i in range(9)]
+    assert all(any(folder.glob("events.*")) for folder in tmp_path.iterdir())
+
+
+def test_a_study_holds_each_candidate_at_its_last_rung(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    interchange.to_study(TRIALS, "mine", storage)
+    study = optuna.load_study(study_name="mine", storage=storage)
+    assert len(study.trials) == 9
+    (whole,) = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    last = max(TRIALS, key=lambda t: t.epochs)
+    assert whole.value == pytest.approx(last.score)
+    assert whole.user_attrs["parameters"] == last.complexity.parameters
+    assert len(whole.intermediate_values) == 9
+    with pytest.raises(InputError, match="a study 'mine' exists"):
+        interchange.to_study(TRIALS, "mine", storage)
+
+
+def test_a_sampler_of_optuna_finds_the_valley():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = CustomSpace({"x": Real(-4.0, 4.0), "y": Real(-4.0, 4.0)}, point)
+    strategy = interchange.sampled(
+        space,
+        lambda seed: optuna.samplers.TPESampler(seed=seed),
+        candidates=40,
+        epochs=1,
+    )
+    state, scores = strategy.init(jax.random.key(0)), []
+    while evaluations := strategy.ask(state):
+        assert len(evaluations) == 8
+        batch = [(e.candidate[0] - 1) ** 2 + e.candidate[1] ** 2 for e in evaluations]
+        scores += batch
+        state = strategy.tell(state, batch)
+    assert len(scores) == 40
+    assert np.mean(scores[-16:]) < np.mean(scores[:16])
+
+
+def point(x, y):
+    return (x, y)
+
+
+def test_a_search_by_a_sampler_is_the_same_for_the_same_seed(small):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = MLPSpace(6, 4, depth=(0, 1), width=(4, 8), batch_sizes=(32,))
+    strategy = interchange.sampled(
+        space,
+        lambda seed: optuna.samplers.TPESampler(seed=seed),
+        candidates=4,
+        at_a_time=2,
+        epochs=1,
+    )
+    one, two = (
+        search(space, small, Objective(), strategy, seed=3).trials for _ in range(2)
+    )
+    assert [t.candidate for t in one] == [t.candidate for t in two]
+    assert [t.score for t in one] == [t.score for t in two]
+
+
+def test_a_tool_that_is_missing_is_named_with_its_extra():
+    with pytest.raises(InputError, match=r"pip install 'dnc_jax\[optuna\]'"):
+        load_tool("no_such_package", "optuna")

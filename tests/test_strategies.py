@@ -1,0 +1,455 @@
+"""Every strategy through one suite; then each by itself."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from dnc_jax import InputError
+from dnc_jax.footprint import complexity
+from dnc_jax.networks import CNN, presets
+from dnc_jax.search import (
+    Choice,
+    CNNSpace,
+    Constraints,
+    CustomSpace,
+    Integer,
+    MLPSpace,
+    Real,
+)
+from dnc_jax.search.stages import stages
+from dnc_jax.search.strategies import (
+    STRATEGIES,
+    bayes,
+    evolution,
+    greedy,
+    halving,
+    make,
+    model,
+    random,
+)
+from dnc_jax.search.strategies.halving import bracket_sizes, rung_sizes
+
+SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
+# Few of each, so that every branch is reached soon.
+QUICK = {"initial": 4, "steps": 3, "explored": 20, "population": 6}
+
+every_strategy = pytest.mark.parametrize("name", STRATEGIES)
+
+
+@pytest.fixture(autouse=True)
+def few_points(monkeypatch):
+    """The runtime type checks make every candidate looked at dear."""
+    monkeypatch.setattr(model, "_DRAWN", 64)
+
+
+def quick(name, space=SPACE, **fields):
+    given = {"candidates": 14, "batch": 4, "rungs": (1, 3), "brackets": 2, **QUICK}
+    return make(space, name, **{**given, **fields})
+
+
+def score(candidate):
+    """A made-up truth: a rate of 0.01 is best, then small networks; some diverge."""
+    rate = candidate.hyperparameters.learning_rate
+    if rate > 0.08:
+        return math.inf
+    return (
+        abs(math.log10(rate) + 2) + complexity(candidate.architecture).parameters / 1e4
+    )
+
+
+def played(strategy, key, truth=score):
+    """All that a strategy asks for, call by call, and the last state."""
+    state, calls = strategy.init(key), []
+    while asked := strategy.ask(state):
+        assert strategy.ask(state) == asked
+        calls.append(asked)
+        state = strategy.tell(state, [truth(e.candidate) for e in asked])
+    return calls, state
+
+
+# Every strategy
+
+
+@every_strategy
+def test_the_same_key_gives_the_same_search_and_another_another(name):
+    one, two, other = (
+        played(quick(name), jax.random.key(seed))[0] for seed in (0, 0, 1)
+    )
+    assert one == two != other
+
+
+@every_strategy
+def test_what_was_told_is_all_that_a_state_depends_on(name):
+    strategy = quick(name)
+    calls, _ = played(strategy, jax.random.key(2))
+    for length in range(len(calls)):
+        state = strategy.init(jax.random.key(2))
+        for asked in calls[:length]:
+            state = strategy.tell(state, [score(e.candidate) for e in asked])
+        assert strategy.ask(state) == calls[length]
+
+
+@every_strategy
+def test_no_candidate_is_asked_for_twice_at_the_same_length(name):
+    calls, _ = played(quick(name), jax.random.key(3))
+    asked = [evaluation for call in calls for evaluation in call]
+    assert len({(e.candidate, e.stop) for e in asked}) == len(asked)
+    numbers = list(dict.fromkeys(e.candidate_id for e in asked))
+    assert numbers == list(range(len(numbers)))
+    assert len({(e.candidate_id, e.candidate) for e in asked}) == len(numbers)
+
+
+@every_strategy
+def test_the_epochs_announced_are_those_asked_for_or_more(name):
+    def converges(candidate):
+        return float(complexity(candidate.architecture).parameters)
+
+    strategy = quick(name)
+    calls, _ = played(strategy, jax.random.key(4), converges)
+    epochs = sum(e.stop - e.start for call in calls for e in call)
+    if name == "greedy":  # whose grids leave out what has been trained
+        assert epochs <= strategy.candidate_epochs
+    else:
+        assert epochs == strategy.candidate_epochs
+    assert max(e.stop for call in calls for e in call) == strategy.epochs == 3
+
+
+@every_strategy
+def test_a_search_in_which_everything_diverges_comes_to_its_end(name):
+    calls, _ = played(quick(name), jax.random.key(5), lambda candidate: math.inf)
+    assert calls
+    assert all(e.rung == 0 for call in calls for e in call)
+
+
+@every_strategy
+def test_one_score_for_each_candidate_is_wanted(name):
+    strategy = quick(name)
+    state = strategy.init(jax.random.key(6))
+    with pytest.raises(ValueError, match=r"scores were asked for, got 1"):
+        strategy.tell(state, [1.0])
+
+
+@every_strategy
+@pytest.mark.parametrize("limit", [150, 30])
+def test_nothing_beyond_the_constraints_is_asked_for(name, limit):
+    space = Constraints(max_parameters=limit).limited(SPACE)
+    calls, _ = played(quick(name, space), jax.random.key(7))
+    sizes = [complexity(e.candidate.architecture).parameters for c in calls for e in c]
+    assert max(sizes) <= limit
+    assert len(calls) > 1
+
+
+@every_strategy
+def test_a_space_with_few_candidates_is_exhausted_and_no_more(name):
+    space = MLPSpace(
+        6,
+        4,
+        depth=(0, 1),
+        width=(4, 5),
+        activations=("relu",),
+        dropout=(0.0, 0.0),
+        learning_rate=(1e-2, 1e-2),
+        weight_decay=(1e-6, 1e-6),
+        batch_sizes=(32,),
+    )
+    calls, _ = played(quick(name, space), jax.random.key(8))
+    assert len({e.candidate for call in calls for e in call}) == 3
+
+
+@every_strategy
+def test_every_strategy_that_needs_no_stages_takes_a_space_of_ones_own(name):
+    space = CustomSpace(
+        {
+            "kind": Choice(("a", "b", "c")),
+            "size": Integer(1, 100, log=True),
+            "share": Real(0.0, 1.0, when=("kind", ("b", "c"))),
+        },
+        lambda **values: tuple(values.items()),
+    )
+
+    def truth(candidate):
+        values = dict(candidate)
+        return abs(math.log(values["size"] / 20)) + values.get("share", 0.5)
+
+    if name == "greedy":
+        with pytest.raises(InputError, match="got CustomSpace; bayes searches any"):
+            quick(name, space)
+        return
+    calls, _ = played(quick(name, space), jax.random.key(9), truth)
+    assert len(calls) > 1
+
+
+@pytest.mark.parametrize("learning", [bayes, evolution, greedy])
+def test_strategies_that_learn_find_better_candidates_than_random_search(learning):
+    def best(strategy, seed):
+        calls, _ = played(strategy, jax.random.key(seed))
+        return min(score(e.candidate) for call in calls for e in call)
+
+    few = {"explored": 30} if learning is greedy else {"candidates": 40}
+    found = [best(learning(SPACE, **few), seed) for seed in range(3)]
+    drawn = [best(random(SPACE, candidates=40), seed) for seed in range(3)]
+    assert np.mean(found) < np.mean(drawn)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"strategy": "annealing"}, "unknown 'annealing'; known: halving, greedy"),
+        ({"strategy": "random", "batches": 3}, "search.batches: no strategy has"),
+        ({"strategy": "random", "batch": 0}, "search.batch must be >= 1"),
+        ({"strategy": "greedy", "initial": 0}, "search.initial .* must be >= 1"),
+        ({"strategy": "evolution", "tournament": 0}, "search.tournament must be >= 1"),
+        ({"strategy": "greedy", "steps": -1}, "search.steps >= 0"),
+        ({"strategy": "greedy", "rungs": ()}, "search.rungs must end with"),
+        ({"strategy": "random", "rungs": (0,)}, "search.rungs must end with"),
+    ],
+)
+def test_an_impossible_strategy_is_refused_by_name(fields, message):
+    with pytest.raises(InputError, match=message):
+        make(SPACE, **fields)
+
+
+# Halving
+
+
+@pytest.mark.parametrize(
+    ("candidates", "reduction", "sizes"),
+    [
+        (64, 3, (64, 21, 7, 2)),
+        (81, 3, (81, 27, 9, 3)),
+        (16, 4, (16, 4, 1, 1)),
+        (1, 2, (1, 1, 1, 1)),
+    ],
+)
+def test_rungs_keep_one_in_so_many_and_at_least_one(candidates, reduction, sizes):
+    assert rung_sizes(candidates, 4, reduction) == sizes
+
+
+def test_the_best_are_promoted_with_their_own_numbers_until_one_rung_is_left():
+    strategy = halving(SPACE, candidates=9, rungs=(1, 3, 9), reduction=3)
+    state = strategy.init(jax.random.key(0))
+    assert strategy.candidate_epochs == 9 * 1 + 3 * 2 + 1 * 6
+    first = strategy.ask(state)
+    assert [e.candidate_id for e in first] == list(range(9))
+    scores = [5.0, 1.0, math.inf, 7.0, 2.0, 9.0, 0.0, 8.0, 3.0]
+    state = strategy.tell(state, scores)
+    second = strategy.ask(state)
+    assert [(e.candidate_id, e.start, e.stop) for e in second] == [
+        (1, 1, 3),
+        (4, 1, 3),
+        (6, 1, 3),
+    ]
+    assert second[0].candidate == first[1].candidate
+    state = strategy.tell(state, [math.inf, 4.0, 5.0])
+    assert [e.candidate_id for e in strategy.ask(state)] == [4]
+    assert strategy.ask(strategy.tell(state, [1.0])) == []
+
+
+def test_the_last_rung_is_asked_for_with_the_first_of_the_next_bracket():
+    strategy = halving(SPACE, candidates=4, rungs=(1, 3), reduction=2, brackets=3)
+    state = strategy.init(jax.random.key(0))
+    asked = []
+    while evaluations := strategy.ask(state):
+        asked.append([(e.candidate_id, e.rung) for e in evaluations])
+        state = strategy.tell(state, [float(e.candidate_id) for e in evaluations])
+    assert asked == [
+        [(0, 0), (1, 0), (2, 0), (3, 0)],
+        [(0, 1), (1, 1), (4, 0), (5, 0), (6, 0), (7, 0)],
+        [(4, 1), (5, 1), (8, 0), (9, 0), (10, 0), (11, 0)],
+        [(8, 1), (9, 1)],
+    ]
+    with pytest.raises(ValueError, match="4 scores were asked for, got 3"):
+        strategy.tell(strategy.init(jax.random.key(0)), [1.0, 2.0, 3.0])
+
+
+def test_random_search_is_one_rung_bracket_after_bracket():
+    strategy = halving(SPACE, candidates=2, rungs=(3,), brackets=3)
+    state = strategy.init(jax.random.key(0))
+    for bracket in range(3):
+        assert [e.candidate_id for e in strategy.ask(state)] == [
+            2 * bracket,
+            2 * bracket + 1,
+        ]
+        state = strategy.tell(state, [1.0, 2.0])
+    assert strategy.ask(state) == []
+
+
+def test_a_bracket_in_which_all_diverged_gives_way_to_the_next():
+    strategy = halving(SPACE, candidates=2, rungs=(1, 2), brackets=2)
+    state = strategy.init(jax.random.key(0))
+    first = strategy.ask(state)
+    second = strategy.ask(strategy.tell(state, [math.inf, math.inf]))
+    assert [e.candidate_id for e in second] == [2, 3]
+    assert {e.rung for e in second} == {0}
+    assert [e.candidate for e in second] != [e.candidate for e in first]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"candidates": 0},
+        {"brackets": 0},
+        {"reduction": 1},
+        {"rungs": ()},
+        {"rungs": (3, 3)},
+        {"rungs": (0, 3)},
+    ],
+)
+def test_an_impossible_schedule_is_refused(fields):
+    with pytest.raises(InputError, match=r"search\."):
+        halving(SPACE, **fields)
+
+
+def test_hyperbands_brackets_cost_about_the_same_and_skip_one_rung_more_each():
+    assert [bracket_sizes(81, 5, 3, skipped) for skipped in range(5)] == [
+        (81, 27, 9, 3, 1),
+        (0, 34, 11, 3, 1),
+        (0, 0, 15, 5, 1),
+        (0, 0, 0, 8, 2),
+        (0, 0, 0, 0, 5),
+    ]
+    strategy = halving(SPACE, candidates=9, rungs=(1, 3, 9), brackets=4, hyperband=True)
+    calls, _ = played(strategy, jax.random.key(0), lambda candidate: 1.0)
+    assert [[(e.rung, e.start, e.stop) for e in call] for call in calls] == [
+        [(0, 0, 1)] * 9,
+        [(1, 1, 3)] * 3,
+        [(2, 3, 9)] * 1 + [(1, 0, 3)] * 5,
+        [(2, 3, 9)] * 1 + [(2, 0, 9)] * 3,
+        [(0, 0, 1)] * 9,
+        [(1, 1, 3)] * 3,
+        [(2, 3, 9)] * 1,
+    ]
+
+
+def test_later_brackets_come_from_what_earlier_ones_reached():
+    def rates(modelled):
+        strategy = halving(
+            SPACE, candidates=24, rungs=(1, 3), brackets=2, modelled=modelled
+        )
+        calls, _ = played(strategy, jax.random.key(0))
+        new = [e for call in calls for e in call if e.rung == 0]
+        return [
+            abs(math.log10(e.candidate.hyperparameters.learning_rate) + 2) for e in new
+        ]
+
+    proposed, drawn = rates(True), rates(False)
+    assert proposed[:24] == drawn[:24]
+    assert np.median(proposed[24:]) < 0.5 * np.median(drawn[24:])
+
+
+# Greedy
+
+STEPS = {"steps": 6, "explored": 30}
+
+
+def test_greedy_goes_through_the_papers_stages():
+    strategy = greedy(SPACE, batch=1, steps=5, explored=20)
+    calls, state = played(strategy, jax.random.key(0))
+    first = [e.candidate for e in calls[0]]
+    assert len(first) == 15
+    for candidate in first + [e.candidate for (e,) in calls[1:6]]:
+        network, training = candidate.architecture, candidate.hyperparameters
+        assert (network.activation, training.learning_rate) == ("relu", 1e-3)
+        assert network.dropout == (0.2 if network.hidden else 0.0)
+        assert training.weight_decay == 0
+        assert training.batch_size == 64  # nearest to 256
+    *_, last = calls
+    assert state.best.score == min(one.score for one in state.told)
+    assert last[0].candidate.architecture == state.best.candidate.architecture
+
+
+def test_greedy_keeps_what_is_strictly_better_only():
+    def flat(candidate):
+        return 1.0
+
+    calls, state = played(greedy(SPACE, **STEPS), jax.random.key(0), flat)
+    assert state.best.candidate == calls[0][0].candidate
+
+
+def test_the_winner_of_stage_2_stays_a_contender_in_stage_3():
+    def truth(candidate):
+        rate = candidate.hyperparameters.learning_rate
+        return 0.0 if rate == 1e-3 and candidate.architecture.dropout == 0.1 else 1.0
+
+    def build(depth):
+        return MLPSpace(6, 4, depth=(depth, depth), width=(4, 24), batch_sizes=(32,))
+
+    _, state = played(greedy(build(1), **STEPS), jax.random.key(0), truth)
+    assert state.best.score == 0
+    assert state.best.candidate.architecture.dropout == 0.1
+    assert state.here[0] == state.best
+    assert state.best.candidate.hyperparameters.learning_rate == 1e-3
+
+
+def test_the_default_weight_decay_grows_with_the_parameters():
+    space = MLPSpace(784, 10)
+    preset = stages(space).preset
+    values = preset({"depth": 2, "width_1": 400, "width_2": 400})
+    assert values["weight_decay"] == pytest.approx(478_410e-9)
+    assert preset({"depth": 0})["weight_decay"] == 0
+    images = CNNSpace((32, 32, 3), 10)
+    wide = {"depth": 4, "channels_1": 64, **{f"widening_{i}": 1.0 for i in (2, 3, 4)}}
+    values = stages(images).preset(wide)
+    count = complexity(images.build(values).architecture).parameters
+    assert values["weight_decay"] == pytest.approx(count * 1e-11)
+    narrow = wide | {f"widening_{i}": 0.0 for i in (2, 3, 4)}
+    assert stages(images).preset(narrow)["weight_decay"] == 0
+
+
+def test_greedy_presets_cnns_as_the_paper_does_and_tries_its_grids():
+    space = CNNSpace((8, 8, 1), 10, depth=(4, 5))
+
+    def truth(candidate):
+        network = candidate.architecture
+        assert isinstance(network, CNN)
+        worse = [network.activation != "tanh", not all(network.batch_norm)]
+        strides = network.downsampling.count("pool")
+        return sum(worse) + strides + abs(max(network.dropout) - 0.15)
+
+    calls, state = played(greedy(space, **STEPS), jax.random.key(1), truth)
+    for evaluation in calls[0]:
+        network = evaluation.candidate.architecture
+        preset = presets.preset((8, 8, 1), network.channels, 10)
+        assert network == preset
+    best = state.best.candidate.architecture
+    assert best.activation == "tanh"
+    assert "pool" not in best.downsampling
+    assert max(best.dropout) == 0.15
+
+
+def test_greedy_takes_densities_into_its_first_stage_and_fits_its_kernel_if_asked():
+    space = MLPSpace(64, 10, densities=(1.0, 0.2), depth=(1, 2), width=(20, 60))
+
+    def sparse(candidate):
+        return candidate.architecture.density
+
+    strategy = greedy(space, fit_kernel=True, **STEPS)
+    calls, state = played(strategy, jax.random.key(0), sparse)
+    assert len({e.candidate.architecture.density for e in calls[0]}) > 3
+    assert state.best.candidate.architecture.density < 0.25
+
+
+# Evolution
+
+
+def test_only_the_youngest_are_parents():
+    """Though the oldest score best, children are like those before them."""
+    genes = {f"gene_{i}": Choice(tuple("abcdefghij")) for i in range(20)}
+    space = CustomSpace(genes, lambda **values: tuple(values.values()))
+    strategy = evolution(
+        space, candidates=50, batch=1, population=5, tournament=5, rungs=(1,)
+    )
+    state, born = strategy.init(jax.random.key(0)), []
+    while evaluations := strategy.ask(state):
+        born += [e.candidate for e in evaluations]
+        state = strategy.tell(state, [float(len(born))])
+
+    def shared(one, other):
+        return sum(a == b for a, b in zip(one, other, strict=True))
+
+    for number in range(25, 50):
+        alike = [shared(born[number], older) for older in born[:number]]
+        assert max(alike[-10:]) == max(alike)
+        assert max(alike) >= 10
