@@ -1,6 +1,7 @@
 """The main job, from data to saved network, which several launch files share."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import time
@@ -111,7 +112,9 @@ def run(
     if not processes.is_first():
         # It trains its share; process 0 reads, writes and reports.
         if not processes.from_first(None):
-            search(*what, **common, prior=prior, budget=budget)
+            # Energy is capped by process 0, which counts it.
+            capped = dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0)
+            search(*what, **common, prior=prior, budget=capped, calibration=learned)
         return
     out = launch.console()
     out.print(f"results go to {workdir}", markup=False)

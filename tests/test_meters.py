@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dnc_jax.footprint import Energy, Meter, find, training_flops
+from dnc_jax.footprint import Energy, Meter, find
 from dnc_jax.footprint.counters import CounterError, Found
 
 
@@ -164,7 +164,3 @@ def test_a_record_survives_json_and_reads_as_a_sentence():
     ):
         assert Energy.from_json(json.loads(json.dumps(energy.to_json()))) == energy
     assert str(energy) == "energy unavailable (no counters); 20 CPU seconds"
-
-
-def test_training_is_three_forward_passes_and_validation_one():
-    assert training_flops(100, 10, 4, epochs=2) == 2 * (3 * 1000 + 400)

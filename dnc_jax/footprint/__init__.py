@@ -10,7 +10,7 @@ from dnc_jax.footprint.complexity import (
 )
 from dnc_jax.footprint.counters import Found, find
 from dnc_jax.footprint.meters import Meter, measure
-from dnc_jax.footprint.records import Assumed, Energy, training_flops
+from dnc_jax.footprint.records import Assumed, Energy
 
 __all__ = [
     "Assumed",
@@ -24,6 +24,5 @@ __all__ = [
     "inference_work",
     "measure",
     "step_work",
-    "training_flops",
     "training_work",
 ]

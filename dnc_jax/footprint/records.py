@@ -129,14 +129,3 @@ class Energy(NamedTuple):
             text += f", {self.dynamic_joules:,.0f} J above idling"
         text += "".join(f", without {part}" for part in self.missing)
         return f"{text}; {work}"
-
-
-def training_flops(
-    flops_per_example: int, train_rows: int, validation_rows: int, epochs: int
-) -> int:
-    """Floating-point operations of training a network and validating each epoch.
-
-    A training step costs three forward passes: one forward, and a product each for the
-    gradients of weights and inputs. The optimiser is left out.
-    """
-    return flops_per_example * epochs * (3 * train_rows + validation_rows)

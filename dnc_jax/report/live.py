@@ -5,7 +5,7 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 
-from dnc_jax.footprint import training_flops
+from dnc_jax.footprint import training_work
 from dnc_jax.report import folder, page
 from dnc_jax.report.folder import Moment
 from dnc_jax.search import Trial
@@ -47,8 +47,12 @@ class Reporter(Callback):
             trained = len(trial.val_loss) - self._epochs.get(trial.candidate_id, 0)
             self._epochs[trial.candidate_id] = len(trial.val_loss)
             if not resumed:
-                cost = trial.complexity.flops_per_example
-                self._flops += training_flops(cost, *self._rows, trained)
+                self._flops += training_work(
+                    trial.candidate.architecture,
+                    trial.candidate.hyperparameters.batch_size,
+                    *self._rows,
+                    epochs=trained,
+                ).flops
         if resumed:
             return
         joules, past = self._joules(), self._past

@@ -10,6 +10,7 @@ from dnc_jax.footprint import Meter
 from dnc_jax.footprint.carbon import Grid
 from dnc_jax.search.forecast import Forecast
 
+CAPS = ("seconds", "watt_hours", "grams_co2e", "candidate_epochs")
 _JOULES_PER_WATT_HOUR = 3600.0
 _READ_SECONDS = 1.0  # a reading is quick, but every worker asks after every epoch
 
@@ -41,7 +42,7 @@ class Budget:
     grid: Grid | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "watt_hours", "grams_co2e", "candidate_epochs"):
+        for name in CAPS:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(f"budget.{name} must be finite and >= 0, got {value}")

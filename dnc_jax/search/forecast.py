@@ -214,7 +214,13 @@ def _rung(
             (e.candidate.architecture, e.candidate.hyperparameters.batch_size)
             for e in members
         ]
-        work = plan.Workload(data.inputs, data.outputs, rows[0], stop - start)
+        work = plan.Workload(
+            data.inputs,
+            data.outputs,
+            rows[0],
+            stop - start,
+            accelerator=jax.default_backend() != "cpu",
+        )
         groups = plan.make(networks, work, planned)
         core_seconds += plan.total_seconds(groups, planned, work, plan.CostModel())
         planned.update(group.shape for group in groups)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter
-from dnc_jax.search.budget import Budget, Spending
+from dnc_jax.search.budget import CAPS, Budget, Spending
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
 from dnc_jax.search.forecast import Calibration, forecast
 from dnc_jax.search.objective import Objective
@@ -168,7 +168,7 @@ def search(
             state = strategy.tell(state, scores)
             rungs.keep({e.candidate_id for e in strategy.ask(state)})
         callback.on_rung_end(rung, resumed)
-        ended_by = processes.from_first(spending.reached())
+        ended_by = _agreed(spending.reached())
         if ended_by or not complete:
             break
     else:
@@ -191,3 +191,9 @@ def search(
         rungs.ledger.attribution(),
         None if complete else ended_by,
     )
+
+
+def _agreed(cap: str | None) -> str | None:
+    """The cap that any process has reached, the same in all of them."""
+    flags = processes.any_of(1 << CAPS.index(cap) if cap else 0)
+    return next((name for i, name in enumerate(CAPS) if flags >> i & 1), None)
