@@ -23,6 +23,7 @@ def check(config: Any, default: Any) -> None:
       InputError: names the field, what it is and what it should be.
     """
     if not isinstance(config, ml_collections.ConfigDict):
+        getattr(config, "seed", None)  # raises what kept the file from being loaded
         raise InputError(
             f"get_config() of the config must return a ConfigDict, got {config!r}"
         )

@@ -192,7 +192,9 @@ def test_a_damaged_row_is_a_clear_error(whole, tmp_path):
 def test_a_fork_scores_old_trials_anew_and_trains_only_what_is_new(
     small, whole, tmp_path
 ):
-    strategy = halving(SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2)
+    strategy = halving(
+        SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2, modelled=False
+    )
     small_ones = Objective(w_c=1.0)
     arguments = (SPACE, small, small_ones, strategy)
     anew = search(*arguments, seed=5)

@@ -64,7 +64,10 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
             if (job.stop - job.start, job.start) == (epochs, start)
         ]
         networks = [
-            (jobs[i].architecture, jobs[i].hyperparameters.batch_size)
+            (
+                jobs[i].architecture,
+                min(jobs[i].hyperparameters.batch_size, programs.rows),
+            )
             for i in positions
         ]
         groups = plan.make(networks, programs.workload(epochs), programs.planned)

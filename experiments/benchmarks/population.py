@@ -112,7 +112,7 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
     shape = plan.Exact(1, LARGE, BATCH)
     state = exact.pack([exact.fresh(job)], shape)
     settings = exact.settings([job], shape)
-    program = programs.get(shape, state, settings)
+    program, state, settings = programs.get(shape, [(state, settings)])
     times = []
     for turn in range(2 if asked["naive"] else 6):
         begin = time.perf_counter()
