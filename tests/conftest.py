@@ -1,10 +1,24 @@
 """What all tests share: strict JAX settings, and small problems that are quick."""
 
+import os
+import shutil
+import tempfile
+
 import jax
 import numpy as np
 import pytest
 
-from dnc_jax.training import data
+from dnc_jax.footprint import locks
+from dnc_jax.training import compilation, data
+
+# All processes of a run of the tests share compiled programs.
+_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
+compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
+
+# Two runs of the tests on one machine do not wait for each other's counters.
+locks.NAMESPACE = f"dnc_jax-test-{os.getpid()}"
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -27,3 +41,8 @@ def small() -> data.Dataset:
         )
 
     return data.from_arrays(split(200), split(60), name="clouds")
+
+
+def pytest_unconfigure() -> None:
+    if _CACHE:
+        shutil.rmtree(_CACHE, ignore_errors=True)

@@ -330,7 +330,7 @@ def test_windows_inside_one_process_share_its_counters(clock):
 OTHER = """
 import sys, types
 from dnc_jax.footprint import locks
-device, platform, folder = sys.argv[1:]
+device, platform, folder, locks.NAMESPACE = sys.argv[1:]
 locks.sys = types.SimpleNamespace(platform=platform)
 locks.tempfile.tempdir = folder
 print(locks.acquire(device), flush=True)
@@ -346,7 +346,7 @@ def test_a_device_is_counted_by_one_process_and_its_lock_dies_with_it(
     monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
     device = f"test of locks {tmp_path}"
     other = subprocess.Popen(
-        [sys.executable, "-c", OTHER, device, platform, str(tmp_path)],
+        [sys.executable, "-c", OTHER, device, platform, str(tmp_path), locks.NAMESPACE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import filelock
 
+# Begins the name of every lock. Processes that are to see each other's have it alike.
+NAMESPACE = "dnc_jax-energy"
+
 # What gives each lock back, and how many windows of this process share it.
 _HELD: dict[str, tuple[Callable[..., None], int]] = {}
 _GUARD = threading.Lock()
@@ -48,7 +51,7 @@ def release(device: str) -> None:
 def _open(name: str) -> Callable[..., None] | None:
     """What gives the lock of this name back; None if another process has it."""
     if sys.platform != "linux":
-        path = pathlib.Path(tempfile.gettempdir()) / f"dnc_jax-{name}.lock"
+        path = pathlib.Path(tempfile.gettempdir()) / f"{NAMESPACE}-{name}.lock"
         file_lock = filelock.FileLock(path, blocking=False)
         try:
             file_lock.acquire()
@@ -57,7 +60,7 @@ def _open(name: str) -> Callable[..., None] | None:
         return file_lock.release
     lock = socket.socket(socket.AF_UNIX)
     try:
-        lock.bind(f"\0dnc_jax-energy-{name}")
+        lock.bind(f"\0{NAMESPACE}-{name}")
     except OSError:
         lock.close()
         return None

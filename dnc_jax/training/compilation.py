@@ -41,7 +41,7 @@ def keep(folder: str = "") -> pathlib.Path | None:
 
     Switches on JAX's persistent compilation cache, for all programs of the process,
     and has to come before the first of them. A folder that the environment variable
-    JAX_COMPILATION_CACHE_DIR names to JAX stays.
+    JAX_COMPILATION_CACHE_DIR names is used where none is given.
 
     Args:
       folder: where; empty for `dnc_jax` in the user's cache folder, "off" for none.
@@ -51,9 +51,7 @@ def keep(folder: str = "") -> pathlib.Path | None:
     """
     if folder == "off":
         return None
-    known = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if known and not folder:
-        return pathlib.Path(known)
+    folder = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     path = pathlib.Path(folder).expanduser() if folder else caches / "dnc_jax"
     jax.config.update("jax_compilation_cache_dir", str(path))
