@@ -37,14 +37,22 @@ class Programs:
 
     Attributes:
       rows, validation_rows, inputs, outputs: of the data.
+      cost: what plans reckon with.
       devices: that each program runs on, with networks of its own on each.
       workers: programs that run at a time.
       planned: shapes that count as compiled in later plans.
       accounts: what each shape took.
     """
 
-    def __init__(self, data: Dataset, order_key: Key, mesh: Mesh | None = None) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        order_key: Key,
+        mesh: Mesh | None = None,
+        cost: plan.CostModel | None = None,
+    ) -> None:
         self._mesh = mesh
+        self.cost = cost or plan.CostModel()
         self.devices = mesh.size if mesh else 1
         self._train, self._validation = self._copy((data.train, data.validation))
         self._statistics = self._copy((data.mean, data.scale))
@@ -102,7 +110,8 @@ class Programs:
         """Accounts for the time of its body."""
         begin = time.perf_counter()
         try:
-            yield
+            with jax.profiler.TraceAnnotation(name):
+                yield
         finally:
             self.account(**{name: time.perf_counter() - begin})
 
@@ -172,7 +181,8 @@ class Programs:
         with lock:
             if key not in self._compiled:
                 begin = time.perf_counter()
-                program = self._compile(shape, state, settings)
+                with jax.profiler.TraceAnnotation(f"compiling {shape}"):
+                    program = self._compile(shape, state, settings)
                 seconds = time.perf_counter() - begin
                 self.account(compiling=seconds)
                 self.accounts[shape].compile_seconds += seconds

@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from dnc_jax.networks import CNN, MLP, cnn
-from dnc_jax.search import MLPSpace
+from dnc_jax.search import make_space
 from dnc_jax.training import Hyperparameters, compilation, exact, plan, population
 from dnc_jax.training.data import Dataset, Split
 from experiments.configs import mnist_mlp
@@ -181,7 +181,8 @@ def _torch(**asked: Any) -> dict[str, Any]:
 
 def sampled(count: int) -> list[dict[str, Any]]:
     """MLPs of the space of configs/mnist_mlp.py, seed 0."""
-    space = MLPSpace(784, 10, **mnist_mlp.get_config().space)
+    data = random_data(1_000, (28, 28, 1))
+    space = make_space(data, **mnist_mlp.get_config().space)
     found = []
     for candidate in space.sample(jax.random.key(0), count):
         network, training = candidate.architecture, candidate.hyperparameters
