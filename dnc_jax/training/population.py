@@ -326,7 +326,7 @@ def _train_chunks(
             return {}
         factor = np.float32(rate_factor(epoch, total))
         with programs.timed("training"):
-            state = jax.block_until_ready(program.train(state, settings, factor, epoch))
+            state = program.train(state, settings, factor, epoch)
         with programs.timed("evaluating"):
             metrics = programs.blocks(program.evaluate(state, settings))
         curves.append(
