@@ -23,6 +23,7 @@ def get_config() -> Any:
     config.data.task = "auto"  # or "classification", "regression"
     config.data.channels = "last"  # of images; or "first"
     config.data.augment = False  # crop and flip images at random in training
+    config.data.resident_bytes = 0  # on a device; more rows are streamed; 0: what fits
     config.data.validation_fraction = 0.2  # of the training rows
 
     config.space = ml_collections.ConfigDict()
