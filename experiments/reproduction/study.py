@@ -60,7 +60,7 @@ class Study:
     """A work folder in which points are trained once and tables are left.
 
     Args:
-      config: with `seed`, `networks` (seeds of a point) and `train.epochs`.
+      config: with `seed`, `train.epochs` and perhaps `networks`: seeds of a point.
       workdir: is made; goes on where the same config was interrupted.
 
     Raises:
@@ -68,13 +68,14 @@ class Study:
     """
 
     def __init__(self, config: launch.Config, workdir: pathlib.Path) -> None:
-        if config.networks < 1 or config.train.epochs < 1:
+        networks = config.get("networks", 1)
+        if networks < 1 or config.train.epochs < 1:
             raise InputError(
                 "networks and train.epochs must be >= 1, got "
-                f"{config.networks} and {config.train.epochs}"
+                f"{networks} and {config.train.epochs}"
             )
         self.config, self.folder = config, workdir
-        self.seeds = list(range(config.seed, config.seed + config.networks))
+        self.seeds = list(range(config.seed, config.seed + networks))
         self.out = launch.console()
         self._tables: dict[str, str] = {}
         self._figures: list[go.Figure] = []

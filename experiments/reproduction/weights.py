@@ -25,6 +25,8 @@ from experiments.reproduction.study import Point, Study
 
 SMALL = 0.1  # of the junction's largest weight
 BINS = 50
+HALF = 50  # per cent: more is most
+SURE = 2  # standard errors
 NOTES = (
     "The share of small weights depends on the one largest, so the share before "
     "training stands beside it: of normally distributed weights many are small too.",
@@ -139,12 +141,15 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
         weights = np.array([float(row["weights"]) for row in own])
         small = np.array([float(row["small %"]) for row in own])
         whole = (weights * small).sum() / weights.sum()
+        errors = np.array([float(row["standard error"]) for row in own])
+        error = np.linalg.norm(weights * errors) / weights.sum()
         first, last = own[0], own[-1]
         result += [
             record.finding(
                 f"{layers}: most weights are small",
-                f"{whole:.1f} % of all are below a tenth of the largest",
-                whole > 50,
+                f"{whole:.1f} % of all are below a tenth of the largest, "
+                f"standard error {error:.1f}",
+                whole > HALF if abs(whole - HALF) > SURE * error else None,
             ),
             record.finding(
                 f"{layers}: the first junction has more small weights than the last",
