@@ -25,18 +25,31 @@ def get_config(settings: str = "quick") -> Any:
 
     config.layers = ((800, 100, 10), (784, 112, 10))
     config.families = ("random", "structured", "clash_free", "block")
-    config.densities = (  # of the first and the second junction
-        (0.01, 0.4),
-        (0.02, 1.0),
-        (0.04, 1.0),
-        (0.09, 1.0),
-        (0.14, 1.0),
-        (0.19, 1.0),
-        (0.25, 1.0),
-        (0.37, 1.0),
-        (0.5, 1.0),
-        (0.75, 1.0),
-        (1.0, 1.0),
+    # Of both junctions, for each of the layers.
+    config.densities = (
+        (
+            (0.01, 0.4),
+            (0.02, 1.0),
+            (0.04, 1.0),
+            (0.09, 1.0),
+            (0.14, 1.0),
+            (0.19, 1.0),
+            (0.25, 1.0),
+            (0.37, 1.0),
+            (0.5, 1.0),
+            (0.75, 1.0),
+            (1.0, 1.0),
+        ),
+        (
+            (0.01, 0.4),
+            (0.04, 1.0),
+            (0.09, 1.0),
+            (0.19, 1.0),
+            (0.25, 1.0),
+            (0.5, 1.0),
+            (0.75, 1.0),
+            (1.0, 1.0),
+        ),
     )
 
     config.train = ml_collections.ConfigDict()

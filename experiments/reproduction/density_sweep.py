@@ -12,6 +12,7 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from dnc_jax.errors import InputError
 from dnc_jax.training import Hyperparameters
 from dnc_jax.training.data import Dataset
 from experiments import launch
@@ -34,6 +35,7 @@ PLOTTED = {
     75.0: 98.11,
     100.0: 97.95,
 }
+CLOSE = 1.15  # densities of this ratio are compared
 DENSE = "dense"
 ASKED = (10.0, 19.6, 50.5)  # densities where ours should be near the plot
 LOSS, NEAR = 1.2, 0.5  # points of accuracy
@@ -53,9 +55,14 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     study_ = Study(config, workdir)
     data = launch.load_data(config)
     rows: list[dict[str, str]] = []
-    for layers in config.layers:
+    if len(config.densities) != len(config.layers):
+        raise InputError(
+            f"densities are given for {len(config.densities)} networks, layers for "
+            f"{len(config.layers)}"
+        )
+    for layers, densities in zip(config.layers, config.densities, strict=True):
         own = study.padded(data, layers[0])
-        rows += sweep(study_, own, layers[1:-1], config.families, config.densities)
+        rows += sweep(study_, own, layers[1:-1], config.families, densities)
     study_.table("accuracy", "Test accuracy against net density", rows)
     study_.table(
         "plotted", "The structured ones beside the authors' plot", beside(rows)
@@ -125,10 +132,13 @@ def beside(rows: Sequence[Row]) -> list[dict[str, str]]:
         cells = {"plot: density %": f"{density}", "plot: accuracy %": f"{published}"}
         for layers, own in _by_layers(rows).items():
             ours = _nearest([*_of(own, "structured"), *_of(own, DENSE)], density)
-            difference = _accuracy(ours) - published
-            cells[f"{layers}: density %"] = ours["net density %"]
-            cells[f"{layers}: accuracy %"] = ours["test accuracy %"]
-            cells[f"{layers}: difference"] = f"{difference:+.2f}"
+            near = abs(math.log(_density(ours) / density)) < math.log(CLOSE)
+            difference = f"{_accuracy(ours) - published:+.2f}"
+            cells |= {
+                f"{layers}: density %": ours["net density %"] if near else "",
+                f"{layers}: accuracy %": ours["test accuracy %"] if near else "",
+                f"{layers}: difference": difference if near else "",
+            }
         result.append(cells)
     return result
 
