@@ -24,7 +24,9 @@ def get_config(settings: str = "quick") -> Any:
     config.data.validation_fraction = 0.2  # trained on all the same
 
     config.layers = ((800, 100, 10), (784, 112, 10))
-    config.families = ("random", "structured", "clash_free", "block")
+    every = ("random", "structured", "clash_free", "block")
+    # Of each of the layers.
+    config.families = (every, {"quick": every[:2], "full": every}[settings])
     # Of both junctions, for each of the layers.
     config.densities = (
         (

@@ -26,6 +26,7 @@ def get_config(settings: str = "quick") -> Any:
     config.energy.utilisation = 1.0
     config.train.refit = False
     if settings == "quick":
+        config.search.candidates = 16
         config.search.brackets = 1
-        config.train.epochs = 30
+        config.train.epochs = 20
     return config

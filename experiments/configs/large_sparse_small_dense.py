@@ -18,5 +18,5 @@ def get_config(settings: str = "quick") -> Any:
     config.small = (10, 20, 50, 100)  # hidden nodes of the dense networks
     config.times = (2, 4, 8)  # so many more in the sparse ones
     config.family = "balanced"
-    config.train.epochs = {"quick": 10, "full": 50}[settings]
+    config.train.epochs = {"quick": 8, "full": 50}[settings]
     return config

@@ -25,5 +25,5 @@ def get_config(settings: str = "quick") -> Any:
     # (e) L2 penalties, and the densities of 800-100-10 that each is tried with.
     config.decays = (0.0, 1e-5, 1e-4, 1e-3)
     config.densities = ((0.04, 1.0), (0.19, 1.0), (1.0, 1.0))
-    config.train.epochs = {"quick": 10, "full": 50}[settings]
+    config.train.epochs = {"quick": 8, "full": 50}[settings]
     return config

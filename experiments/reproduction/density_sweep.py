@@ -55,14 +55,15 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     study_ = Study(config, workdir)
     data = launch.load_data(config)
     rows: list[dict[str, str]] = []
-    if len(config.densities) != len(config.layers):
+    fields = (config.layers, config.families, config.densities)
+    if len({len(field) for field in fields}) > 1:
         raise InputError(
-            f"densities are given for {len(config.densities)} networks, layers for "
-            f"{len(config.layers)}"
+            f"layers, families and densities have {list(map(len, fields))} entries; "
+            "one each is needed for each network"
         )
-    for layers, densities in zip(config.layers, config.densities, strict=True):
+    for layers, families, densities in zip(*fields, strict=True):
         own = study.padded(data, layers[0])
-        rows += sweep(study_, own, layers[1:-1], config.families, densities)
+        rows += sweep(study_, own, layers[1:-1], families, densities)
     study_.table("accuracy", "Test accuracy against net density", rows)
     study_.table(
         "plotted", "The structured ones beside the authors' plot", beside(rows)
