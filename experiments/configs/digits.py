@@ -1,8 +1,8 @@
 """The default: scikit-learn's digits, embedded, nothing to download.
 
 Command: python -m experiments.search
-Time:    20 s on 2 cores
-Result:  98.26 % validation, 98.89 % test accuracy, 20,275 parameters
+Time:    15 s on 2 cores
+Result:  98.26 % validation, 97.77 % test accuracy, 9,795 parameters
 """
 
 from typing import Any
