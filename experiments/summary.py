@@ -45,6 +45,8 @@ def summarise(
         "compile_seconds": result.compile_seconds,
         "seed": config.seed,
         "complete": result.complete,
+        # Then seconds, epochs trained, FLOPs and energy are those of the last run.
+        "resumed": result.forecast is None,
         "train_epochs": config.train.epochs,
         "retrain_seconds": winner.seconds,
         "total_seconds": total_seconds,
@@ -88,6 +90,12 @@ def show(
     out.print(terminal.front_table(trials))
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)
+    if summary.get("resumed"):
+        out.print(
+            "  seconds, FLOPs and energy are those of the last run; timeline.jsonl has "
+            "their sums over all runs",
+            markup=False,
+        )
     out.print(
         f"{workdir}: trials.sqlite, summary.json, report.html, and "
         f"dnc_jax.load('{workdir / 'best'}')",

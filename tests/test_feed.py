@@ -82,8 +82,7 @@ def test_the_next_segment_is_gathered_while_one_trains(pictures):
 
 JOBS = [
     (MLP(72, (9, 5), 3, dropout=0.2), 32),
-    (MLP(72, (20,), 3, "tanh"), 32),
-    (CNN((6, 6, 2), (4, 4), 3, "relu", ("", "pool"), (True, False), (0.1, 0.0)), 13),
+    (CNN((6, 6, 2), (4,), 3, "relu", ("pool",), (True,), (0.1,)), 13),
 ]
 
 
