@@ -19,6 +19,7 @@ LAYERS = (
     "footprint",
     "training",
     "search",
+    "estimators",
     "report",
     "exporting",
     "interchange",
