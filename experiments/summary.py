@@ -11,11 +11,11 @@ from rich.console import Console
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import terminal
 from dnc_jax.search import Trial
-from dnc_jax.search.forecast import machine
 from dnc_jax.search.run import (
     SearchResult,
     Winner,
 )
+from dnc_jax.training import machine
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
@@ -56,7 +56,7 @@ def summarise(
         "emissions": carbon.emissions(energy.joules, grid).to_json() if grid else None,
         "forecast": result.forecast
         and result.forecast.scored(result.search_seconds, result.attribution.joules),
-        "machine": machine(),
+        "machine": machine.describe(),
         "ended_by": result.ended_by,
         "best": winner.trial.candidate.to_json(),
         "history": winner.history._asdict(),

@@ -16,7 +16,7 @@ from dnc_jax.search import MLPSpace, Objective, Store
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
-from dnc_jax.training import trainer, under_way
+from dnc_jax.training import plan, trainer, under_way
 
 SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 1), batch_sizes=(32,))
 
@@ -66,6 +66,18 @@ def test_a_search_killed_within_units_ends_with_the_same_bits(
     assert all(trial in result.trials for trial in before), "none is lost"
     assert 0 < result.candidate_epochs < whole.candidate_epochs
     assert 0 < result.flops < whole.flops
+
+
+def test_a_search_goes_on_with_the_constants_that_it_began_with(small, tmp_path):
+    # With these each network has a program of its own, in its own width.
+    cost = plan.CostModel(compile_seconds=1e-9)
+    whole = run(small, cost=cost)
+    with Store(tmp_path / "t.sqlite", {}) as store, pytest.raises(KeyboardInterrupt):
+        run(small, store=store, folder=tmp_path, callback=Kill(3), cost=cost)
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        result = run(small, store=store, folder=tmp_path)
+    assert timeless(result.trials) == timeless(whole.trials)
+    assert result.programs.keys() <= whole.programs.keys()
 
 
 def test_a_search_whose_unit_files_are_damaged_trains_those_units_again(

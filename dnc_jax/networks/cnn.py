@@ -82,6 +82,32 @@ def apply(
 
     Returns:
       Outputs [B, C] and, in training, the new statistics.
+    """
+    images, moved = features(
+        params,
+        architecture,
+        x,
+        patterns,
+        statistics,
+        dropout_seed=dropout_seed,
+        rates=rates,
+    )
+    return _head(params[-1], images.mean((1, 2)), patterns), moved
+
+
+def features(
+    params: Params,
+    architecture: CNN,
+    x: Array,
+    patterns: Patterns = (),
+    statistics: Statistics = (),
+    *,
+    dropout_seed: Scalar | None = None,
+    rates: Array | None = None,
+) -> tuple[jax.Array, Statistics]:
+    """What the last layer computes, [B, H, W, channels], before mean and head.
+
+    Arguments and statistics are those of `apply`.
 
     Reference: S. Ioffe, C. Szegedy, "Batch Normalization" (2015).
     """
@@ -121,7 +147,7 @@ def apply(
             flat = hidden.reshape(len(hidden), -1)
             flat = dropout(flat, rate, fold_in(dropout_seed, layer))
             hidden = flat.reshape(hidden.shape)
-    return _head(params[count], hidden.mean((1, 2)), patterns), tuple(moved)
+    return hidden, tuple(moved)
 
 
 def _head(junction: Params, features: jax.Array, patterns: Patterns) -> jax.Array:

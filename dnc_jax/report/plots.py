@@ -35,6 +35,7 @@ CLOCKS: dict[Clock, str] = {
     "flops": "FLOPs of training",
 }
 _FOREST, _FOLDS, _SHUFFLES, _FEWEST = 50, 3, 3, 12
+_LOG = {"type": "log", "dtick": "D2"}  # ticks at 1, 2 and 5 of each decade
 _ABSENT = 0.0  # where a candidate lacks a number: a layer that is not there has 0 nodes
 
 
@@ -306,8 +307,8 @@ def _figure(
 ) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
-        xaxis={"title": x, "type": "log" if x_log else "linear"},
-        yaxis={"title": y, "type": ("log" if y_log else "linear") if y else None},
+        xaxis={"title": x, **(_LOG if x_log else {"type": "linear"})},
+        yaxis={"title": y, **((_LOG if y_log else {"type": "linear"}) if y else {})},
         template="plotly_white",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         margin={"l": 60, "r": 20, "t": 60, "b": 50},

@@ -17,6 +17,7 @@ from dnc_jax.search.space import Candidate
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS search (config TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
   candidate_id INTEGER NOT NULL,
   rung INTEGER NOT NULL,
@@ -166,6 +167,23 @@ class Store:
             self._db,
         ):
             self._db.executemany(insert, rows)
+
+    def first(self, name: str, value: Any) -> Any:
+        """What was stored first under `name`, which is `value` if nothing was.
+
+        Args:
+          name: of something that must not change while a search goes on.
+          value: as JSON has it.
+        """
+        with (
+            _clear(f"{self._path} is damaged", "move it away to search anew"),
+            self._db,
+        ):
+            self._db.execute(
+                "INSERT OR IGNORE INTO facts VALUES (?, ?)", [name, json.dumps(value)]
+            )
+            query = "SELECT value FROM facts WHERE name = ?"
+            return json.loads(self._db.execute(query, [name]).fetchone()[0])
 
     def trials(self) -> list[Trial]:
         """All trials, by rung of each candidate."""

@@ -1,4 +1,6 @@
-"""The peer of `search_mlp`: Optuna's TPE and Hyperband over a plain PyTorch loop.
+"""Optuna's TPE and Hyperband over a plain PyTorch loop: a peer of our searches.
+
+That of `search_mlp`, and of the table of frameworks.
 
 Runs in an environment of its own (pip install torch optuna), never in ours:
 
@@ -7,8 +9,9 @@ Runs in an environment of its own (pip install torch optuna), never in ours:
 
 ROWS.npz holds x_train y_train x_val y_val (uint8 images, int labels) and the mean
 and scale to normalise with. Rows are tensors kept in memory, Adam is fused, nothing
-goes through a DataLoader. `search` prints one JSON object: candidate_epochs, seconds
-and `curve`, the (seconds, best validation accuracy so far) after every epoch.
+goes through a DataLoader. `search` prints one JSON object: candidate_epochs, seconds,
+`curve`, the (seconds, best validation accuracy so far) after every epoch, and the
+`best` network, tested where ROWS.npz holds x_test and y_test too.
 `replay` trains each candidate for one epoch and prints the seconds of all.
 """
 
@@ -39,9 +42,12 @@ class Rows:
             scaled = (flat - file["mean"]) * file["scale"]
             return torch.from_numpy(scaled.astype(np.float32))
 
+        def labels(name: str) -> torch.Tensor:
+            return torch.from_numpy(file[name].astype(np.int64))
+
         self.x_train, self.x_val = features("x_train"), features("x_val")
-        self.y_train = torch.from_numpy(file["y_train"].astype(np.int64))
-        self.y_val = torch.from_numpy(file["y_val"].astype(np.int64))
+        self.y_train, self.y_val = labels("y_train"), labels("y_val")
+        self.test = (features("x_test"), labels("y_test")) if "x_test" in file else None
 
 
 class Training:
@@ -83,10 +89,25 @@ class Training:
             self.optimiser.step()
             if out_of_time():
                 return None
+        return self.accuracy(self.rows.x_val, self.rows.y_val)
+
+    def accuracy(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        """In inference."""
         self.network.eval()
         with torch.no_grad():
-            hits = self.network(self.rows.x_val).argmax(1) == self.rows.y_val
+            hits = self.network(x).argmax(1) == y
         return hits.float().mean().item()
+
+    def describe(self, rows: Rows) -> dict[str, object]:
+        """What it is as it stands, tested if there are rows for that."""
+        linear = [one for one in self.network if isinstance(one, nn.Linear)]
+        sizes = [linear[0].in_features, *(layer.out_features for layer in linear)]
+        return {
+            "architecture": "-".join(map(str, sizes)),
+            "batch_size": self.batch,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "test_accuracy": self.accuracy(*rows.test) if rows.test else None,
+        }
 
 
 def search(path: str, seconds: float, seed: int) -> dict[str, object]:
@@ -96,6 +117,7 @@ def search(path: str, seconds: float, seed: int) -> dict[str, object]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     begin = time.perf_counter()
     curve: list[tuple[float, float]] = []
+    found: dict[str, object] = {}
 
     def out_of_time() -> bool:
         return time.perf_counter() - begin > seconds
@@ -118,13 +140,21 @@ def search(path: str, seconds: float, seed: int) -> dict[str, object]:
         best = 0.0
         for epoch in range(MAX_EPOCHS):
             late = (2 * epoch >= MAX_EPOCHS) + (4 * epoch >= 3 * MAX_EPOCHS)
+            epoch_begin = time.perf_counter()
             accuracy = training.epoch(0.2**late, out_of_time)
             if accuracy is None:
                 trial.study.stop()
                 raise optuna.TrialPruned
             best = max(best, accuracy)
-            so_far = max(best, curve[-1][1] if curve else 0.0)
-            curve.append((time.perf_counter() - begin, so_far))
+            before = curve[-1][1] if curve else 0.0
+            now = time.perf_counter()
+            curve.append((now - begin, max(best, before)))
+            if accuracy > before:
+                found.update(
+                    training.describe(rows),
+                    val_accuracy=accuracy,
+                    seconds_per_epoch=now - epoch_begin,
+                )
             trial.report(best, epoch + 1)
             if trial.should_prune():
                 raise optuna.TrialPruned
@@ -140,6 +170,7 @@ def search(path: str, seconds: float, seed: int) -> dict[str, object]:
         "candidate_epochs": len(curve),
         "seconds": time.perf_counter() - begin,
         "curve": curve,
+        "best": found,
     }
 
 

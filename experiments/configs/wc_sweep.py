@@ -1,0 +1,31 @@
+"""MLPs on MNIST for five weights of complexity, in the authors' space.
+
+Command: python -m experiments.reproduction.wc_sweep --config.data.dir=DIR
+Time:    not measured yet
+Result:  not measured yet
+
+With --config=experiments/configs/wc_sweep.py:full the authors' own strategy and
+lengths; with :cnn small CNNs on CIFAR-10.
+"""
+
+from typing import Any
+
+from experiments.configs import cifar10_cnn, mnist_mlp
+
+
+def get_config(settings: str = "quick") -> Any:
+    """Settings `quick`, for two cores, `full`, for an accelerator, or `cnn`."""
+    if settings == "cnn":
+        return cifar10_cnn.get_config()
+    config = mnist_mlp.get_config()
+    config.space.depth = (0, 2)
+    if settings == "full":
+        config.search.strategy = "greedy"
+        config.search.rungs = (100,)
+        config.train.epochs = 100
+    else:
+        config.search.candidates = 16
+        config.search.brackets = 1
+        config.train.epochs = 20
+        config.train.refit = False
+    return config

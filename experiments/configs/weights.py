@@ -1,0 +1,20 @@
+"""How large the weights of dense MLPs are after training on MNIST.
+
+Command: python -m experiments.reproduction.weights --config.data.dir=DIR
+Time:    not measured yet
+Result:  not measured yet
+"""
+
+from typing import Any
+
+from experiments.configs import density_sweep
+
+
+def get_config(settings: str = "quick") -> Any:
+    """Settings `quick`, for two cores, or `full`, for an accelerator."""
+    config = density_sweep.get_config(settings)
+    del config.families, config.densities
+    config.layers = ((784, 112, 10), (784, 100, 100, 100, 10))
+    config.train.learning_rate = 1e-3
+    config.train.weight_decay = 0.0  # which makes weights small by itself
+    return config

@@ -1,0 +1,1 @@
+"""What the authors showed, made anew on real data beside their figures."""
