@@ -4,7 +4,8 @@ from dnc_jax.exporting.layers import ACTIVATIONS, Layers, dropout, patterns_of
 from dnc_jax.networks import CNN
 from dnc_jax.training.checkpoints import Network
 
-_POOL = '(2, 2), (2, 2), "SAME"'
+# By keyword, which jax2onnx asks for.
+_POOL = 'window_shape=(2, 2), strides=(2, 2), padding="SAME"'
 
 
 def describe(architecture: CNN, network: Network) -> tuple[Layers, list[str], str]:

@@ -94,20 +94,22 @@ def _order(trial: Trial) -> tuple[float, int, int]:
     return (trial.score, trial.complexity.parameters, trial.candidate_id)
 
 
+def cost_of(trial: Trial, cost: str) -> int | float | None:
+    """A term of the trial's `Complexity`, or another of its own fields, as a number."""
+    held = trial.complexity if cost in Complexity._fields else trial
+    return getattr(held, cost)
+
+
 def front(trials: Iterable[Trial], cost: str = "parameters") -> list[Trial]:
     """The Pareto front of validation error against a cost, cheap networks first.
 
     Args:
       trials: of a search.
-      cost: a term of `Complexity`.
+      cost: as for `cost_of`; trials without it are left out.
     """
     by_cost = sorted(
-        ranking(trials),
-        key=lambda t: (
-            getattr(t.complexity, cost),
-            -t.best_val_accuracy,
-            t.candidate_id,
-        ),
+        (t for t in ranking(trials) if cost_of(t, cost) is not None),
+        key=lambda t: (cost_of(t, cost), -t.best_val_accuracy, t.candidate_id),
     )
     best: list[Trial] = []
     for trial in by_cost:
