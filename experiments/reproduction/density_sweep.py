@@ -190,6 +190,8 @@ def _families(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Trend (d): the families differ little, except random at very low density."""
     theirs = [name for name in _families_in(rows) if name != "block"]
     lowest, *higher = sorted(_of(rows, "structured"), key=_density)
+    if "random" not in theirs or not higher:
+        return []
     spreads = {}
     for row in higher:
         equal = [_accuracy(_nearest(_of(rows, f), _density(row))) for f in theirs]
