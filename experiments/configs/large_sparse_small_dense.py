@@ -2,8 +2,9 @@
 
 Command: python -m experiments.reproduction.large_sparse_small_dense \
              --config.data.dir=DIR
-Time:    not measured yet
-Result:  not measured yet
+Time:    4 minutes on 2 cores that others shared, without the costs
+Result:  of 16,230 parameters, 97.22 % with 160 hidden nodes at 12.3 % of the edges
+         against 94.90 % with 20; of 81,110, 98.23 % against 97.82 %
 """
 
 from typing import Any

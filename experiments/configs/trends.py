@@ -1,8 +1,9 @@
 """Three trends of pre-defined sparsity on MNIST: junctions, inputs, weight decay.
 
 Command: python -m experiments.reproduction.trends --config.data.dir=DIR
-Time:    not measured yet
-Result:  not measured yet
+Time:    13 minutes on 2 cores that others shared
+Result:  (a) agrees with 5,000 edges and is undecided with 9,000, (c) agrees at every
+         density, (e) is undecided
 """
 
 from typing import Any

@@ -1,8 +1,9 @@
 """How large the weights of dense MLPs are after training on MNIST.
 
 Command: python -m experiments.reproduction.weights --config.data.dir=DIR
-Time:    not measured yet
-Result:  not measured yet
+Time:    80 s on 2 cores that others shared
+Result:  50.9 and 44.3 % of the weights of the first junctions are below a tenth of the
+         largest, 25.4 and 24.7 % of the last ones
 """
 
 from typing import Any

@@ -19,7 +19,6 @@ install() {
 
 mkdir -p "$folder"
 install optuna optuna torch
-install keras_tuner keras-tuner keras tensorflow-cpu
+install keras_tuner keras-tuner keras tensorflow-cpu tensorboard
 install autokeras autokeras tensorflow-cpu
-install autogluon 'autogluon.tabular[lightgbm,fastai]' torch
-install autopytorch autoPyTorch
+install autogluon 'autogluon.tabular[lightgbm]'

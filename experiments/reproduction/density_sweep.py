@@ -46,7 +46,8 @@ NOTES = (
     "penalty falls with the root of the density, a line through the two values that "
     "they state. Our learning rate falls at half and at three quarters of the epochs.",
     "The quick settings have fewer epochs and a higher learning rate: of five tried "
-    "with two seeds, the best at a tenth of the edges. That choice saw the test rows.",
+    "with two seeds, the best at a tenth of the edges. That choice saw the test rows. "
+    "Of 784-112-10 they have two families, whose possible densities differ a little.",
 )
 
 
@@ -148,23 +149,26 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     """The authors' claims against the table, as it is printed."""
     result = []
     for layers, own in _by_layers(tables["accuracy"]).items():
-        for row in [_loss(own), *_plotted(own), *_families(own)]:
+        for row in [*_loss(own), *_plotted(own), *_families(own)]:
             result.append({**row, "claim": f"{layers}: {row['claim']}"})
     return result
 
 
-def _loss(rows: Sequence[Row]) -> dict[str, str]:
-    """A tenth of the edges against all."""
+def _loss(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """A tenth of the edges against all, family by family."""
     (dense,) = _of(rows, DENSE)
-    tenths = [_nearest(_of(rows, family), 10) for family in _families_in(rows)]
-    worst = min(tenths, key=_accuracy)
-    lost = _accuracy(dense) - _accuracy(worst)
-    return record.finding(
-        f"a tenth of the edges costs at most {LOSS} points, in every family",
-        f"{lost:.2f} points in the worst, {worst['family']}, at "
-        f"{worst['net density %']} %",
-        lost <= LOSS,
-    )
+    result = []
+    for family in _families_in(rows):
+        tenth = _nearest(_of(rows, family), 10)
+        lost = _accuracy(dense) - _accuracy(tenth)
+        result.append(
+            record.finding(
+                f"{family}: a tenth of the edges costs at most {LOSS} points",
+                f"{lost:.2f} points at {tenth['net density %']} %",
+                lost <= LOSS,
+            )
+        )
+    return result
 
 
 def _plotted(rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -190,6 +194,8 @@ def _families(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Trend (d): the families differ little, except random at very low density."""
     theirs = [name for name in _families_in(rows) if name != "block"]
     lowest, *higher = sorted(_of(rows, "structured"), key=_density)
+    if "random" not in theirs or not higher:
+        return []
     spreads = {}
     for row in higher:
         equal = [_accuracy(_nearest(_of(rows, f), _density(row))) for f in theirs]

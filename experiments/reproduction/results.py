@@ -39,7 +39,7 @@ this page from them alone.
 No accelerator was at hand: all chapters have the quick settings of their configs, which
 end in minutes on two cores. With `--config=experiments/configs/NAME.py:full` a command
 runs at the authors' lengths.
-"""
+{missing}"""
 
 
 def main() -> None:
@@ -73,7 +73,10 @@ def take(folder: pathlib.Path) -> None:
 def page(results: pathlib.Path) -> str:
     """RESULTS.md: the head, then a chapter for each study that has been taken in."""
     folders = [results / name for name in STUDIES if (results / name).exists()]
-    return "\n".join([HEAD, *map(record.section, folders)]).rstrip() + "\n"
+    left = [f"`{name}`" for name in STUDIES if not (results / name).exists()]
+    missing = f"\nNot run yet: {', '.join(left)}.\n" if left else ""
+    head = HEAD.format(missing=missing)
+    return "\n".join([head, *map(record.section, folders)]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ def _later(rows: Sequence[Row]) -> list[dict[str, str]]:
         result.append(
             record.finding(
                 f"(a) {edges} edges: a later junction denser than the earlier one is "
-                "better than equal densities",
+                "better than densities as equal as tried",
                 f"best {best['junction 1 %']} and {best['junction 2 %']} %: "
                 f"{_accuracy(best):.2f} %; most equal {even['junction 1 %']} and "
                 f"{even['junction 2 %']} %: {_accuracy(even):.2f} %; {errors:+.1f} "
