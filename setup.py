@@ -62,7 +62,7 @@ setuptools.setup(
         "plotly>=6.0",
         "rich>=13.7",
         "safetensors>=0.5",
-        "scikit-learn>=1.5",
+        "scikit-learn>=1.6",
         "scipy>=1.11",
         "tensorflow-datasets>=4.9.7",
     ],
