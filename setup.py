@@ -13,6 +13,8 @@ INTERCHANGE = {
     "tensorboard": ["tensorboardX>=2.6"],
 }
 
+DOCS = ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
+
 TEST = [
     *(name for names in INTERCHANGE.values() for name in names),
     "beartype>=0.19",
@@ -60,7 +62,7 @@ setuptools.setup(
         "plotly>=6.0",
         "rich>=13.7",
         "safetensors>=0.5",
-        "scikit-learn>=1.5",
+        "scikit-learn>=1.6",
         "scipy>=1.11",
         "tensorflow-datasets>=4.9.7",
     ],
@@ -68,7 +70,8 @@ setuptools.setup(
         "energy": ["nvidia-ml-py>=12", "zeus>=0.13"],  # of GPUs
         **INTERCHANGE,
         "test": TEST,
-        "dev": [*TEST, "pre-commit>=4"],
+        "docs": DOCS,
+        "dev": [*TEST, *DOCS, "pre-commit>=4"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

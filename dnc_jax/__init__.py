@@ -4,6 +4,8 @@
 `from dnc_jax.search import MLPSpace`, `from dnc_jax.search.strategies import halving`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from dnc_jax.errors import InputError
 from dnc_jax.exporting import export
 from dnc_jax.search.results import SearchResult, Winner
@@ -11,8 +13,13 @@ from dnc_jax.search.run import search
 from dnc_jax.search.winner import retrain
 from dnc_jax.training.checkpoints import Network, load, save
 
+if TYPE_CHECKING:
+    from dnc_jax.estimators import DncClassifier, DncRegressor
+
 __version__ = "0.1.0"
 __all__ = [
+    "DncClassifier",
+    "DncRegressor",
     "InputError",
     "Network",
     "SearchResult",
@@ -24,3 +31,12 @@ __all__ = [
     "save",
     "search",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators: scikit-learn is imported only where they are used."""
+    if name in ("DncClassifier", "DncRegressor"):
+        from dnc_jax import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,9 +26,10 @@ from dnc_jax.search.run import (
 from dnc_jax.search.strategies import Strategy, make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
-from dnc_jax.training import checkpoints, processes
+from dnc_jax.training import checkpoints, compilation, machine, processes
 from dnc_jax.training.data import Dataset
-from experiments import checks, launch
+from dnc_jax.training.plan import CostModel
+from experiments import checks, launch, profiling
 from experiments import summary as summaries
 
 
@@ -96,7 +97,8 @@ def run(
     problem = describe(config, space)
     prior = [trial for folder in forks for trial in _prior(folder, config)]
     watts = problem.assumed.watts if problem.assumed else 0.0
-    learned = calibration(_others(workdir.parent), watts)
+    cost = _cost_model(workdir)
+    learned = calibration(_others(workdir.parent), watts, cost)
     meter = Meter(
         find(), idle_seconds=config.energy.idle_seconds, assumed=problem.assumed
     )
@@ -105,6 +107,7 @@ def run(
     measured = {
         "meter": meter,
         "calibration": learned,
+        "cost": cost,
         "read_joules": meter.joules if meter.available else None,
     }
     budget = problem.budget
@@ -114,7 +117,14 @@ def run(
         if not processes.from_first(None):
             # Energy is capped by process 0, which counts it.
             capped = dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0)
-            search(*what, **common, prior=prior, budget=capped, calibration=learned)
+            search(
+                *what,
+                **common,
+                prior=prior,
+                budget=capped,
+                calibration=learned,
+                cost=cost,
+            )
         return
     out = launch.console()
     out.print(f"results go to {workdir}", markup=False)
@@ -167,6 +177,17 @@ def run(
         summaries.show(out, summary, result.trials, workdir)
 
 
+def _cost_model(workdir: pathlib.Path) -> CostModel:
+    """Constants for plans, the same in all processes; a search under way has its own.
+
+    Measured, once on each machine, where compiled programs are kept.
+    """
+    cost = CostModel()
+    if processes.is_first() and not (workdir / "trials.sqlite").exists():
+        cost = machine.cost_model(compilation.folder())
+    return CostModel(**processes.from_first(cost._asdict()))
+
+
 @contextlib.contextmanager
 def _progress(
     problem: Problem, workdir: pathlib.Path, meter: Meter
@@ -175,10 +196,13 @@ def _progress(
     data = problem.data
     rows = (len(data.train.y), len(data.validation.y))
     reporter = Reporter(workdir, rows, lambda: meter.energy().joules)
-    with terminal.ProgressReport(
-        launch.console(), problem.strategy.candidate_epochs, data.metric
-    ) as progress:
-        yield Callbacks(progress, reporter)
+    with (
+        terminal.ProgressReport(
+            launch.console(), problem.strategy.candidate_epochs, data.metric
+        ) as progress,
+        profiling.Trace(workdir) as trace,
+    ):
+        yield Callbacks(progress, reporter, trace)
 
 
 def _prior(folder: pathlib.Path, config: launch.Config) -> list[Trial]:

@@ -151,7 +151,13 @@ def _help(main: Main, config: Config) -> str:
     fields = json.loads(config.to_json_best_effort())
     # Those of a file that is run are listed by its path.
     listed = flags.FLAGS.flags_by_module_dict()
-    own = [*listed.get(sys.argv[0], []), *listed.get(main.__module__, [])]
+    own = [
+        flag
+        for module, defined in listed.items()
+        if module == sys.argv[0] or module.startswith("experiments.")
+        for flag in defined
+        if flag.name not in ("config", "workdir", "quiet", "verbose")
+    ]
     return "\n".join(
         [
             text,

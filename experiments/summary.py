@@ -11,11 +11,11 @@ from rich.console import Console
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import terminal
 from dnc_jax.search import Trial
-from dnc_jax.search.forecast import machine
 from dnc_jax.search.run import (
     SearchResult,
     Winner,
 )
+from dnc_jax.training import machine
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.trainer import EVALUATION_BATCH
@@ -45,6 +45,8 @@ def summarise(
         "compile_seconds": result.compile_seconds,
         "seed": config.seed,
         "complete": result.complete,
+        # Then seconds, epochs trained, FLOPs and energy are those of the last run.
+        "resumed": result.forecast is None,
         "train_epochs": config.train.epochs,
         "retrain_seconds": winner.seconds,
         "total_seconds": total_seconds,
@@ -56,7 +58,7 @@ def summarise(
         "emissions": carbon.emissions(energy.joules, grid).to_json() if grid else None,
         "forecast": result.forecast
         and result.forecast.scored(result.search_seconds, result.attribution.joules),
-        "machine": machine(),
+        "machine": machine.describe(),
         "ended_by": result.ended_by,
         "best": winner.trial.candidate.to_json(),
         "history": winner.history._asdict(),
@@ -88,6 +90,12 @@ def show(
     out.print(terminal.front_table(trials))
     for line in terminal.summary_lines(summary):
         out.print(line, markup=False)
+    if summary.get("resumed"):
+        out.print(
+            "  seconds, FLOPs and energy are those of the last run; timeline.jsonl has "
+            "their sums over all runs",
+            markup=False,
+        )
     out.print(
         f"{workdir}: trials.sqlite, summary.json, report.html, and "
         f"dnc_jax.load('{workdir / 'best'}')",

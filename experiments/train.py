@@ -35,7 +35,7 @@ from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
 from dnc_jax.training.data import Dataset
-from experiments import checks, launch
+from experiments import checks, launch, profiling
 
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
@@ -63,11 +63,15 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         runs["dense twin"] = dataclasses.replace(network, sparsity=())
     summary: dict[str, Any] = {"config": recorded}
     peak = measured_peak()
-    for name, one in runs.items():
-        out.print(f"{name}: {one}", markup=False)
-        trained, summary[name] = train(config, one, hyperparameters, data, peak, out)
-        if one is network:
-            checkpoints.save(workdir / "best", trained)
+    with profiling.Trace(workdir) as trace:
+        for name, one in runs.items():
+            out.print(f"{name}: {one}", markup=False)
+            trace.begin()
+            trained, summary[name] = train(
+                config, one, hyperparameters, data, peak, out, trace
+            )
+            if one is network:
+                checkpoints.save(workdir / "best", trained)
     twin = len(runs) > 1
     if twin:
         summary["saving"] = saved(summary).to_json()
@@ -175,6 +179,7 @@ def train(
     data: Dataset,
     peak: float,
     out: Console,
+    trace: profiling.Trace,
 ) -> tuple[checkpoints.Network, dict[str, Any]]:
     """The trained network and its entry in summary.json."""
     pattern_key, key, order_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -182,6 +187,7 @@ def train(
     epochs = config.train.epochs
 
     def on_epoch(epoch: int, accuracy: float) -> None:
+        trace.on_epoch([accuracy])
         out.print(f"  epoch {epoch}/{epochs}: validation accuracy {accuracy:.2%}")
 
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dnc_jax.footprint import locks
-from dnc_jax.training import compilation, data
+from dnc_jax.training import compilation, data, machine, plan
 
 # All processes of a run of the tests share compiled programs.
 _CACHE = None
@@ -21,6 +21,14 @@ compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
 locks.NAMESPACE = f"dnc_jax-test-{os.getpid()}"
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def constants() -> None:
+    """Of the cost model, kept for processes that tests start: they measure nothing."""
+    folder = compilation.folder()
+    if folder and not machine.path(folder).exists():
+        machine.keep(folder, plan.CostModel())
 
 
 @pytest.fixture(scope="session")

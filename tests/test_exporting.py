@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dnc_jax import InputError, exporting
-from dnc_jax.networks import MLP, Sparsity, mlp
-from dnc_jax.networks.patterns import patterns as draw_patterns
+from dnc_jax.networks import CNN, MLP, Sparsity
+from dnc_jax.networks import network as networks
 from dnc_jax.sparse import from_edges
 from dnc_jax.training import Hyperparameters, checkpoints
 
@@ -33,9 +33,14 @@ for folder in pathlib.Path().iterdir():
 
 def network(architecture, shape, patterns=None, **about):
     key = jax.random.key(0)
-    patterns = draw_patterns(key, architecture) if patterns is None else patterns
-    params = mlp.init(key, architecture, patterns)
+    if patterns is None:
+        patterns = networks.patterns(key, architecture)
+    params = networks.init(key, architecture, patterns)
     params = jax.tree.map(lambda a: a + 0.01, params)  # biases that are not 0
+    statistics = networks.statistics(architecture)
+    statistics = jax.tree.map(
+        lambda a: a + np.linspace(0.1, 0.6, a.size, dtype=np.float32), statistics
+    )
     return checkpoints.Network(
         architecture,
         Hyperparameters(),
@@ -44,6 +49,7 @@ def network(architecture, shape, patterns=None, **about):
         np.array([0.02], np.float32),
         shape,
         patterns,
+        statistics=statistics,
         **about,
     )
 
@@ -88,6 +94,32 @@ NETWORKS = {
     "irregular": lambda: network(irregular()[0], (16,), irregular()[1]),
     "regression": lambda: network(
         MLP(16, (8,), 2), (16,), target_mean=(3.0, 40.0), target_scale=(0.5, 0.1)
+    ),
+    "deep CNN": lambda: network(
+        CNN(
+            (9, 7, 1),  # odd sizes, which halving rounds up
+            (4, 4, 6),
+            3,
+            "relu",
+            downsampling=("", "pool", "stride"),
+            batch_norm=(False, True, True),
+            dropout=(0.1, 0.0, 0.3),
+            shortcuts=2,
+        ),
+        (9, 7, 1),
+        labels=("cat", "dog", "eel"),
+    ),
+    "sparse CNN": lambda: network(
+        CNN(
+            (6, 6, 1),
+            (4, 8),
+            4,
+            "tanh",
+            downsampling=("", "stride"),
+            batch_norm=(True, True),
+            sparsity=(None, Sparsity(0.25, (1, 2), "random"), Sparsity(0.5)),
+        ),
+        (6, 6, 1),
     ),
 }
 

@@ -10,19 +10,16 @@ import dnc_jax
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Lower layers first: an import may only point to the same layer or to one before it.
-LAYERS = (
-    "errors",
-    "typing",
-    "sparse",
-    "networks",
-    "footprint",
-    "training",
-    "search",
-    "report",
-    "exporting",
-    "interchange",
-)
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+# Of each package what it imports, the highest layer first, as the documentation says.
+STATED = {
+    name: set(re.findall(r"`(\w+)`", cell))
+    for name, cell in re.findall(
+        r"^\| `(\w+)` \| .* \| ([^|]*) \|$", ARCHITECTURE, re.MULTILINE
+    )
+}
+# An import may only point to the same layer or to one before it.
+LAYERS = tuple(reversed(STATED))
 MODULES = sorted((ROOT / "dnc_jax").rglob("*.py"))
 
 
@@ -44,6 +41,18 @@ def test_imports_point_only_downward(path):
         if name.startswith("dnc_jax.") and name.split(".")[1] in LAYERS:
             assert LAYERS.index(name.split(".")[1]) <= own, name
         assert not name.startswith("jax._src"), name
+
+
+def test_the_documented_layers_are_those_of_the_imports():
+    found = {name: set() for name in LAYERS}
+    for path in MODULES:
+        own = path.relative_to(ROOT / "dnc_jax").with_suffix("").parts[0]
+        targets = {
+            name.split(".")[1] for name in imported(path) if name.startswith("dnc_jax.")
+        }
+        if own != "__init__":
+            found[own] |= targets - {own}
+    assert found == STATED
 
 
 def test_everything_public_is_there_and_documented():

@@ -1,6 +1,7 @@
 """The command line, run as a user runs it: in a process of its own."""
 
 import csv
+import gzip
 import json
 import os
 import pathlib
@@ -39,7 +40,7 @@ def launch(*flags, module="search"):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    return folder, launch(f"--workdir={folder}", *QUICK)
+    return folder, launch(f"--workdir={folder}", "--profile", *QUICK)
 
 
 def test_a_search_writes_what_the_readme_names(finished):
@@ -68,6 +69,16 @@ def test_a_search_writes_what_the_readme_names(finished):
     assert count.fetchone() == (5,)
     assert (folder / "report.html").stat().st_size > 1_000_000, "plotly is inside"
     assert not list(folder.glob("rung-*"))
+
+
+def test_a_profile_shows_what_was_compiled_and_when_it_trained(finished):
+    (path,) = finished[0].glob("profile/plugins/profile/*/*.trace.json.gz")
+    with gzip.open(path) as file:
+        names = [event.get("name", "") for event in json.load(file)["traceEvents"]]
+    assert any(name.startswith("compiling ") for name in names)
+    assert "training" in names
+    assert "evaluating" in names
+    assert list(path.parent.glob("*.xplane.pb")), "TensorBoard reads this one"
 
 
 def test_the_saved_network_has_the_accuracy_of_the_summary(finished, digits):

@@ -64,6 +64,23 @@ def test_dense_and_sparse_candidates_have_symbols_of_their_own():
     assert names == {"1 epoch": "circle", "sparse, 1 epoch": "diamond"}
 
 
+def test_joules_are_a_cost_of_those_trials_that_have_them():
+    known = [
+        dataclasses.replace(TRIALS[0], joules=2.0, epoch_joules=0.5),
+        dataclasses.replace(TRIALS[1], joules=4.0),
+        dataclasses.replace(TRIALS[0], rung=1, epochs=3, joules=6.0, epoch_joules=0.5),
+        TRIALS[2],
+    ]
+    assert plots.costs(Run(TRIALS)) == ["parameters", "flops_per_example"]
+    assert plots.costs(Run(known)) == list(plots.COSTS)
+    *points, _ = plots.pareto(Run(known), "joules").data
+    # The longer training costs what all its rungs took.
+    assert sorted(x for trace in points for x in trace.x) == [4.0, 8.0]
+    *points, front = plots.pareto(Run(known), "epoch_joules").data
+    assert [x for trace in points for x in trace.x] == [0.5]
+    assert list(front.x) == [0.5]
+
+
 def test_a_perfect_score_has_a_place_on_the_log_axis():
     perfect = trial(7, accuracy=1.0, score=-9.0)
     points, _ = plots.pareto(Run([*TRIALS, perfect])).data

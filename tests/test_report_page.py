@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import InputError
-from dnc_jax.footprint import Energy, complexity
+from dnc_jax.footprint import Energy, carbon, complexity
 from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.networks.patterns import patterns as draw_patterns
 from dnc_jax.report import folder, live, page, read
@@ -48,6 +48,7 @@ def trials_of(candidates, rungs=(1, 3, 9)):
                     score=float(np.log10(1 - max(curve))),
                     seconds=0.1,
                     status="done",
+                    joules=float(5 * epochs + number),
                 )
             )
         alive = alive[: max(1, len(alive) // 3)]
@@ -56,7 +57,9 @@ def trials_of(candidates, rungs=(1, 3, 9)):
 
 def summary():
     cost = complexity(WINNER.architecture)
-    energy = Energy(None, "unavailable", NASTY, (), 2.0, 3.0, 4_000_000)
+    energy = Energy(3.6e6, "measured", NASTY, (), 2.0, 3.0, 4_000_000)
+    grid = carbon.grid("FR", pue=1.5)
+    assert grid
     return {
         **cost._asdict(),
         "best_val_accuracy": 0.99,
@@ -66,6 +69,7 @@ def summary():
         "compile_seconds": 2.0,
         "complete": True,
         "energy": energy.to_json(),
+        "emissions": carbon.emissions(energy.joules, grid).to_json(),
         "best": WINNER.to_json(),
         "history": {k: [0.5, 0.4] for k in ("train_loss", "val_loss", "val_accuracy")},
         "confusion": [[5, 1, 0], [0, 6, 0], [2, 0, 4]],
@@ -151,7 +155,7 @@ def open_page(browser):
 
 def test_every_plot_of_a_finished_search_is_drawn(finished, open_page):
     names = page.figures(read(finished)).keys()
-    assert {"pareto-parameters", "best-joules", "importance", "pattern-1"} <= names
+    assert {"pareto-joules", "best-joules", "importance", "pattern-1"} <= names
     tab = open_page(page.write(finished).as_uri())
     for button in tab.locator("[role=tab]").all():
         button.click()
@@ -191,6 +195,15 @@ def test_names_from_outside_are_text_and_never_markup(finished, open_page):
     assert NASTY in tab.title()
     assert NASTY in tab.locator("h1").inner_text()
     assert tab.locator("img, h1 b").count() == 0
+
+
+def test_emissions_stand_beside_their_factors_and_familiar_things(finished):
+    intensity = carbon.region("FR").intensity
+    html = page.write(finished).read_text()
+    assert f"{1.5 * intensity.value:,.3g} g, estimated" in html
+    assert str(intensity) in html
+    assert "1.5 (given by the user)" in html
+    assert "flights New York - San Francisco" in html
 
 
 def test_a_phone_scrolls_down_and_not_sideways(finished, open_page):

@@ -11,12 +11,17 @@ import jax
 import numpy as np
 import pytest
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 from dnc_jax import InputError
 from dnc_jax.search import MLPSpace, Objective, Store
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
-from dnc_jax.training import trainer, under_way
+from dnc_jax.training import plan, trainer, under_way
 
 SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 1), batch_sizes=(32,))
 
@@ -68,6 +73,18 @@ def test_a_search_killed_within_units_ends_with_the_same_bits(
     assert 0 < result.flops < whole.flops
 
 
+def test_a_search_goes_on_with_the_constants_that_it_began_with(small, tmp_path):
+    # With these each network has a program of its own, in its own width.
+    cost = plan.CostModel(compile_seconds=1e-9)
+    whole = run(small, cost=cost)
+    with Store(tmp_path / "t.sqlite", {}) as store, pytest.raises(KeyboardInterrupt):
+        run(small, store=store, folder=tmp_path, callback=Kill(3), cost=cost)
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        result = run(small, store=store, folder=tmp_path)
+    assert timeless(result.trials) == timeless(whole.trials)
+    assert result.programs.keys() <= whole.programs.keys()
+
+
 def test_a_search_whose_unit_files_are_damaged_trains_those_units_again(
     small, whole, tmp_path
 ):
@@ -80,6 +97,45 @@ def test_a_search_whose_unit_files_are_damaged_trains_those_units_again(
     for one, two in zip(result.trials, whole.trials, strict=True):
         assert one.candidate == two.candidate
         assert one.val_loss == pytest.approx(two.val_loss, rel=1e-5)
+
+
+class Full(Callback):
+    """From a given epoch on no file can be written, as on a full disk."""
+
+    def __init__(self, at):
+        self.at, self.epochs = at, itertools.count(1)
+
+    def on_epoch(self, accuracies):
+        if next(self.epochs) == self.at:
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+
+
+@pytest.mark.skipif(resource is None, reason="the system cannot limit files")
+@pytest.mark.parametrize("save_seconds", [-1.0, 60.0], ids=["within", "after"])
+def test_a_full_disk_ends_a_search_and_what_was_stored_is_kept(
+    small, whole, tmp_path, monkeypatch, save_seconds
+):
+    monkeypatch.setattr(under_way, "SAVE_SECONDS", save_seconds)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with (
+            Store(tmp_path / "t.sqlite", {}) as store,
+            pytest.raises((InputError, OSError)) as raised,
+        ):
+            run(small, store=store, folder=tmp_path, callback=Full(6))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "large" in str(raised.value) or "the same command goes on" in str(
+        raised.value
+    )
+    assert not list(tmp_path.rglob("*.partial"))
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        before = store.trials()
+        result = run(small, store=store, folder=tmp_path)
+    assert before, "a rung was stored before the disk was full"
+    assert all(trial in result.trials for trial in before)
+    assert timeless(result.trials) == timeless(whole.trials)
 
 
 class Stop(Callback):

@@ -1,3 +1,4 @@
+import inspect
 import json
 import math
 import sqlite3
@@ -13,7 +14,7 @@ from dnc_jax.footprint import Complexity
 from dnc_jax.networks import MLP
 from dnc_jax.search import Candidate, Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.budget import Budget
-from dnc_jax.search.run import Callback, retrain, search
+from dnc_jax.search.run import Callback, Callbacks, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking
 from dnc_jax.training import Hyperparameters
@@ -231,6 +232,24 @@ def test_a_diverged_candidate_is_recorded_and_the_search_goes_on(small, tmp_path
     states = {t.status for t in result.trials}
     assert states == {"done", "diverged"}
     assert all(t.status == "done" for t in ranking(result.trials))
+
+
+def test_each_of_several_callbacks_is_told_everything(small):
+    members = inspect.getmembers(Callback, inspect.isfunction)
+    names = [name for name, _ in members if name.startswith("on_")]
+
+    def recorder():
+        told = []
+        methods = {name: lambda *_, name=name: told.append(name) for name in names}
+        return type("Recorder", (Callback,), methods)(), told
+
+    (one, told), (other, told_too) = recorder(), recorder()
+    both = Callbacks(one, other)
+    strategy = halving(SPACE, candidates=2, rungs=(1,))
+    result = search(SPACE, small, None, strategy, seed=0, callback=both)
+    retrain(result, SPACE, small, seed=0, epochs=1, callback=both)
+    assert set(told) == set(names)
+    assert sorted(told) == sorted(told_too)
 
 
 def test_a_budget_ends_the_search_with_what_there_is(small):

@@ -24,7 +24,7 @@ from dnc_jax.search import (
     space_from_json,
 )
 from dnc_jax.search import dimensions as dims
-from dnc_jax.search.network_spaces import fitting
+from dnc_jax.search.network_space import fitting
 from dnc_jax.sparse import edge_count
 from dnc_jax.training import Hyperparameters
 

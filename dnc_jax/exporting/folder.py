@@ -6,14 +6,15 @@ import pathlib
 import shutil
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import jax
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.exporting import mlp
-from dnc_jax.networks import MLP
+from dnc_jax.exporting import cnn, mlp
+from dnc_jax.exporting.layers import Layers
+from dnc_jax.networks import CNN, MLP
+from dnc_jax.networks.cnn import EPSILON, MOMENTUM
 from dnc_jax.training.checkpoints import Network
 
 MODEL, WEIGHTS, PREDICT, PROGRAM, README = (
@@ -24,10 +25,10 @@ MODEL, WEIGHTS, PREDICT, PROGRAM, README = (
     "README.md",
 )
 _PLATFORMS = ("cpu", "cuda", "tpu")
-# What the source of each kind of architecture is made of: the variables by their path,
-# and the words of its template.
-_WRITERS: dict[type, Callable[[Network], tuple[dict[str, np.ndarray], dict[str, Any]]]]
-_WRITERS = {MLP: mlp.describe}
+# What the source of each kind of architecture is made of: its layers, the lines that
+# call them, the last layer.
+_WRITERS: dict[type, Callable[..., tuple[Layers, list[str], str]]]
+_WRITERS = {MLP: mlp.describe, CNN: cnn.describe}
 
 
 def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -48,8 +49,7 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
       The path.
 
     Raises:
-      InputError: `path` holds something else, or networks of this kind cannot be
-        exported.
+      InputError: `path` holds something else.
     """
     import jinja2
     from safetensors.numpy import save
@@ -57,11 +57,9 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.exists() and not (path / MODEL).is_file():
         raise InputError(f"{path} exists and is no exported network; name a new folder")
-    kind = type(network.architecture)
-    if kind not in _WRITERS:
-        raise InputError(f"no export of a {kind.__name__} yet")
-    arrays, words = _WRITERS[kind](network)
-    arrays |= {"data.mean": network.mean, "data.scale": network.scale}
+    architecture = network.architecture
+    layers, lines, head = _WRITERS[type(architecture)](architecture, network)
+    data = {"data.mean": network.mean, "data.scale": network.scale}
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -71,10 +69,20 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words |= {"network": network, "classes": network.architecture.outputs}
+    words = {
+        "network": network,
+        "classes": architecture.outputs,
+        "shape": architecture.image if isinstance(architecture, CNN) else (-1,),
+        "layers": layers,
+        "lines": lines,
+        "head": head,
+        "epsilon": EPSILON,
+        "momentum": MOMENTUM,
+    }
     for name in (MODEL, PREDICT, README):
         text = environment.get_template(f"{name}.jinja").render(words)
         (partial / name).write_text(text, encoding="utf-8")
+    arrays = layers.arrays | data
     weights = save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
     (partial / WEIGHTS).write_bytes(weights)
     (partial / PROGRAM).write_bytes(_program(partial, network.example_shape))

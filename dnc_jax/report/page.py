@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import Energy
+from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import plots, portraits
 from dnc_jax.report.folder import Run, read
 from dnc_jax.search import Trial
@@ -99,7 +99,8 @@ def figures(run: Run) -> dict[str, go.Figure]:
     """Every figure that this search has the data for, by name."""
     summary = run.summary or {}
     result = {
-        f"pareto-{cost}": plots.pareto(run, cost, run.summary) for cost in plots.COSTS
+        f"pareto-{cost}": plots.pareto(run, cost, run.summary)
+        for cost in plots.costs(run)
     }
     result |= {
         f"best-{clock}": plots.best_over_time(run, clock) for clock in _clocks(run)
@@ -147,7 +148,7 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
         "title": f"{run.folder.name}: a search on {run.config['data']['name']}",
         "status": _status(run),
         "cards": _cards(run),
-        "pareto": [(f"pareto-{cost}", name) for cost, name in plots.COSTS.items()],
+        "pareto": [(f"pareto-{cost}", plots.COSTS[cost]) for cost in plots.costs(run)],
         "clocks": [(f"best-{clock}", plots.CLOCKS[clock]) for clock in _clocks(run)],
         "measured": "best-joules" in drawn,
         "front": [
@@ -168,6 +169,7 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
         "drawn": drawn,
         "energy": energy,
         "energy_rows": _energy_rows(energy) if energy else [],
+        **_emissions((summary or {}).get("emissions")),
         "summary": summary or {},
     }
 
@@ -223,6 +225,24 @@ def _energy_rows(energy: Energy) -> list[tuple[str, str]]:
     rows.append(("processor time", f"{energy.cpu_seconds:.0f} s"))
     rows.append(("wall clock", f"{energy.seconds:.0f} s"))
     return rows
+
+
+def _emissions(emissions: dict[str, Any] | None) -> dict[str, Any]:
+    """CO2e with its factors, and familiar things that emit as much."""
+    if not emissions:
+        return {"co2e_rows": [], "equivalents": []}
+    grams = emissions["grams_co2e"]
+    amount = "" if grams is None else f"{grams:,.3g} g, "
+    rows = [
+        ("CO2e", amount + emissions["kind"]),
+        ("grams for a kWh", str(carbon.Factor(**emissions["intensity"]))),
+        ("PUE of the data centre", str(carbon.Factor(**emissions["pue"]))),
+    ]
+    things = carbon.equivalents(grams) if grams else []
+    return {
+        "co2e_rows": rows,
+        "equivalents": [(f"{count:,.2g}", thing) for thing, count in things],
+    }
 
 
 def _trials(run: Run) -> dict[int, dict[str, Any]]:

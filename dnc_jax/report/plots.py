@@ -4,6 +4,7 @@ Each takes whatever has trials: what `dnc_jax.search.run.search` returns, or a w
 folder read by `dnc_jax.report.read`.
 """
 
+import dataclasses
 import html
 import math
 from collections.abc import Sequence
@@ -15,16 +16,18 @@ import plotly.graph_objects as go
 from dnc_jax.report.folder import Run
 from dnc_jax.search import Candidate, Trial
 from dnc_jax.search.columns import Value, varied
-from dnc_jax.search.trials import front, ranking
+from dnc_jax.search.trials import cost_of, front, ranking
 
 # Okabe and Ito's, told apart with any kind of colour vision, on white and on black.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 LINE, WINNER = "#d55e00", "#cc3377"
-Cost = Literal["parameters", "flops_per_example"]
+Cost = Literal["parameters", "flops_per_example", "epoch_joules", "joules"]
 Clock = Literal["seconds", "joules", "flops"]
 COSTS: dict[Cost, str] = {
     "parameters": "parameters",
     "flops_per_example": "FLOPs per example",
+    "epoch_joules": "joules of an epoch, measured alone",
+    "joules": "joules of training, modelled",
 }
 CLOCKS: dict[Clock, str] = {
     "seconds": "seconds of search",
@@ -32,6 +35,7 @@ CLOCKS: dict[Clock, str] = {
     "flops": "FLOPs of training",
 }
 _FOREST, _FOLDS, _SHUFFLES, _FEWEST = 50, 3, 3, 12
+_LOG = {"type": "log", "dtick": "D2"}  # ticks at 1, 2 and 5 of each decade
 _ABSENT = 0.0  # where a candidate lacks a number: a layer that is not there has 0 nodes
 
 
@@ -57,11 +61,15 @@ def pareto(
 
     Args:
       search: its trials.
-      cost: of the horizontal axis.
-      summary: contents of summary.json; adds the winner after its full length.
+      cost: of the horizontal axis. `epoch_joules` are measured on the network alone,
+        where the objective or a constraint asks for them; `joules` are its share of
+        the energy of the rungs up to this one, where energy is counted.
+      summary: contents of summary.json; adds the winner after its full length, where
+        that has the cost.
     """
     figure = _figure(COSTS[cost], "validation error (%)", x_log=True, y_log=True)
-    ranked = ranking(search.trials)
+    trials = _so_far(search.trials) if cost == "joules" else search.trials
+    ranked = [t for t in ranking(trials) if cost_of(t, cost) is not None]
     least = _least_error(ranked)
     epochs = sorted({t.epochs for t in ranked})
     for sparse, symbol in ((False, "circle"), (True, "diamond")):
@@ -83,7 +91,7 @@ def pareto(
             )
     _points(
         figure,
-        front(search.trials, cost),
+        front(ranked, cost),
         cost,
         least,
         name="Pareto front",
@@ -91,7 +99,7 @@ def pareto(
         line={"color": LINE, "shape": "hv", "width": 2},
         marker={"size": 14, "symbol": "circle-open", "line": {"width": 2.5}},
     )
-    if summary:
+    if summary and cost in summary:
         winner = Candidate.from_json(summary["best"])
         figure.add_scatter(
             x=[summary[cost]],
@@ -264,15 +272,34 @@ def _permutation_importance(x: np.ndarray, y: np.ndarray) -> tuple[float, np.nda
 def _points(
     figure: go.Figure, trials: Sequence[Trial], cost: str, least: float, **style: Any
 ) -> None:
+    x = "%{x:.3~s} J" if "joules" in cost else "%{x:,}"
     if trials:
         figure.add_scatter(
-            x=[getattr(t.complexity, cost) for t in trials],
+            x=[cost_of(t, cost) for t in trials],
             y=[_error(t.best_val_accuracy, least) for t in trials],
             text=[_label(t.candidate) for t in trials],
             customdata=[t.candidate_id for t in trials],
-            hovertemplate="%{y:.3g} % with %{x:,}<br>%{text}<extra></extra>",
+            hovertemplate=f"%{{y:.3g}} % with {x}<br>%{{text}}<extra></extra>",
             **style,
         )
+
+
+def costs(search: Search) -> list[Cost]:
+    """Those that any trial has."""
+    return [c for c in COSTS if any(cost_of(t, c) is not None for t in search.trials)]
+
+
+def _so_far(trials: Sequence[Trial]) -> list[Trial]:
+    """With the joules of all rungs up to each; None where one is not known."""
+    spent: dict[int, float] = {}
+    result = []
+    for trial in sorted(trials, key=lambda t: t.rung):
+        taken = math.nan if trial.joules is None else trial.joules
+        total = spent.get(trial.candidate_id, 0.0) + taken
+        spent[trial.candidate_id] = total
+        known = None if math.isnan(total) else total
+        result.append(dataclasses.replace(trial, joules=known))
+    return result
 
 
 def _figure(
@@ -280,8 +307,8 @@ def _figure(
 ) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
-        xaxis={"title": x, "type": "log" if x_log else "linear"},
-        yaxis={"title": y, "type": ("log" if y_log else "linear") if y else None},
+        xaxis={"title": x, **(_LOG if x_log else {"type": "linear"})},
+        yaxis={"title": y, **((_LOG if y_log else {"type": "linear"}) if y else {})},
         template="plotly_white",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         margin={"l": 60, "r": 20, "t": 60, "b": 50},

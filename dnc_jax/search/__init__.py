@@ -4,9 +4,10 @@ The loop itself is `dnc_jax.search.run`; it is not imported here, so that the pa
 below it stay importable on their own.
 """
 
+from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.dimensions import Choice, Integer, Real
-from dnc_jax.search.network_spaces import CNNSpace, MLPSpace
+from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.space import Candidate, CustomSpace, Space
 from dnc_jax.search.spaces import make_space, space_from_json

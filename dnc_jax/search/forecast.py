@@ -7,7 +7,6 @@ interval.
 """
 
 import math
-import platform
 import random
 import statistics
 import time
@@ -18,7 +17,7 @@ import jax
 
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import plan, programs
+from dnc_jax.training import machine, plan, programs
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -82,6 +81,7 @@ class Forecast(NamedTuple):
         no power assumed.
       searches: earlier ones that it learned from.
       modelled_seconds: of the search, by the cost model alone.
+      cost_model: its constants.
     """
 
     first_rung: Cost
@@ -90,6 +90,7 @@ class Forecast(NamedTuple):
     search_joules: Interval | None
     searches: int
     modelled_seconds: float
+    cost_model: plan.CostModel = plan.CostModel()
 
     def __str__(self) -> str:
         joules = f", {self.search_joules} J" if self.search_joules else ""
@@ -105,6 +106,7 @@ class Forecast(NamedTuple):
         said = self.search.seconds
         result: dict[str, Any] = {
             "modelled_seconds": self.modelled_seconds,
+            "cost_model": list(self.cost_model),
             "searches_before": self.searches,
             "candidate_epochs": self.search.candidate_epochs,
             "flops": self.search.flops,
@@ -123,31 +125,28 @@ class Forecast(NamedTuple):
         return result
 
 
-def machine() -> dict[str, Any]:
-    """What must be equal for one search to teach about another."""
-    device = jax.local_devices()[0]
-    return {
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "cores": programs.cores(),
-        "device": device.device_kind,
-        "devices": jax.local_device_count(),
-    }
-
-
-def calibration(summaries: Iterable[Any], watts: float = 0.0) -> Calibration:
+def calibration(
+    summaries: Iterable[Any],
+    watts: float = 0.0,
+    cost: plan.CostModel | None = None,
+) -> Calibration:
     """What the summary.json of earlier searches teach, those of this machine alone.
 
     Args:
-      summaries: their contents; what is no whole search is passed over.
+      summaries: their contents; what is no whole search is passed over, and what was
+        modelled with other constants.
       watts: assumed where none of them was counted; 0 assumes nothing.
+      cost: constants of the next forecast.
     """
-    here, ratios, powers = machine(), [], []
+    here, ratios, powers = machine.describe(), [], []
+    constants = list(cost or plan.CostModel())
     for summary in summaries:
         if not isinstance(summary, dict) or summary.get("machine") != here:
             continue
         said = summary.get("forecast")
         if not said or not summary.get("complete"):
+            continue
+        if said.get("cost_model") != constants:
             continue
         ratios.append(said["seconds_taken"] / said["modelled_seconds"])
         if said["joules_taken"]:
@@ -160,6 +159,7 @@ def forecast(
     state: Any,
     data: Dataset,
     calibration: Calibration | None = None,
+    cost: plan.CostModel | None = None,
 ) -> Forecast:
     """Rehearses the search from `state` on.
 
@@ -171,15 +171,16 @@ def forecast(
       state: of the strategy, before its first rung.
       data: of the search.
       calibration: from earlier searches.
+      cost: constants of the machine.
     """
-    calibration = calibration or Calibration()
+    calibration, cost = calibration or Calibration(), cost or plan.CostModel()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
     planned: set[programs.Shape] = set()
     rungs: list[tuple[int, int, float]] = []
     while (asked := strategy.ask(state)) and (
         not rungs or time.perf_counter() < deadline
     ):
-        rungs.append(_rung(asked, data, planned))
+        rungs.append(_rung(asked, data, planned, cost))
         state = strategy.tell(state, [scores.random() for _ in asked])
     epochs, flops, seconds = (sum(column) for column in zip(*rungs, strict=True))
     if asked and strategy.candidate_epochs > epochs:
@@ -194,6 +195,7 @@ def forecast(
         calibration.joules(whole),
         len(calibration.ratios),
         seconds,
+        cost,
     )
 
 
@@ -201,6 +203,7 @@ def _rung(
     evaluations: Sequence[Evaluation],
     data: Dataset,
     planned: set[programs.Shape],
+    cost: plan.CostModel,
 ) -> tuple[int, int, float]:
     """Candidate-epochs, FLOPs and seconds of a rung by the cost model."""
     rows = (len(data.train.y), len(data.validation.y))
@@ -221,8 +224,8 @@ def _rung(
             stop - start,
             accelerator=jax.default_backend() != "cpu",
         )
-        groups = plan.make(networks, work, planned)
-        core_seconds += plan.total_seconds(groups, planned, work, plan.CostModel())
+        groups = plan.make(networks, work, planned, cost)
+        core_seconds += plan.total_seconds(groups, planned, work, cost)
         planned.update(group.shape for group in groups)
         epochs += len(members) * (stop - start)
         flops += sum(

@@ -42,6 +42,11 @@ class Callbacks(Callback):
     def __init__(self, *callbacks: Callback) -> None:
         self._callbacks = callbacks
 
+    def on_forecast(self, forecast: Forecast) -> None:
+        """The search is about to begin."""
+        for callback in self._callbacks:
+            callback.on_forecast(forecast)
+
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
         """A rung begins."""
         for callback in self._callbacks:

@@ -20,6 +20,7 @@ from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training import processes
 from dnc_jax.training.data import Dataset
+from dnc_jax.training.plan import CostModel
 
 __all__ = [
     "Callback",
@@ -44,6 +45,7 @@ def check(
     meter: Meter | None = None,
     read_joules: Callable[[], float] | None = None,
     calibration: Calibration | None = None,
+    cost: CostModel | None = None,
 ) -> None:
     """Whether `search` can begin with these arguments; nothing is written or trained.
 
@@ -68,7 +70,7 @@ def check(
     strategy.ask(state)
     if budget:
         budget.check_counted(meter)
-        budget.check(forecast(strategy, state, data, calibration))
+        budget.check(forecast(strategy, state, data, calibration, cost))
 
 
 def search(
@@ -86,6 +88,7 @@ def search(
     meter: Meter | None = None,
     read_joules: Callable[[], float] | None = None,
     calibration: Calibration | None = None,
+    cost: CostModel | None = None,
     callback: Callback | None = None,
 ) -> SearchResult:
     """Runs `strategy` to its end, training each rung's candidates together.
@@ -114,6 +117,8 @@ def search(
       budget: caps at which the search ends with the best so far.
       meter: already entered; its energy is capped and divided among the trials.
       calibration: from earlier searches on this machine, for the forecast.
+      cost: constants by which networks are grouped, such as `machine.cost_model`
+        gives; those in the store go before.
       callback: told of progress.
 
     Raises:
@@ -144,11 +149,12 @@ def search(
         folder=folder,
         meter=meter,
         prior=prior,
+        cost=cost,
         on_epoch=callback.on_epoch,
         should_stop=lambda: bool(spending.reached()),
     )
     state = strategy.init(strategy_key)
-    expected = forecast(strategy, state, data, calibration)
+    expected = forecast(strategy, state, data, calibration, rungs.programs.cost)
     if rungs.anew:
         budget.check(expected)
         callback.on_forecast(expected)

@@ -14,6 +14,7 @@ from dnc_jax.search.trials import Store, Trial, from_row, to_row
 from dnc_jax.search.units import Units
 from dnc_jax.training import population, processes
 from dnc_jax.training.data import Dataset
+from dnc_jax.training.plan import CostModel
 from dnc_jax.typing import Key
 
 
@@ -36,6 +37,8 @@ class Rungs:
       meter: of the search's energy; None if nobody counts.
       prior: trials of another search over the same data. A candidate that it has
         trained as long, by the same schedule, is scored anew and not trained again.
+      cost: constants of plans, unless the store holds others: plans decide how sums
+        are rounded.
       on_epoch, should_stop: as in `population.train`.
 
     Attributes:
@@ -56,11 +59,20 @@ class Rungs:
         folder: pathlib.Path | None,
         meter: Meter | None,
         prior: Sequence[Trial] = (),
+        cost: CostModel | None = None,
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
     ) -> None:
         _, self._key, order_key = keys(seed)
-        self.programs = population.Programs(data, order_key, processes.mesh())
+        constants = (cost or CostModel())._asdict()
+        if store:
+            constants = store.first("cost_model", constants)
+        self.programs = population.Programs(
+            data,
+            order_key,
+            processes.mesh(),
+            CostModel(**processes.from_first(constants)),
+        )
         self._scorer = scorer
         self.ledger = Ledger(meter, self.programs)
         self._rows = (len(data.train.y), len(data.validation.y))

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dnc_jax.errors import InputError
+from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.dimensions import tuples
-from dnc_jax.search.network_spaces import CNNSpace, MLPSpace, NetworkSpace
+from dnc_jax.search.mlp_space import MLPSpace
+from dnc_jax.search.network_space import NetworkSpace
 from dnc_jax.training.data import Dataset
 
 SPACES: dict[str, Callable[..., NetworkSpace]] = {"mlp": MLPSpace, "cnn": CNNSpace}

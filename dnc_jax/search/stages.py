@@ -14,9 +14,10 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import complexity
 from dnc_jax.networks import presets
 from dnc_jax.search import similarity
+from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.constraints import Limited
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
-from dnc_jax.search.network_spaces import CNNSpace, MLPSpace
+from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.space import Candidate, Space, Values
 
 # How alike each of n candidates is to each of m, [n, m]; a scale is the last argument.

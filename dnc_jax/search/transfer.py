@@ -7,7 +7,7 @@ from itertools import pairwise
 from dnc_jax.errors import InputError
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.search.dimensions import Choice
-from dnc_jax.search.network_spaces import NetworkSpace, fitting
+from dnc_jax.search.network_space import NetworkSpace, fitting
 from dnc_jax.search.space import Candidate, CustomSpace
 from dnc_jax.training import Hyperparameters
 from dnc_jax.training.data import Dataset

@@ -17,6 +17,7 @@ from dnc_jax.search.space import Candidate
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS search (config TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
   candidate_id INTEGER NOT NULL,
   rung INTEGER NOT NULL,
@@ -93,20 +94,22 @@ def _order(trial: Trial) -> tuple[float, int, int]:
     return (trial.score, trial.complexity.parameters, trial.candidate_id)
 
 
+def cost_of(trial: Trial, cost: str) -> int | float | None:
+    """A term of the trial's `Complexity`, or another of its own fields, as a number."""
+    held = trial.complexity if cost in Complexity._fields else trial
+    return getattr(held, cost)
+
+
 def front(trials: Iterable[Trial], cost: str = "parameters") -> list[Trial]:
     """The Pareto front of validation error against a cost, cheap networks first.
 
     Args:
       trials: of a search.
-      cost: a term of `Complexity`.
+      cost: as for `cost_of`; trials without it are left out.
     """
     by_cost = sorted(
-        ranking(trials),
-        key=lambda t: (
-            getattr(t.complexity, cost),
-            -t.best_val_accuracy,
-            t.candidate_id,
-        ),
+        (t for t in ranking(trials) if cost_of(t, cost) is not None),
+        key=lambda t: (cost_of(t, cost), -t.best_val_accuracy, t.candidate_id),
     )
     best: list[Trial] = []
     for trial in by_cost:
@@ -164,6 +167,23 @@ class Store:
             self._db,
         ):
             self._db.executemany(insert, rows)
+
+    def first(self, name: str, value: Any) -> Any:
+        """What was stored first under `name`, which is `value` if nothing was.
+
+        Args:
+          name: of something that must not change while a search goes on.
+          value: as JSON has it.
+        """
+        with (
+            _clear(f"{self._path} is damaged", "move it away to search anew"),
+            self._db,
+        ):
+            self._db.execute(
+                "INSERT OR IGNORE INTO facts VALUES (?, ?)", [name, json.dumps(value)]
+            )
+            query = "SELECT value FROM facts WHERE name = ?"
+            return json.loads(self._db.execute(query, [name]).fetchone()[0])
 
     def trials(self) -> list[Trial]:
         """All trials, by rung of each candidate."""

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from functools import cache
+from typing import Any
 
 import jax
 
@@ -59,3 +60,10 @@ def keep(folder: str = "") -> pathlib.Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return path
+
+
+def folder() -> pathlib.Path | None:
+    """Where compiled programs are kept, and what else is known of this machine."""
+    settings: Any = jax.config  # made at run time
+    path = settings.jax_compilation_cache_dir
+    return pathlib.Path(path) if path else None

@@ -35,6 +35,9 @@ class Dataset(NamedTuple):
       target_mean, target_scale: of the training targets in regression; a network
         predicts `(y - target_mean) * target_scale`. Empty in classification.
       augment: crop and flip images at random in training, see `augmentation`.
+      resident_bytes: of training rows that may lie on a device; of more, parts of an
+        epoch are sent there one after another. 0: half of an accelerator's free memory,
+        and all on a CPU.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Dataset(NamedTuple):
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
     augment: bool = False
+    resident_bytes: int = 0
 
     @property
     def inputs(self) -> int:
@@ -104,6 +108,7 @@ def load(
     task: str = "auto",
     channels: str = "last",
     augment: bool = False,
+    resident_bytes: int = 0,
     seed: int = 0,
     validation_fraction: float = 0.2,
 ) -> Dataset:
@@ -117,7 +122,8 @@ def load(
       data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
       test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows.
       target: the column of a `.csv` file to predict; empty: the last one.
-      task, channels, augment, seed, validation_fraction: as for `from_arrays`.
+      task, channels, augment, resident_bytes, seed, validation_fraction: as for
+        `from_arrays`.
 
     Raises:
       InputError: unknown name, missing directory or unusable rows.
@@ -128,6 +134,7 @@ def load(
         task=task,
         channels=channels,
         augment=augment,
+        resident_bytes=resident_bytes,
         seed=seed,
         validation_fraction=validation_fraction,
     )
@@ -141,6 +148,7 @@ def from_arrays(
     task: str = "auto",
     channels: str = "last",
     augment: bool = False,
+    resident_bytes: int = 0,
     seed: int = 0,
     validation_fraction: float = 0.2,
 ) -> Dataset:
@@ -152,6 +160,7 @@ def from_arrays(
       task: `classification`, `regression`, or `auto`: by the type of y.
       channels: `last` for images [N, H, W, channels], `first` for [N, channels, H, W].
       augment: crop (with a border of 4) and flip images at random in training.
+      resident_bytes: as in `Dataset`.
       seed: chooses the validation rows.
       validation_fraction: of the training rows; in classification, class by class.
 
@@ -159,12 +168,14 @@ def from_arrays(
       InputError: no rows, unequal lengths, NaN or infinite values, y that does not suit
         the task, fewer than two classes, a class of the test rows that is not in the
         training rows, a class with too few training rows to split, a constant target,
-        or a fraction outside (0, 1).
+        a fraction outside (0, 1), or a negative number of bytes.
     """
     if not 0 < validation_fraction < 1:
         raise InputError(
             f"validation_fraction must lie in (0, 1), got {validation_fraction}"
         )
+    if resident_bytes < 0:
+        raise InputError(f"data.resident_bytes must be >= 0, got {resident_bytes}")
     for option, value, known in (
         ("task", task, TASKS),
         ("channels", channels, CHANNELS),
@@ -214,6 +225,7 @@ def from_arrays(
         target_mean=target_mean,
         target_scale=target_scale,
         augment=augment,
+        resident_bytes=resident_bytes,
     )
 
 

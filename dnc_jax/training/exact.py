@@ -65,8 +65,9 @@ def train(
     *,
     shape: Exact,
 ) -> TrainState:
-    """One epoch of every lane; see `trainer.epoch_steps` for the arguments.
+    """An epoch of every lane, or a part of one.
 
+    The arguments are those of `trainer.epoch_steps`;
     `factor`, [] float32, multiplies every learning rate.
     """
 

@@ -26,7 +26,7 @@ from jax import lax
 
 from dnc_jax.networks import MLP, mlp
 from dnc_jax.networks.dropout import dropout, fold_in
-from dnc_jax.training import losses, trainer
+from dnc_jax.training import feed, losses, trainer
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Split, normalise
 from dnc_jax.training.jobs import Job, Snapshot
@@ -231,14 +231,13 @@ def train(
     *,
     shape: Shape,
 ) -> State:
-    """One epoch of every lane.
+    """An epoch of every lane, or a part of one.
 
     Args:
       state: as the epoch before left it.
       settings: of the lanes.
       rate_factor: [] float32, multiplies every learning rate.
-      order: [N] int32, the rows of `data` in the order of this epoch.
-      data: training rows, as stored.
+      order, data: of a `feed.Segment`.
       mean, scale: as in `Dataset`.
       augment: [] uint32, as `trainer.augment_seed` gives it.
       shape: static.
@@ -253,19 +252,17 @@ def train(
         # Lanes share no weight, so the gradient of the sum is each one's own.
         return losses.loss(outputs, y).mean(axis=1).sum()
 
-    def step(state: State, rows: jax.Array) -> tuple[State, None]:
+    def step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array]:
         weights, adam, step = state
-        x = prepare(data.x[rows], mean, scale, augment, step)
+        x = prepare(x, mean, scale, augment, step)
         seed = fold_in(settings.seed, step)
-        gradient = jax.grad(loss)(weights, x, data.y[rows], seed)
+        gradient = jax.grad(loss)(weights, x, y, seed)
         gradient = jax.tree.map(lambda g, w, d: g + d * w, gradient, weights, decay)
         update, adam = trainer.ADAM.update(gradient, adam)
         weights = jax.tree.map(lambda w, u, r: w - r * u, weights, update, rate)
-        return State(weights, adam, step + 1), None
+        return State(weights, adam, step + 1), jnp.float32(0)
 
-    steps = order.shape[0] // shape.batch_size
-    batches = jnp.asarray(order[: steps * shape.batch_size]).reshape(steps, -1)
-    return lax.scan(step, state, batches)[0]
+    return feed.each_batch(step, state, order, data, shape.batch_size)[0]
 
 
 def evaluate(

@@ -71,7 +71,8 @@ class CostModel(NamedTuple):
     """Seconds that one core needs; only their ratios matter to a plan.
 
     The defaults were fitted on a 2-core AVX-512 CPU (jax 0.10.2) with a program on
-    each core, over networks of 50 k to 640 k parameters and batches of 32 to 512.
+    each core, over networks of 50 k to 640 k parameters and batches of 32 to 512;
+    `machine.cost_model` has those of the machine at hand.
 
     Attributes:
       compile_seconds: of one program.
@@ -142,22 +143,39 @@ def run_seconds(
     shape: Shape | Exact, members: int, work: Workload, cost: CostModel
 ) -> float:
     """Predicted seconds of all epochs of `work` for so many networks in `shape`."""
+    steps, flops, moved, moved_slowly = demand(shape, work, cost.cache_bytes)
+    step = (
+        steps * cost.step_seconds
+        + flops / cost.flops_per_second
+        + moved / cost.bytes_per_second
+        + moved_slowly / cost.slow_bytes_per_second
+    )
+    passes = -(-members // shape.lanes)
+    return passes * work.epochs * max(1, work.rows // shape.batch_size) * step
+
+
+def demand(
+    shape: Shape | Exact, work: Workload, cache_bytes: float
+) -> tuple[float, float, float, float]:
+    """What a step takes of each rate of a cost model.
+
+    Returns:
+      The step itself, its FLOPs, the bytes that it moves within the core's cache, and
+      those beyond it.
+    """
     parameters = shape.lanes * _parameters(shape, work)
     multiply_adds = parameters
     if isinstance(shape, Exact):
         multiply_adds = shape.lanes * _multiply_adds(shape.network)
     moved = 40.0 * parameters
     state = 16.0 * parameters  # parameters, gradient and both moments
-    missed = max(0.0, 1 - cost.cache_bytes / state)
-    step = (
-        cost.step_seconds
-        + 6.0 * multiply_adds * shape.batch_size / cost.flops_per_second
-        + moved * (1 - missed) / cost.bytes_per_second
-        + moved * missed / cost.slow_bytes_per_second
-        + 24.0 * shape.batch_size * work.inputs / cost.bytes_per_second
+    missed = max(0.0, 1 - cache_bytes / state)
+    return (
+        1.0,
+        6.0 * multiply_adds * shape.batch_size,
+        moved * (1 - missed) + 24.0 * shape.batch_size * work.inputs,
+        moved * missed,
     )
-    passes = -(-members // shape.lanes)
-    return passes * work.epochs * max(1, work.rows // shape.batch_size) * step
 
 
 def total_seconds(

@@ -70,7 +70,9 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
             )
             for i in positions
         ]
-        groups = plan.make(networks, programs.workload(epochs), programs.planned)
+        groups = plan.make(
+            networks, programs.workload(epochs), programs.planned, programs.cost
+        )
         programs.planned.update(group.shape for group in groups)
         result += [
             group._replace(members=tuple(positions[i] for i in group.members))
@@ -94,9 +96,7 @@ def explain(jobs: Sequence[Job], programs: Programs) -> str:
     for group in groups:
         first = jobs[group.members[0]]
         work = programs.workload(first.stop - first.start)
-        seconds = plan.run_seconds(
-            group.shape, len(group.members), work, plan.CostModel()
-        )
+        seconds = plan.run_seconds(group.shape, len(group.members), work, programs.cost)
         lines.append(
             f"{plan.engine(group.shape):9}{len(group.members):9}{group.shape.lanes:6}"
             f"{group.shape.batch_size:6}"
@@ -326,7 +326,7 @@ def _train_chunks(
             return {}
         factor = np.float32(rate_factor(epoch, total))
         with programs.timed("training"):
-            state = jax.block_until_ready(program.train(state, settings, factor, epoch))
+            state = program.train(state, settings, factor, epoch)
         with programs.timed("evaluating"):
             metrics = programs.blocks(program.evaluate(state, settings))
         curves.append(

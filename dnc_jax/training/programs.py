@@ -5,7 +5,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +15,15 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from dnc_jax.networks import CNN
-from dnc_jax.training import compilation, exact, lanes, plan, processes, trainer
+from dnc_jax.training import (
+    compilation,
+    exact,
+    feed,
+    lanes,
+    plan,
+    processes,
+    trainer,
+)
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Account, Seconds
 from dnc_jax.typing import Key
@@ -33,27 +41,44 @@ class Program(NamedTuple):
 class Programs:
     """Compiled programs by shape, the data they run on, and the time they took.
 
-    Thread-safe. Rows are copied to the device once, as they are stored.
+    Thread-safe. Rows are copied to the device once, as they are stored, or streamed to
+    it, see `feed.Feed`.
 
     Attributes:
       rows, validation_rows, inputs, outputs: of the data.
+      cost: what plans reckon with.
       devices: that each program runs on, with networks of its own on each.
       workers: programs that run at a time.
       planned: shapes that count as compiled in later plans.
       accounts: what each shape took.
     """
 
-    def __init__(self, data: Dataset, order_key: Key, mesh: Mesh | None = None) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        order_key: Key,
+        mesh: Mesh | None = None,
+        cost: plan.CostModel | None = None,
+    ) -> None:
         self._mesh = mesh
+        self.cost = cost or plan.CostModel()
         self.devices = mesh.size if mesh else 1
-        self._train, self._validation = self._copy((data.train, data.validation))
+        self.workers = 1 if mesh else workers()
+        self.rows = len(data.train.y)
+        # Processes differ in free memory, and all of them run the same programs.
+        self._limit_bytes = processes.from_first(feed.limit(data))
+        self._feed = feed.Feed(
+            data.train,
+            partial(trainer.epoch_order, order_key, rows=self.rows),
+            self._limit_bytes,
+            self.workers,
+            self._copy,
+        )
+        self._validation = self._copy(data.validation)
         self._statistics = self._copy((data.mean, data.scale))
         self._augment = self._copy(trainer.augment_seed(order_key, data))
-        self.rows = len(data.train.y)
         self.validation_rows = len(data.validation.y)
         self.inputs, self.outputs = data.inputs, data.outputs
-        self._order_key = order_key
-        self._orders: dict[int, jax.Array] = {}
         self._compiled: dict[Any, tuple[Shape, Program]] = {}
         self.planned: set[Shape] = set()
         self._locks: dict[Any, threading.Lock] = {}
@@ -61,7 +86,6 @@ class Programs:
         self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
         self._cpu = jax.default_backend() == "cpu"
-        self.workers = 1 if mesh else workers()
 
     @property
     def shapes(self) -> list[Shape]:
@@ -102,33 +126,26 @@ class Programs:
         """Accounts for the time of its body."""
         begin = time.perf_counter()
         try:
-            yield
+            with jax.profiler.TraceAnnotation(name):
+                yield
         finally:
             self.account(**{name: time.perf_counter() - begin})
 
     def workload(self, epochs: int) -> plan.Workload:
         """What `plan.make` has to know of this data and this machine."""
+        coming = self._limit_bytes if self._feed.streamed and not self._cpu else 0.0
         return plan.Workload(
             self.inputs,
             self.outputs,
             self.rows,
             epochs,
             accelerator=not self._cpu,
-            memory_bytes=_memory_bytes() / self.workers,
+            memory_bytes=(_memory_bytes() - coming) / self.workers,
         )
-
-    def order(self, epoch: int) -> jax.Array:
-        """The rows in the order of `epoch`, the same for every network."""
-        with self._lock:
-            if epoch not in self._orders:
-                order = trainer.epoch_order(self._order_key, epoch, self.rows)
-                self._orders[epoch] = self._copy(order)
-            return self._orders[epoch]
 
     def forget_orders(self) -> None:
         """Frees the orders of epochs that no rung under way needs."""
-        with self._lock:
-            self._orders.clear()
+        self._feed.forget()
 
     def get(
         self, shape: Shape, packed: Sequence[tuple[Any, Any]]
@@ -172,7 +189,8 @@ class Programs:
         with lock:
             if key not in self._compiled:
                 begin = time.perf_counter()
-                program = self._compile(shape, state, settings)
+                with jax.profiler.TraceAnnotation(f"compiling {shape}"):
+                    program = self._compile(shape, state, settings)
                 seconds = time.perf_counter() - begin
                 self.account(compiling=seconds)
                 self.accounts[shape].compile_seconds += seconds
@@ -187,17 +205,25 @@ class Programs:
             self._on_devices(partial(engine.train, shape=shape)), donate_argnums=0
         )
         evaluate = jax.jit(self._on_devices(partial(engine.evaluate, shape=shape)))
-        of_training = (self._train, *self._statistics, self._augment)
+        statistics = (*self._statistics, self._augment)
         of_validation = (self._validation, *self._statistics)
         factor = np.float32(1)
-        step = train.lower(state, settings, factor, self.order(0), *of_training)
+        with closing(self._feed.epoch(0, shape.batch_size)) as segments:
+            _, order, rows = next(segments)
+            step = train.lower(state, settings, factor, order, rows, *statistics)
         check = evaluate.lower(state, settings, *of_validation)
         compiled_step = step.compile(compiler_options=options)
         compiled_check = check.compile(compiler_options=options)
+
+        def run(state: Any, settings: Any, factor: Any, epoch: int) -> Any:
+            for _, order, rows in self._feed.epoch(epoch, shape.batch_size):
+                state = jax.block_until_ready(
+                    compiled_step(state, settings, factor, order, rows, *statistics)
+                )
+            return state
+
         return Program(
-            lambda state, settings, factor, epoch: compiled_step(
-                state, settings, factor, self.order(epoch), *of_training
-            ),
+            run,
             lambda state, settings: compiled_check(state, settings, *of_validation),
         )
 

@@ -9,9 +9,9 @@ import logging
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,15 @@ from dnc_jax.errors import InputError
 
 DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
 Rows = tuple[np.ndarray, np.ndarray]
+
+
+class Source(NamedTuple):
+    """Where to read, as the arguments of `read` have it."""
+
+    name: str
+    data_dir: str
+    test: str
+    target: str
 
 
 def read(
@@ -40,13 +49,8 @@ def read(
         raise InputError(
             f"data.test and data.target are for .csv files, and data.name is {name!r}"
         )
-    if name == "digits":
-        return _digits()
-    if name.endswith(".npz"):
-        return _npz(pathlib.Path(name))
-    if name.endswith(".csv"):
-        return _csv(pathlib.Path(name), test and pathlib.Path(test), target)
-    return _tfds(name, pathlib.Path(data_dir or DEFAULT_DIR).expanduser())
+    reader = READERS.get(name) or READERS.get(pathlib.Path(name).suffix) or _tfds
+    return reader(Source(name, data_dir, test, target))
 
 
 def _held_out(rows: int) -> np.ndarray:
@@ -55,16 +59,16 @@ def _held_out(rows: int) -> np.ndarray:
     return np.sort(order[: max(1, rows // 5)])
 
 
-def _csv(
-    path: pathlib.Path, test: pathlib.Path | str, target: str
-) -> tuple[Rows, Rows]:
-    x, y, columns = _table(path, target)
-    if isinstance(test, pathlib.Path):
-        other_x, other_y, other_columns = _table(test, target)
+def _csv(source: Source) -> tuple[Rows, Rows]:
+    x, y, columns = _table(pathlib.Path(source.name), source.target)
+    if source.test:
+        other_x, other_y, other_columns = _table(
+            pathlib.Path(source.test), source.target
+        )
         if columns != other_columns:
             raise InputError(
-                f"{test} has columns {', '.join(other_columns)}, {path} has "
-                f"{', '.join(columns)}; they must agree"
+                f"{source.test} has columns {', '.join(other_columns)}, {source.name} "
+                f"has {', '.join(columns)}; they must agree"
             )
         return (x, y), (other_x, other_y)
     held_out = _held_out(len(x))
@@ -129,7 +133,7 @@ def _parsed(texts: list[str]) -> np.ndarray:
     return np.array(texts)
 
 
-def _digits() -> tuple[Rows, Rows]:
+def _digits(source: Source) -> tuple[Rows, Rows]:
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
@@ -150,7 +154,8 @@ def stratified(
     return np.concatenate(held_out)
 
 
-def _npz(path: pathlib.Path) -> tuple[Rows, Rows]:
+def _npz(source: Source) -> tuple[Rows, Rows]:
+    path = pathlib.Path(source.name)
     try:
         # Opened here: np.load leaves a file that is no archive open.
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -168,7 +173,9 @@ def _npz(path: pathlib.Path) -> tuple[Rows, Rows]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
-def _tfds(name: str, directory: pathlib.Path) -> tuple[Rows, Rows]:
+def _tfds(source: Source) -> tuple[Rows, Rows]:
+    name = source.name
+    directory = pathlib.Path(source.data_dir or DEFAULT_DIR).expanduser()
     if not directory.is_dir():
         raise InputError(
             f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
@@ -232,3 +239,12 @@ def _quiet_reader() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
+
+
+# By name, or by the ending of a file's; any other name is a TFDS set. A new source is
+# one function and one entry.
+READERS: dict[str, Callable[[Source], tuple[Rows, Rows]]] = {
+    "digits": _digits,
+    ".npz": _npz,
+    ".csv": _csv,
+}

@@ -14,7 +14,7 @@ import optax
 from dnc_jax.networks import MLP, Architecture, network
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.network import Patterns
-from dnc_jax.training import compilation, losses, under_way
+from dnc_jax.training import compilation, feed, losses, under_way
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Dataset, Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
@@ -126,7 +126,7 @@ def epoch_steps(
     augment: Scalar | None = None,
     rates: Array | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """One pass over the rows in `order`, in steps of `batch_size`, by `lax.scan`.
+    """One pass over the rows in `order`, in steps of `batch_size`.
 
     Rows beyond the last full batch are left out; another order next time brings
     them back. `train_epoch` is this function, compiled.
@@ -136,8 +136,7 @@ def epoch_steps(
       architecture, batch_size: static.
       learning_rate, weight_decay: [] float32.
       dropout_seed: [] uint32 of this network, for its whole life.
-      order: [N] int32.
-      data: the training rows.
+      order, data: of a `feed.Segment`: an epoch, or a part of it.
       mean, scale: as in `Dataset`.
       patterns: of the network's sparse junctions, as `network.patterns` draws them.
       augment: [] uint32, as `augment_seed` gives it.
@@ -159,10 +158,12 @@ def epoch_steps(
         )
         return losses.loss(outputs, y).mean(), statistics
 
-    def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
-        x = prepare(data.x[rows], mean, scale, augment, state.step)
+    def step(
+        state: TrainState, x: jax.Array, y: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        x = prepare(x, mean, scale, augment, state.step)
         (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.params, x, data.y[rows], state
+            state.params, x, y, state
         )
         gradient = jax.tree.map(
             lambda g, p: g + weight_decay * p, gradient, state.params
@@ -171,10 +172,7 @@ def epoch_steps(
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, update)
         return TrainState(params, adam, state.step + 1, statistics), value
 
-    steps = order.shape[0] // batch_size
-    batches = jnp.asarray(order[: steps * batch_size]).reshape(steps, batch_size)
-    state, values = jax.lax.scan(step, state, batches)
-    return state, values.mean()
+    return feed.each_batch(step, state, order, data, batch_size)
 
 
 train_epoch = jax.jit(epoch_steps, static_argnums=(1, 2), donate_argnums=0)
@@ -252,7 +250,7 @@ def train(
       key: of this network: its weights, its dropout and its patterns. Consumed.
       architecture: what to train.
       hyperparameters: how; the batch is cut to the number of training rows.
-      data: on the host; copied to the device once.
+      data: on the host; copied to the device once, or streamed, see `feed.Feed`.
       order_key: of the order of the rows, epoch by epoch.
       epochs: at least 1.
       patterns: of the network's sparse junctions, as `network.patterns` draws them;
@@ -274,8 +272,12 @@ def train(
     if patterns is None:
         patterns = network.patterns(pattern_key, architecture)
     network.check(architecture, patterns)
-    train_split, validation = jax.device_put((data.train, data.validation))
+    validation = jax.device_put(data.validation)
     rows = len(data.train.y)
+    batch_size = min(hyperparameters.batch_size, rows)
+    training = feed.Feed(
+        data.train, partial(epoch_order, order_key, rows=rows), feed.limit(data)
+    )
     seed = seed_of(dropout_key)
     state = init(init_key, architecture, patterns)
     program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
@@ -287,21 +289,25 @@ def train(
         state, best, best_merit, history = course
         rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
         begin = time.perf_counter()
-        state, loss = program(
-            state,
-            architecture,
-            min(hyperparameters.batch_size, rows),
-            np.float32(rate),
-            np.float32(hyperparameters.weight_decay),
-            seed,
-            epoch_order(order_key, epoch, rows),
-            train_split,
-            data.mean,
-            data.scale,
-            patterns,
-            augment_seed(order_key, data),
-        )
-        loss = float(loss)
+        total = 0.0
+        for segment in training.epoch(epoch, batch_size):
+            state, loss = program(
+                state,
+                architecture,
+                batch_size,
+                np.float32(rate),
+                np.float32(hyperparameters.weight_decay),
+                seed,
+                segment.order,
+                segment.rows,
+                data.mean,
+                data.scale,
+                patterns,
+                augment_seed(order_key, data),
+            )
+            total += segment.steps * float(loss)
+        training.forget()
+        loss = total / (rows // batch_size)
         seconds = time.perf_counter() - begin
         result = evaluate(
             state.params,

@@ -22,7 +22,7 @@ from absl import app
 from dnc_jax.footprint import Meter, find, step_work
 from dnc_jax.footprint.attribution import MICROJOULES
 from dnc_jax.networks import MLP
-from dnc_jax.search import MLPSpace, Objective
+from dnc_jax.search import Objective, make_space
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
@@ -91,7 +91,7 @@ def spin(root: pathlib.Path, stop: threading.Event) -> None:
 def searched(root: pathlib.Path) -> dict[str, float]:
     """A short search with a cap that is never reached."""
     data = load("digits")
-    space = MLPSpace(data.inputs, data.outputs, **digits.get_config().space)
+    space = make_space(data, **digits.get_config().space)
     space = space.limited_to(len(data.train.y))
     stop = threading.Event()
     spinner = threading.Thread(target=spin, args=(root, stop))

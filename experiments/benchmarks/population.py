@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from dnc_jax.networks import CNN, MLP, cnn
-from dnc_jax.search import MLPSpace
+from dnc_jax.search import make_space
 from dnc_jax.training import Hyperparameters, compilation, exact, plan, population
 from dnc_jax.training.data import Dataset, Split
 from experiments.configs import mnist_mlp
@@ -116,11 +116,26 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
     times = []
     for turn in range(2 if asked["naive"] else 6):
         begin = time.perf_counter()
-        state = jax.block_until_ready(
-            program.train(state, settings, np.float32(1), turn)
-        )
+        state = program.train(state, settings, np.float32(1), turn)
         times.append((time.perf_counter() - begin) / steps)
     return {"step_seconds": statistics.median(times[1:])}
+
+
+def stream(asked: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of one epoch of all MLPs from rows on the device, and from a stream."""
+    data = random_data(asked["rows"], (28, 28, 1))
+    limit = (data.train.x.nbytes + data.train.y.nbytes) // 4
+    kinds = {"resident": data, "streamed": data._replace(resident_bytes=limit)}
+    programs = {
+        kind: population.Programs(one, jax.random.key(0)) for kind, one in kinds.items()
+    }
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(4):
+        for kind, one in programs.items():
+            begin = time.perf_counter()
+            population.train(jobs_of(asked["mlps"]), one)
+            times[kind].append(time.perf_counter() - begin)
+    return {kind: statistics.median(values[1:]) for kind, values in times.items()}
 
 
 def slope(asked: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +173,7 @@ def _exponent(points: dict[int, float]) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-WORKERS = {"mlps": train_mlps, "cnn": train_cnn, "slope": slope}
+WORKERS = {"mlps": train_mlps, "cnn": train_cnn, "stream": stream, "slope": slope}
 
 
 def _run(command: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +196,8 @@ def _torch(**asked: Any) -> dict[str, Any]:
 
 def sampled(count: int) -> list[dict[str, Any]]:
     """MLPs of the space of configs/mnist_mlp.py, seed 0."""
-    space = MLPSpace(784, 10, **mnist_mlp.get_config().space)
+    data = random_data(1_000, (28, 28, 1))
+    space = make_space(data, **mnist_mlp.get_config().space)
     found = []
     for candidate in space.sample(jax.random.key(0), count):
         network, training = candidate.architecture, candidate.hyperparameters
@@ -244,6 +260,9 @@ def main(argv: Sequence[str]) -> None:
         peer = _torch(cnn={**described, "steps": STEPS})["step_seconds"]
         naive = _ours("cnn", naive=True, steps=2)["step_seconds"]
         print(f"  CNN step: ours {ours}, torch {peer}, naive {naive}", flush=True)
+        fed = _ours("stream", mlps=sampled(CANDIDATES.value), rows=ROWS.value)
+        print(f"  seconds of {fed}", flush=True)
+        add(streamed_vs_resident=fed["resident"] / fed["streamed"])
         add(cnn_vs_torch=peer / ours, cnn_vs_naive_scan=naive / ours)
     growth = _ours("slope")
     print(json.dumps(growth), flush=True)

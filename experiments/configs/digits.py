@@ -1,8 +1,8 @@
 """The default: scikit-learn's digits, embedded, nothing to download.
 
 Command: python -m experiments.search
-Time:    20 s on 2 cores
-Result:  98.26 % validation, 98.89 % test accuracy, 20,275 parameters
+Time:    15 s on 2 cores
+Result:  98.26 % validation, 97.77 % test accuracy, 9,795 parameters
 """
 
 from typing import Any
@@ -23,6 +23,7 @@ def get_config() -> Any:
     config.data.task = "auto"  # or "classification", "regression"
     config.data.channels = "last"  # of images; or "first"
     config.data.augment = False  # crop and flip images at random in training
+    config.data.resident_bytes = 0  # on a device; more rows are streamed; 0: what fits
     config.data.validation_fraction = 0.2  # of the training rows
 
     config.space = ml_collections.ConfigDict()

@@ -2,8 +2,8 @@
 
 Command: python -m experiments.search --config=experiments/configs/mnist_mlp.py \
              --config.data.dir=DIR
-Time:    161 s on 2 cores, 88 s of them searching
-Result:  98.43 % validation, 98.51 % test accuracy, 210,275 parameters
+Time:    113 s on 2 cores, 70 s of them searching
+Result:  98.27 % validation, 98.48 % test accuracy, 265,540 parameters
 """
 
 from typing import Any

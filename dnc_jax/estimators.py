@@ -1,0 +1,190 @@
+"""A search as estimators of scikit-learn: `fit`, `predict`, `score`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MultiOutputMixin,
+    RegressorMixin,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dnc_jax.search.objective import Objective
+from dnc_jax.search.run import search
+from dnc_jax.search.spaces import make_space
+from dnc_jax.search.strategies import halving
+from dnc_jax.search.winner import retrain
+from dnc_jax.training import data
+
+_BATCH = 256  # of one shape: no row's output depends on how many come with it
+
+
+class _Searched(BaseEstimator):
+    """What classifier and regressor share: parameters, the search, the outputs."""
+
+    def __init__(
+        self,
+        *,
+        w_c: float = 0.0,
+        candidates: int = 27,
+        rungs: Sequence[int] = (3, 9, 27),
+        epochs: int = 50,
+        depth: tuple[int, int] = (0, 2),
+        width: tuple[int, int] = (16, 256),
+        densities: Sequence[float] = (1.0,),
+        learning_rate: tuple[float, float] = (1e-4, 1e-1),
+        validation_fraction: float = 0.2,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.w_c = w_c
+        self.candidates = candidates
+        self.rungs = rungs
+        self.epochs = epochs
+        self.depth = depth
+        self.width = width
+        self.densities = densities
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+
+    def _search(self, x: Any, y: Any, task: str) -> None:
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        arrays = data.from_arrays(
+            (x, y),
+            # Whoever fits keeps test rows back; nothing reads the result on this one.
+            (x[:1], y[:1]),
+            name=type(self).__name__,
+            task=task,
+            seed=seed,
+            validation_fraction=self.validation_fraction,
+        )
+        space = make_space(
+            arrays,
+            depth=tuple(self.depth),
+            width=tuple(self.width),
+            densities=tuple(self.densities),
+            learning_rate=tuple(self.learning_rate),
+        )
+        objective = Objective(w_c=self.w_c)
+        strategy = halving(space, candidates=self.candidates, rungs=tuple(self.rungs))
+        self.result_ = search(space, arrays, objective, strategy, seed=seed)
+        self.network_ = retrain(
+            self.result_,
+            space,
+            arrays,
+            objective,
+            seed=seed,
+            epochs=self.epochs,
+            refit=True,
+        ).network
+
+    def _outputs(self, x: Any) -> np.ndarray:
+        """Of the network for each row: [N, C] float32."""
+        check_is_fitted(self)
+        x = np.asarray(validate_data(self, x, reset=False), np.float32)
+        rows = -(-len(x) // _BATCH) * _BATCH
+        padded = np.pad(x, ((0, rows - len(x)), (0, 0)))
+        batches = padded.reshape(-1, _BATCH, x.shape[1])
+        parts = [np.asarray(self.network_(batch)) for batch in batches]
+        return np.concatenate(parts)[: len(x)]
+
+
+class DncClassifier(ClassifierMixin, _Searched):
+    """A classifier of tables: searches for an MLP that is good and cheap.
+
+    `fit` compares candidates on validation rows that it takes out of the training
+    rows, then trains the best at full length on all of them. It works wherever an
+    estimator of scikit-learn does: in pipelines, cross-validation, grid search.
+
+    Args:
+      w_c: weight of a network's parameters against its error, 0 (error alone) to 10.
+      candidates: networks that the search begins with.
+      rungs: epochs after which only the better third goes on.
+      epochs: of the best network's full-length training.
+      depth: least and most hidden layers.
+      width: least and most nodes of a hidden layer.
+      densities: kept fractions of a layer's weights to choose from; 1 is dense.
+      learning_rate: least and largest.
+      validation_fraction: of the rows, for the comparison.
+      random_state: an int gives the same network every time.
+
+    Attributes:
+      classes_: labels, sorted.
+      n_features_in_: columns of the training rows.
+      network_: the `dnc_jax.Network`, for `dnc_jax.save` and `dnc_jax.export`.
+      result_: the `dnc_jax.SearchResult`, for `dnc_jax.report`.
+
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> model = DncClassifier(candidates=2, rungs=(3,), depth=(0, 0), random_state=0)
+    >>> model.fit(x, y).predict_proba(x).shape
+    (150, 3)
+    """
+
+    def fit(self, X: Any, y: Any) -> "DncClassifier":  # noqa: N803
+        """Searches, and trains the best network.
+
+        Args:
+          X: [N, D] numbers.
+          y: [N] labels: integers or names.
+
+        Raises:
+          ValueError: as scikit-learn's estimators do.
+          InputError: fewer than two classes, a class of one row, or a parameter that
+            is impossible.
+        """
+        x, y = validate_data(self, X, y, ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        self._search(x, numbers, "classification")
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Probabilities [N, C] of the classes, in the order of `classes_`."""
+        return softmax(self._outputs(X), axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The most probable class of each row: [N]."""
+        best = self._outputs(X).argmax(1)
+        return self.classes_[best]
+
+
+class DncRegressor(MultiOutputMixin, RegressorMixin, _Searched):
+    """A regressor of tables: searches for an MLP that is good and cheap.
+
+    As `DncClassifier`, with the same parameters; the error is 1 - R².
+
+    Attributes:
+      n_features_in_: columns of the training rows.
+      network_: the `dnc_jax.Network`, for `dnc_jax.save` and `dnc_jax.export`.
+      result_: the `dnc_jax.SearchResult`, for `dnc_jax.report`.
+    """
+
+    def fit(self, X: Any, y: Any) -> "DncRegressor":  # noqa: N803
+        """Searches, and trains the best network.
+
+        Args:
+          X: [N, D] numbers.
+          y: [N] or [N, C] numbers.
+
+        Raises:
+          ValueError: as scikit-learn's estimators do.
+          InputError: a constant target, or a parameter that is impossible.
+        """
+        x, y = validate_data(
+            self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2
+        )
+        self._one = y.ndim == 1
+        self._search(x, y, "regression")
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """In the units of the targets: [N] or [N, C], as `fit` was given them."""
+        outputs = self._outputs(X).astype(np.float64)
+        return outputs[:, 0] if self._one else outputs

@@ -1,0 +1,181 @@
+"""What this machine is, and the cost model's constants as measured on it."""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.optimize
+
+from dnc_jax.networks import MLP
+from dnc_jax.training import lanes, plan
+from dnc_jax.training.data import Dataset, Split
+from dnc_jax.training.hyperparameters import Hyperparameters
+from dnc_jax.training.jobs import Job
+from dnc_jax.training.programs import Programs, cores
+
+_INPUTS, _OUTPUTS = 64, 10
+# A step's fixed cost, its bytes in and beyond the cache, and its multiply-adds: each
+# outweighs the others in one of these.
+_PROBES = (
+    plan.Shape(1, (32, 32), 32),
+    plan.Shape(1, (320, 320), 16),
+    plan.Shape(1, (640, 640), 16),
+    plan.Shape(1, (400, 400), 512),
+)
+_SECONDS = 0.3  # of running each probe
+
+
+def describe() -> dict[str, Any]:
+    """What must be equal for one search to teach about another."""
+    device = jax.local_devices()[0]
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": cores(),
+        "device": device.device_kind,
+        "devices": jax.local_device_count(),
+    }
+
+
+def cost_model(folder: pathlib.Path | None) -> plan.CostModel:
+    """The constants kept in `folder`; at first they are measured, in under 10 s.
+
+    They are kept for this kind of machine and this version of JAX. Two measurements
+    differ, and with them plans, and with those the rounding of results: a search goes
+    on with the constants that it began with, which its store holds.
+
+    Args:
+      folder: made where it is missing; None: the model's defaults, nothing is measured.
+    """
+    if folder is None:
+        return plan.CostModel()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = plan.CostModel(**json.loads(path(folder).read_text())["constants"])
+        if all(value > 0 for value in kept):
+            return kept
+    constants = measure()
+    # A folder that cannot be written costs a measurement each time, no more.
+    with contextlib.suppress(OSError):
+        keep(folder, constants)
+    return constants
+
+
+def keep(folder: pathlib.Path, constants: plan.CostModel) -> None:
+    """Writes the file that `cost_model` reads.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path(folder).with_suffix(".partial")
+    content = {"machine": _place(), "constants": constants._asdict()}
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path(folder))
+
+
+def path(folder: pathlib.Path) -> pathlib.Path:
+    """The file in `folder` with the constants of this machine."""
+    place = json.dumps(_place()).encode()
+    digest = hashlib.blake2b(place, digest_size=8).hexdigest()
+    return folder / f"cost-model-{digest}.json"
+
+
+def _place() -> dict[str, Any]:
+    """What must be equal for constants to be used; one device is measured."""
+    place = {**describe(), "model": _model(), "jax": jax.__version__}
+    del place["devices"]
+    return place
+
+
+def measure() -> plan.CostModel:
+    """The constants by compiling and running four programs, to two digits.
+
+    As a population does, each on all of its workers at a time. Of several times the
+    least counts: what else the machine does adds to it. The size of the cache is not
+    measured.
+    """
+    # A number of rows that no program in the compilation cache has: it would not be
+    # compiled again.
+    programs = Programs(_data(4096 + time.time_ns() % 4096), jax.random.key(0))
+    work = programs.workload(1)
+    default = plan.CostModel()
+    with ThreadPoolExecutor(programs.workers) as pool:
+        list(pool.map(lambda shape: _prepared(shape, programs), _PROBES))
+        seconds = [
+            min(pool.map(_step_seconds, [shape] * programs.workers, repeat(programs)))
+            for shape in _PROBES
+        ]
+    demands = np.array(
+        [plan.demand(shape, work, default.cache_bytes) for shape in _PROBES]
+    )
+    # Relative errors count, of steps of 0.1 to 10 ms; nothing takes less than no time.
+    prices, _ = scipy.optimize.nnls(
+        demands / np.reshape(seconds, (-1, 1)), np.ones(len(_PROBES))
+    )
+    step, flop, byte, slow_byte = (float(price) for price in np.maximum(prices, 1e-18))
+    return plan.CostModel(
+        _two_digits(min(one.compile_seconds for one in programs.accounts.values())),
+        _two_digits(step),
+        _two_digits(1 / flop),
+        _two_digits(1 / byte),
+        _two_digits(1 / slow_byte),
+        default.cache_bytes,
+    )
+
+
+def _prepared(shape: plan.Shape, programs: Programs) -> tuple[Any, Any, Any]:
+    job = Job(
+        MLP(_INPUTS, shape.hidden, _OUTPUTS),
+        Hyperparameters(batch_size=shape.batch_size),
+        jax.random.key(0),
+        start=0,
+        stop=1,
+        total=1,
+    )
+    state = lanes.pack([lanes.fresh(job)], shape, _INPUTS, _OUTPUTS)
+    return programs.get(shape, [(state, lanes.settings([job], shape))])
+
+
+def _step_seconds(shape: plan.Shape, programs: Programs) -> float:
+    """Of one worker, while the others do the same."""
+    program, state, settings = _prepared(shape, programs)
+    epochs: list[float] = []
+    while sum(epochs) < _SECONDS:
+        begin = time.perf_counter()
+        state = program.train(state, settings, np.float32(1), 0)
+        epochs.append(time.perf_counter() - begin)
+    return min(epochs) / (programs.rows // shape.batch_size)
+
+
+def _data(rows: int) -> Dataset:
+    rng = np.random.default_rng(0)
+    train, rest = (
+        Split(
+            rng.integers(0, 256, (count, _INPUTS), dtype=np.uint8),
+            rng.integers(0, _OUTPUTS, count).astype(np.int32),
+        )
+        for count in (rows, 100)
+    )
+    ones = np.ones(1, np.float32)
+    return Dataset("probe", _OUTPUTS, train, rest, rest, 128 * ones, ones / 64)
+
+
+def _model() -> str:
+    """The processor's name, where the system tells."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.1e}")
