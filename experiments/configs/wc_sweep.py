@@ -1,7 +1,7 @@
 """MLPs on MNIST for five weights of complexity, in the authors' space.
 
 Command: python -m experiments.reproduction.wc_sweep --config.data.dir=DIR
-Time:    9 minutes on 2 cores that others shared
+Time:    13 minutes on 2 cores that others shared
 Result:  w_c 0: 98.06 % validation accuracy, 274,171 parameters (published: 98.58 %,
          460,000); w_c 10: 90.87 %, 7,850 (published: 92.8 %, 7,900)
 

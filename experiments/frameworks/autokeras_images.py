@@ -30,17 +30,13 @@ def main(path: str, seconds: float, seed: int) -> None:
     def images(name):
         return file[name].reshape(-1, 28, 28, 1)
 
-    def one_hot(name):
-        # Of labels as they are AutoKeras 3 makes a layer that Keras refuses.
-        return np.eye(10, dtype=np.float32)[file[name]]
-
     keras.utils.set_random_seed(seed)
     classifier = autokeras.ImageClassifier(directory=tempfile.mkdtemp(), seed=seed)
     best = found(
         lambda: classifier.fit(
             images("x_train"),
-            one_hot("y_train"),
-            validation_data=(images("x_val"), one_hot("y_val")),
+            file["y_train"],
+            validation_data=(images("x_val"), file["y_val"]),
             callbacks=[Watch(seconds, describe)],
             verbose=0,
         ),

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+from keras_tuner.errors import FatalError
 
 _BEST: dict = {"val_accuracy": -1.0}  # tuners copy callbacks, so it is nobody's own
 _BEGIN = time.perf_counter()
 
 
-class OutOfTimeError(Exception):
-    """The seconds are over."""
+class OutOfTimeError(FatalError):
+    """The seconds are over; any other error would count as a failed trial."""
 
 
 class Watch(keras.callbacks.Callback):

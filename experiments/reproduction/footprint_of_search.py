@@ -39,6 +39,8 @@ ONE, TUNED, SEARCHED = "one model", "with tuning", "with architecture search"
 NOTES = (
     "Ours are MLPs on MNIST, theirs models of language: the factors over one model can "
     "be compared, not the amounts. Their kWh are their pounds over 0.954 lb/kWh.",
+    "What is estimated is the seconds times an assumed power of the processor, on "
+    "a machine with other work; FLOPs, those of the networks trained, are not.",
 )
 
 

@@ -38,8 +38,8 @@ NOTES = (
     "those of the largest network; ours is the latter. Their hours are of a V100.",
     "Their search is greedy, with 100 epochs for each candidate; the quick settings "
     "are successive halving, up to 27 epochs, and of CNNs they know small ones only.",
-    "Our seconds are of a machine with other work. Each weight takes over the trials "
-    "of those before it, so that they are of what was new.",
+    "Our seconds are of a machine with other work. A weight takes over the trials of "
+    "those before it, so that they are of what was new.",
 )
 
 
