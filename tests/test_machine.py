@@ -11,7 +11,7 @@ FOUND = plan.CostModel(0.9, 5e-5, 3e11, 4e10, 2e10, 4e6)
 def measured(monkeypatch):
     """How often the machine was measured."""
     calls = []
-    monkeypatch.setattr(machine, "measure", lambda: calls.append(1) or FOUND)
+    monkeypatch.setattr(machine, "measure", lambda: calls.append(1) or (FOUND, 0.9))
     return calls
 
 
@@ -19,6 +19,12 @@ def test_the_machine_is_measured_once_and_the_constants_are_kept(measured, tmp_p
     folder = tmp_path / "cache"
     assert machine.cost_model(folder) == machine.cost_model(folder) == FOUND
     assert len(measured) == 1
+
+
+def test_a_busy_machine_is_measured_another_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "measure", lambda: (FOUND, 0.3))
+    assert machine.cost_model(tmp_path) == plan.CostModel()
+    assert not machine.path(tmp_path).exists()
 
 
 def test_without_a_folder_the_defaults_are_used_and_nothing_is_measured(measured):
@@ -53,4 +59,6 @@ def test_constants_are_those_that_explain_the_seconds_of_the_steps(monkeypatch):
 
     monkeypatch.setattr(machine, "_step_seconds", step_seconds)
     monkeypatch.setattr(machine, "_prepared", prepared)
-    assert machine.measure() == FOUND
+    constants, share = machine.measure()
+    assert constants == FOUND
+    assert share > 0

@@ -31,6 +31,7 @@ _PROBES = (
     plan.Shape(1, (400, 400), 512),
 )
 _SECONDS = 0.3  # of running each probe
+_UNDISTURBED = 0.6  # share of the processors below which others had the rest
 
 
 def describe() -> dict[str, Any]:
@@ -48,6 +49,9 @@ def describe() -> dict[str, Any]:
 def cost_model(folder: pathlib.Path | None) -> plan.CostModel:
     """The constants kept in `folder`; at first they are measured, in under 10 s.
 
+    A machine that is busy with other work says nothing about itself: the defaults are
+    used, and the next search measures again.
+
     They are kept for this kind of machine and this version of JAX. Two measurements
     differ, and with them plans, and with those the rounding of results: a search goes
     on with the constants that it began with, which its store holds.
@@ -61,7 +65,9 @@ def cost_model(folder: pathlib.Path | None) -> plan.CostModel:
         kept = plan.CostModel(**json.loads(path(folder).read_text())["constants"])
         if all(value > 0 for value in kept):
             return kept
-    constants = measure()
+    constants, share = measure()
+    if share < _UNDISTURBED:
+        return plan.CostModel()
     # A folder that cannot be written costs a measurement each time, no more.
     with contextlib.suppress(OSError):
         keep(folder, constants)
@@ -95,13 +101,18 @@ def _place() -> dict[str, Any]:
     return place
 
 
-def measure() -> plan.CostModel:
+def measure() -> tuple[plan.CostModel, float]:
     """The constants by compiling and running four programs, to two digits.
 
     As a population does, each on all of its workers at a time. Of several times the
     least counts: what else the machine does adds to it. The size of the cache is not
     measured.
+
+    Returns:
+      The constants, and the share of its workers' time in which this process had a
+      processor; 1 on an accelerator, where it does not matter.
     """
+    begin, cpu = time.perf_counter(), time.process_time()
     # A number of rows that no program in the compilation cache has: it would not be
     # compiled again.
     programs = Programs(_data(4096 + time.time_ns() % 4096), jax.random.key(0))
@@ -121,7 +132,10 @@ def measure() -> plan.CostModel:
         demands / np.reshape(seconds, (-1, 1)), np.ones(len(_PROBES))
     )
     step, flop, byte, slow_byte = (float(price) for price in np.maximum(prices, 1e-18))
-    return plan.CostModel(
+    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    on_cpu = jax.default_backend() == "cpu"
+    share = cpu / (wall * programs.workers) if on_cpu else 1.0
+    constants = plan.CostModel(
         _two_digits(min(one.compile_seconds for one in programs.accounts.values())),
         _two_digits(step),
         _two_digits(1 / flop),
@@ -129,6 +143,7 @@ def measure() -> plan.CostModel:
         _two_digits(1 / slow_byte),
         default.cache_bytes,
     )
+    return constants, share
 
 
 def _prepared(shape: plan.Shape, programs: Programs) -> tuple[Any, Any, Any]:

