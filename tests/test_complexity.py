@@ -1,7 +1,8 @@
 """Parameters, FLOPs and bytes of a network, against hand counts and XLA's."""
 
+import dataclasses
+
 import jax
-import numpy as np
 import pytest
 
 from dnc_jax.footprint import (
@@ -14,29 +15,9 @@ from dnc_jax.footprint import (
 from dnc_jax.footprint.complexity import layers
 from dnc_jax.networks import CNN, MLP, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.training import trainer
-from dnc_jax.training.data import Split
+from experiments.benchmarks.footprint import xla_flops
 
-
-def xla_flops(network, batch_size, steps=3, patterns=()):
-    """XLA's count for a compiled epoch; it counts a loop's body once, so for a step."""
-    state = jax.eval_shape(lambda: trainer.init(jax.random.key(0), network, patterns))
-    rows = steps * batch_size
-    data = Split(np.zeros((rows, network.inputs), np.float32), np.zeros(rows, np.int32))
-    lowered = trainer.train_epoch.lower(
-        state,
-        network,
-        batch_size,
-        np.float32(0.001),
-        np.float32(0.0001),
-        np.uint32(0),
-        np.arange(rows, dtype=np.int32),
-        data,
-        np.zeros(1, np.float32),
-        np.ones(1, np.float32),
-        patterns,
-    )
-    return lowered.compile().cost_analysis()["flops"]
+PLAIN_CNN = CNN((32, 32, 3), (32,) * 4, 10, downsampling=("", "pool", "", "stride"))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +26,8 @@ def xla_flops(network, batch_size, steps=3, patterns=()):
         (MLP(784, (400, 400), 10, "tanh", 0.3), 128),
         (MLP(512, (512, 512), 10), 256),
         (MLP(784, (), 10), 64),
+        (PLAIN_CNN, 64),
+        (dataclasses.replace(PLAIN_CNN, batch_norm=(True,) * 4, shortcuts=2), 64),
     ],
     ids=str,
 )

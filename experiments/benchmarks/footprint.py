@@ -21,7 +21,8 @@ from absl import app
 
 from dnc_jax.footprint import Meter, find, step_work
 from dnc_jax.footprint.attribution import MICROJOULES
-from dnc_jax.networks import MLP
+from dnc_jax.networks import MLP, Architecture
+from dnc_jax.networks.patterns import Patterns
 from dnc_jax.search import Objective, make_space
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import search
@@ -126,12 +127,13 @@ def searched(root: pathlib.Path) -> dict[str, float]:
     }
 
 
-def counted_over_xla(network: MLP, batch_size: int) -> float:
-    """Our FLOPs of a training step over XLA's, for whom a loop's body is one step."""
-    state = jax.eval_shape(lambda: trainer.init(jax.random.key(0), network))
-    rows = 3 * batch_size
+def xla_flops(
+    network: Architecture, batch_size: int, steps: int = 3, patterns: Patterns = ()
+) -> float:
+    """XLA's count for a compiled epoch; it counts a loop's body once, so for a step."""
+    state = jax.eval_shape(lambda: trainer.init(jax.random.key(0), network, patterns))
+    rows = steps * batch_size
     data = Split(np.zeros((rows, network.inputs), np.float32), np.zeros(rows, np.int32))
-    statistics_ = (np.zeros(1, np.float32), np.ones(1, np.float32))
     compiled = trainer.train_epoch.lower(
         state,
         network,
@@ -141,11 +143,11 @@ def counted_over_xla(network: MLP, batch_size: int) -> float:
         np.uint32(0),
         np.arange(rows, dtype=np.int32),
         data,
-        *statistics_,
+        np.zeros(1, np.float32),
+        np.ones(1, np.float32),
+        patterns,
     ).compile()
-    return (
-        step_work(network, batch_size).flops / (compiled.cost_analysis() or {})["flops"]
-    )
+    return (compiled.cost_analysis() or {})["flops"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -159,7 +161,7 @@ def main(argv: Sequence[str]) -> None:
         result["reading_ms"] = round(reading_ms(root), 4)
         result |= searched(root)
     for name, network in NETWORKS.items():
-        ratio = counted_over_xla(*network)
+        ratio = step_work(*network).flops / xla_flops(*network)
         result[f"flops_over_xla_{name}"] = round(ratio, 4)
     print(json.dumps(result))
 
