@@ -27,8 +27,8 @@ from dnc_jax.search.strategies import Strategy, make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints, compilation, machine, processes
+from dnc_jax.training.costs import CostModel
 from dnc_jax.training.data import Dataset
-from dnc_jax.training.plan import CostModel
 from experiments import checks, launch, profiling
 from experiments import summary as summaries
 

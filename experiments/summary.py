@@ -18,7 +18,7 @@ from dnc_jax.search.run import (
 from dnc_jax.training import machine
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
-from dnc_jax.training.trainer import EVALUATION_BATCH
+from dnc_jax.training.feed import EVALUATION_BATCH
 from experiments import launch
 
 

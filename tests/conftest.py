@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dnc_jax.footprint import locks
-from dnc_jax.training import compilation, data, machine, plan
+from dnc_jax.training import compilation, costs, data, machine
 
 # All processes of a run of the tests share compiled programs.
 _CACHE = None
@@ -28,7 +28,7 @@ def constants() -> None:
     """Of the cost model, kept for processes that tests start: they measure nothing."""
     folder = compilation.folder()
     if folder and not machine.path(folder).exists():
-        machine.keep(folder, plan.CostModel())
+        machine.keep(folder, costs.CostModel())
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from dnc_jax.search.budget import Budget, Spending
 from dnc_jax.search.forecast import Calibration, Cost, Forecast, Interval
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import halving
-from dnc_jax.training import machine, plan
+from dnc_jax.training import costs, machine
 
 # Without hidden layers: one small program for all.
 SPACE = MLPSpace(6, 4, depth=(0, 0), batch_sizes=(32,))
@@ -280,7 +280,7 @@ def test_joules_are_forecast_from_the_power_of_earlier_searches():
 def test_only_whole_searches_of_this_machine_teach():
     here = machine.describe()
     told = {"modelled_seconds": 10.0, "seconds_taken": 15.0, "joules_taken": 450.0}
-    told["cost_model"] = list(plan.CostModel())
+    told["cost_model"] = list(costs.CostModel())
     good = {"machine": here, "complete": True, "forecast": told}
     others = [
         {**good, "machine": {**here, "cores": 1000}},

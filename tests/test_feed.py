@@ -27,7 +27,7 @@ def pictures():
 
 def fed(rows, limit, readers=1):
     order = functools.partial(trainer.epoch_order, ORDER, rows=len(rows.y))
-    return feed.Feed(rows, order, float(limit), readers)
+    return feed.Feed(rows, float(limit), order, readers)
 
 
 def batches(one, epoch, batch_size):
@@ -72,7 +72,7 @@ def test_the_next_segment_is_gathered_while_one_trains(pictures):
         return tree
 
     order = functools.partial(trainer.epoch_order, ORDER, rows=160)
-    streamed = feed.Feed(pictures.train, order, 32.0 * ROW, 1, place)
+    streamed = feed.Feed(pictures.train, 32.0 * ROW, order, 1, place)
     segments = streamed.epoch(0, 16)
     next(segments)
     assert gathered.acquire(timeout=10)

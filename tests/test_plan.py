@@ -3,9 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_jax.networks import MLP
-from dnc_jax.training import plan
+from dnc_jax.training import costs, plan, shapes
 
-WORK = plan.Workload(inputs=784, outputs=10, rows=48000, epochs=1)
+WORK = costs.Workload(inputs=784, outputs=10, rows=48000, epochs=1)
 networks = st.lists(
     st.tuples(
         st.lists(st.integers(20, 400), max_size=3).map(
@@ -37,15 +37,32 @@ def test_every_network_is_in_one_group_that_holds_it(nets):
 @settings(deadline=None, max_examples=20)
 @given(networks)
 def test_a_plan_costs_no_more_than_a_program_for_each_network(nets):
-    cost = plan.CostModel()
+    cost = costs.CostModel(workers=1)
     alone = sum(
         cost.compile_seconds
-        + plan.run_seconds(
-            plan.Shape(1, tuple(map(plan.padded, net.hidden)), batch), 1, WORK, cost
+        + costs.run_seconds(
+            shapes.Shape(1, tuple(map(plan.padded, net.hidden)), batch), 1, WORK, cost
         )
         for net, batch in nets
     )
-    assert plan.total_seconds(plan.make(nets, WORK), (), WORK, cost) <= alone + 1e-9
+    groups = plan.make(nets, WORK, cost=cost)
+    assert plan.total_seconds(groups, (), WORK, cost) <= alone + 1e-9
+    assert plan.wall_seconds(groups, (), WORK, cost) == pytest.approx(
+        plan.total_seconds(groups, (), WORK, cost)
+    )
+
+
+def test_lanes_are_taken_apart_where_a_core_would_stand_idle():
+    nets, cost = [(MLP(784, (64, 64), 10), 128)] * 8, costs.CostModel()
+    (one,) = plan.make(nets, WORK, cost=cost._replace(workers=1))
+    (two,) = plan.make(nets, WORK, cost=cost)
+    assert (one.shape.lanes, two.shape.lanes) == (8, 4)
+    assert plan.wall_seconds([two], (), WORK, cost) < plan.wall_seconds(
+        [one], (), WORK, cost
+    )
+    accelerator = WORK._replace(accelerator=True)
+    (alone,) = plan.make(nets, accelerator, cost=cost)
+    assert alone.shape.lanes == 8
 
 
 def test_networks_of_one_size_share_a_program():
@@ -63,7 +80,7 @@ def test_long_runs_are_worth_a_program_of_their_own():
 
 def test_a_compiled_program_that_is_large_enough_is_used_again():
     nets = [(MLP(784, (100,), 10), 128)]
-    ready = [plan.Shape(1, (128,), 128), plan.Shape(1, (96,), 128)]
+    ready = [shapes.Shape(1, (128,), 128), shapes.Shape(1, (96,), 128)]
     assert plan.make(nets, WORK, ready)[0].shape == ready[0]
 
 
@@ -74,6 +91,6 @@ def test_a_plan_is_deterministic():
 
 def test_padding_waste_counts_multiply_adds():
     nets = [(MLP(784, (10,), 10), 100)]
-    groups = [plan.Group(plan.Shape(2, (20,), 100), (0,))]
+    groups = [plan.Group(shapes.Shape(2, (20,), 100), (0,))]
     expected = 2 * (784 * 20 + 20 * 10) / (784 * 10 + 10 * 10)
     assert plan.padding_waste(nets, groups, WORK) == pytest.approx(expected)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from dnc_jax.networks import CNN, MLP, Sparsity, network
-from dnc_jax.training import Hyperparameters, data, lanes, plan, population, trainer
+from dnc_jax.training import (
+    Hyperparameters,
+    costs,
+    data,
+    grouping,
+    lanes,
+    population,
+    shapes,
+    trainer,
+)
 from dnc_jax.training.population import Job
 
 ORDER = jax.random.key(7)
@@ -148,7 +157,7 @@ def test_a_network_of_any_layers_is_itself_alone_after_ten_adam_steps(
 
 def test_networks_of_one_structure_run_vmapped_as_they_do_alone(pictures):
     programs = population.Programs(pictures, ORDER)
-    programs.workload = lambda epochs: plan.Workload(
+    programs.workload = lambda epochs: costs.Workload(
         72, 3, 160, epochs, accelerator=True
     )
     rates = [(0.1, 0.0, 0.3), (0.2, 0.0, 0.5), (0.4, 0.0, 0.1)]
@@ -160,7 +169,7 @@ def test_networks_of_one_structure_run_vmapped_as_they_do_alone(pictures):
     ]
     outcomes = population.train(jobs, programs)
     (shape,) = programs.shapes
-    assert (plan.engine(shape), shape.lanes) == ("vmapped", 4)
+    assert (shapes.engine(shape), shape.lanes) == ("vmapped", 4)
     for one, outcome in zip(jobs, outcomes, strict=True):
         state, losses = alone(one, pictures, 2)
         np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
@@ -229,7 +238,7 @@ def test_all_seconds_are_accounted_for(small):
 def test_the_plan_is_explained_without_being_carried_out(small):
     programs = population.Programs(small, ORDER)
     jobs = [job(0, (9, 5)), job(1, (9, 5)), job(2, ())]
-    table = population.explain(jobs, programs).splitlines()
+    table = grouping.explain(jobs, programs).splitlines()
     assert table[0].split()[:4] == ["engine", "networks", "lanes", "batch"]
     assert len(table) == 3
     assert any(line.split()[:3] == ["bucketed", "2", "2"] for line in table)
@@ -240,7 +249,7 @@ def test_the_plan_is_explained_without_being_carried_out(small):
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 def test_padding_stays_exactly_zero_through_training(small, activation):
     programs = population.Programs(small, ORDER)
-    shape = plan.Shape(2, (16, 32), 32)
+    shape = shapes.Shape(2, (16, 32), 32)
     one = job(0, (9, 21), activation, 0.2)
     state = lanes.pack([lanes.fresh(one)], shape, 6, 4)
     settings = lanes.settings([one], shape)

@@ -103,14 +103,14 @@ def test_no_device_waits_for_another_within_a_program():
     code = """
 import jax
 from dnc_jax.networks import MLP
-from dnc_jax.training import data, lanes, plan, processes
+from dnc_jax.training import data, lanes, processes, shapes
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job
 from dnc_jax.training.programs import Programs
 
 key = jax.random.key(0)
 programs = Programs(data.load("digits"), key, processes.mesh())
-shape = plan.Shape(2, (16,), 32)
+shape = shapes.Shape(2, (16,), 32)
 job = Job(MLP(64, (16,), 10), Hyperparameters(), key, 0, 1, 1)
 packed = lanes.pack([lanes.fresh(job)], shape, 64, 10), lanes.settings([job], shape)
 compiled = jax.stages.Lowered.compile

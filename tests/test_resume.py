@@ -21,7 +21,7 @@ from dnc_jax.search import MLPSpace, Objective, Store
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
-from dnc_jax.training import plan, trainer, under_way
+from dnc_jax.training import costs, trainer, under_way
 
 SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 1), batch_sizes=(32,))
 
@@ -75,7 +75,7 @@ def test_a_search_killed_within_units_ends_with_the_same_bits(
 
 def test_a_search_goes_on_with_the_constants_that_it_began_with(small, tmp_path):
     # With these each network has a program of its own, in its own width.
-    cost = plan.CostModel(compile_seconds=1e-9)
+    cost = costs.CostModel(compile_seconds=1e-9)
     whole = run(small, cost=cost)
     with Store(tmp_path / "t.sqlite", {}) as store, pytest.raises(KeyboardInterrupt):
         run(small, store=store, folder=tmp_path, callback=Kill(3), cost=cost)

@@ -91,7 +91,7 @@ def test_evaluation_is_the_mean_over_rows_whatever_the_chunks(small, monkeypatch
     params = mlp.init(jax.random.key(0), architecture)
     arguments = (params, architecture, small.validation, small.mean, small.scale)
     whole = trainer.evaluate(*arguments)
-    monkeypatch.setattr(trainer, "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(trainer.feed, "EVALUATION_BATCH", 7)
     jax.clear_caches()
     chunked = trainer.evaluate(*arguments)
     np.testing.assert_allclose(whole, chunked, rtol=1e-6)

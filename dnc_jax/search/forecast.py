@@ -17,7 +17,7 @@ import jax
 
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import machine, plan, programs
+from dnc_jax.training import costs, machine, plan, programs
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -90,7 +90,7 @@ class Forecast(NamedTuple):
     search_joules: Interval | None
     searches: int
     modelled_seconds: float
-    cost_model: plan.CostModel = plan.CostModel()
+    cost_model: costs.CostModel = costs.CostModel()
 
     def __str__(self) -> str:
         joules = f", {self.search_joules} J" if self.search_joules else ""
@@ -128,7 +128,7 @@ class Forecast(NamedTuple):
 def calibration(
     summaries: Iterable[Any],
     watts: float = 0.0,
-    cost: plan.CostModel | None = None,
+    cost: costs.CostModel | None = None,
 ) -> Calibration:
     """What the summary.json of earlier searches teach, those of this machine alone.
 
@@ -139,7 +139,7 @@ def calibration(
       cost: constants of the next forecast.
     """
     here, ratios, powers = machine.describe(), [], []
-    constants = list(cost or plan.CostModel())
+    constants = list(cost or costs.CostModel())
     for summary in summaries:
         if not isinstance(summary, dict) or summary.get("machine") != here:
             continue
@@ -159,7 +159,7 @@ def forecast(
     state: Any,
     data: Dataset,
     calibration: Calibration | None = None,
-    cost: plan.CostModel | None = None,
+    cost: costs.CostModel | None = None,
 ) -> Forecast:
     """Rehearses the search from `state` on.
 
@@ -173,7 +173,7 @@ def forecast(
       calibration: from earlier searches.
       cost: constants of the machine.
     """
-    calibration, cost = calibration or Calibration(), cost or plan.CostModel()
+    calibration, cost = calibration or Calibration(), cost or costs.CostModel()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
     planned: set[programs.Shape] = set()
     rungs: list[tuple[int, int, float]] = []
@@ -203,7 +203,7 @@ def _rung(
     evaluations: Sequence[Evaluation],
     data: Dataset,
     planned: set[programs.Shape],
-    cost: plan.CostModel,
+    cost: costs.CostModel,
 ) -> tuple[int, int, float]:
     """Candidate-epochs, FLOPs and seconds of a rung by the cost model."""
     rows = (len(data.train.y), len(data.validation.y))
@@ -217,7 +217,7 @@ def _rung(
             (e.candidate.architecture, e.candidate.hyperparameters.batch_size)
             for e in members
         ]
-        work = plan.Workload(
+        work = costs.Workload(
             data.inputs,
             data.outputs,
             rows[0],

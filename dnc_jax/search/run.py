@@ -19,8 +19,8 @@ from dnc_jax.search.strategies import Strategy, halving
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.search.winner import retrain
 from dnc_jax.training import processes
+from dnc_jax.training.costs import CostModel
 from dnc_jax.training.data import Dataset
-from dnc_jax.training.plan import CostModel
 
 __all__ = [
     "Callback",

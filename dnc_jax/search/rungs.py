@@ -12,9 +12,9 @@ from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
 from dnc_jax.search.units import Units
-from dnc_jax.training import population, processes
+from dnc_jax.training import grouping, population, processes
+from dnc_jax.training.costs import CostModel
 from dnc_jax.training.data import Dataset
-from dnc_jax.training.plan import CostModel
 from dnc_jax.typing import Key
 
 
@@ -121,7 +121,7 @@ class Rungs:
                 self._job(e, at, None, None)
                 for e, at in zip(fresh, starts, strict=True)
             ]
-            population.plan_groups(jobs, self.programs)
+            grouping.plan_groups(jobs, self.programs)
             self._snapshots = {}
             done = [trial for trial in known if trial]
         else:

@@ -4,7 +4,6 @@ import pathlib
 import time
 
 import jax
-import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import complexity, training_work
@@ -14,7 +13,7 @@ from dnc_jax.search.rungs import keys
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
 from dnc_jax.search.units import Units
-from dnc_jax.training import trainer
+from dnc_jax.training import rows, trainer
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset, Split
 
@@ -128,4 +127,4 @@ def _retraining_flops(trial: Trial, data: Dataset, epochs: int, refit: bool) -> 
 
 
 def _joined(one: Split, other: Split) -> Split:
-    return Split(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
+    return Split(*(rows.joined(*pair) for pair in zip(one, other, strict=True)))

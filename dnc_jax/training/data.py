@@ -1,13 +1,13 @@
 """Data sets: read once, checked once, kept as they are stored (uint8 for images)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.training import readers
+from dnc_jax.training import readers, rows
 from dnc_jax.typing import Array
 
 TASKS = ("auto", "classification", "regression")
@@ -15,9 +15,9 @@ CHANNELS = ("last", "first")
 
 
 class Split(NamedTuple):
-    """Rows of one split: a host copy, or the same on device."""
+    """Rows of one split: in memory or in files, or the same on device."""
 
-    x: Array  # [N, ...] uint8 or float32
+    x: Any  # [N, ...] uint8 or float32: an array, or `rows.FileRows`
     y: Array  # [N] int32, 0 .. outputs - 1, or [N, C] float32, standardised
 
 
@@ -35,9 +35,9 @@ class Dataset(NamedTuple):
       target_mean, target_scale: of the training targets in regression; a network
         predicts `(y - target_mean) * target_scale`. Empty in classification.
       augment: crop and flip images at random in training, see `augmentation`.
-      resident_bytes: of training rows that may lie on a device; of more, parts of an
-        epoch are sent there one after another. 0: half of an accelerator's free memory,
-        and all on a CPU.
+      resident_bytes: of training rows that may lie on a device, and of a quarter as
+        many bytes of validation rows; of more, parts are sent there one after another.
+        0: half of an accelerator's free memory, or of a CPU's.
     """
 
     name: str
@@ -116,9 +116,9 @@ def load(
 
     Args:
       name: `digits` (embedded in scikit-learn; a fixed fifth of each class is
-        the test split), an `.npz` file with the arrays `xtr ytr xte yte`, a `.csv`
-        file with a header, or the name of a TFDS image-classification set prepared in
-        `data_dir`.
+        the test split), an `.npz` file with the arrays `xtr ytr xte yte`, a folder with
+        these as `.npy` files or shards of them, a `.csv` file with a header, or the
+        name of a TFDS image-classification set prepared in `data_dir`.
       data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
       test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows.
       target: the column of a `.csv` file to predict; empty: the last one.
@@ -141,8 +141,8 @@ def load(
 
 
 def from_arrays(
-    train: Split | tuple[np.ndarray, np.ndarray],
-    test: Split | tuple[np.ndarray, np.ndarray],
+    train: Split | tuple[rows.Rows, np.ndarray],
+    test: Split | tuple[rows.Rows, np.ndarray],
     *,
     name: str = "arrays",
     task: str = "auto",
@@ -210,14 +210,13 @@ def from_arrays(
             f"data.augment is for images [N, H, W, channels], and {name} has examples "
             f"of shape {x.shape[1:]}"
         )
-    axes = tuple(range(x.ndim - 1)) if x.ndim in (2, 4) else None
-    mean = np.atleast_1d(x[fit].mean(axes, dtype=np.float64))
-    spread = np.atleast_1d(x[fit].std(axes, dtype=np.float64))
+    training = rows.only(x, fit)
+    mean, spread = rows.moments(training)
     return Dataset(
         name=name,
         outputs=outputs,
-        train=Split(x[fit], y[fit]),
-        validation=Split(x[held_out], y[held_out]),
+        train=Split(training, y[fit]),
+        validation=Split(rows.only(x, held_out), y[held_out]),
         test=Split(test_x, test_y),
         mean=mean.astype(np.float32),
         scale=(1 / np.where(spread > 0, spread, 1)).astype(np.float32),
@@ -230,12 +229,12 @@ def from_arrays(
 
 
 def _checked(
-    x: Array, y: Array, where: str, channels: str
-) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.asarray(x), np.asarray(y)
+    x: rows.Rows, y: Array, where: str, channels: str
+) -> tuple[Any, np.ndarray]:
+    x, y = x if isinstance(x, rows.FileRows) else np.asarray(x), np.asarray(y)
     if not x.ndim or not len(x):
         raise InputError(f"{where}: no rows; at least one is needed")
-    if not x[0].size:
+    if not np.prod(x.shape[1:]):
         raise InputError(f"{where}: examples of shape {x.shape[1:]} have no features")
     if y.ndim not in (1, 2) or len(x) != len(y):
         raise InputError(
@@ -250,15 +249,24 @@ def _checked(
                 f"{where}: channels='first' is for images [N, channels, H, W], got "
                 f"examples of shape {x.shape[1:]}"
             )
-        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        x = (
+            x.channels_last()
+            if isinstance(x, rows.FileRows)
+            else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        )
     if x.dtype != np.uint8:
-        x = x.astype(np.float32)
+        if not isinstance(x, rows.FileRows):
+            x = x.astype(np.float32, copy=False)
         _refuse_nan(x, where, "examples")
     return x, y
 
 
-def _refuse_nan(values: np.ndarray, where: str, what: str) -> None:
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+def _refuse_nan(values: rows.Rows, where: str, what: str) -> None:
+    finite = [
+        np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+        for part in rows.blocks(values)
+    ]
+    bad = ~np.concatenate(finite)
     if bad.any():
         raise InputError(
             f"{where}: {bad.sum()} of {len(values)} {what} hold NaN or infinite "

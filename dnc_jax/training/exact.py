@@ -18,7 +18,7 @@ from dnc_jax.networks.network import Patterns
 from dnc_jax.training import trainer
 from dnc_jax.training.data import Split
 from dnc_jax.training.jobs import Job, Snapshot
-from dnc_jax.training.plan import Exact
+from dnc_jax.training.shapes import Exact
 from dnc_jax.training.trainer import TrainState
 from dnc_jax.typing import Array, Scalar
 
@@ -96,18 +96,20 @@ def evaluate(
     state: TrainState,
     settings: Settings,
     data: Split,
+    count: Scalar,
     mean: Array,
     scale: Array,
     *,
     shape: Exact,
-) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy of every lane over a split, both [G]."""
+) -> trainer.Evaluation:
+    """Sums of every lane over the first `count` rows, [G] each."""
 
     def one(state: TrainState, settings: Settings) -> trainer.Evaluation:
-        return trainer.means(
+        return trainer.sums(
             state.params,
             shape.network,
             data,
+            count,
             mean,
             scale,
             settings.patterns,
@@ -115,8 +117,7 @@ def evaluate(
         )
 
     many = jax.vmap(one) if shape.lanes > 1 else one
-    means = many(state, settings)
-    return jnp.reshape(means.loss, -1), jnp.reshape(means.accuracy, -1)
+    return jax.tree.map(lambda sums: jnp.reshape(sums, -1), many(state, settings))
 
 
 def fresh(job: Job) -> Snapshot:

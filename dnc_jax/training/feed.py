@@ -1,5 +1,6 @@
-"""Training rows on their way to the programs: all on the device, or streamed to it."""
+"""Rows on their way to the programs: all on the device, or streamed to it."""
 
+import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,10 @@ import numpy as np
 from jax import lax
 
 from dnc_jax.training.data import Dataset, Split
+from dnc_jax.training.rows import FileRows
 from dnc_jax.typing import Array
+
+EVALUATION_BATCH = 1000
 
 
 class Segment(NamedTuple):
@@ -30,35 +34,40 @@ class Segment(NamedTuple):
 
 
 class Feed:
-    """Training rows, epoch by epoch, in an order that all networks share.
+    """Rows of a split, once or epoch by epoch in an order that all networks share.
 
-    Rows that fit lie on the device, and an epoch is one segment. Others stay on the
-    host, and a thread gathers the next segment while the one before trains: batches are
-    the same. Thread-safe.
+    Rows that fit lie on the device, and an epoch is one segment. Others stay where they
+    are, in memory or in files, and a thread gathers the next segment while the one
+    before is used: batches are the same. Thread-safe.
 
     Args:
       rows: on the host.
-      order: the order of an epoch by its number, [N] int32.
       limit_bytes: of rows that may lie on the device at a time, see `limit`.
+      order: the order of an epoch by its number, [N] int32; needed for `epoch`.
       readers: programs that run at a time, each with segments of its own.
       place: puts arrays where programs find them.
 
     Attributes:
       streamed: whether the rows are more than that.
+      count: of all rows.
     """
 
     def __init__(
         self,
         rows: Split,
-        order: Callable[[int], jax.Array],
         limit_bytes: float,
+        order: Callable[[int], jax.Array] = jnp.arange,
         readers: int = 1,
         place: Callable[[Any], Any] = jax.device_put,
     ) -> None:
-        self._bytes = sum(np.asarray(part).nbytes for part in rows)
+        self._bytes = sum(part.nbytes for part in rows)
         self.streamed = self._bytes > limit_bytes
+        self.count = len(rows.y)
         self._order, self._place = order, place
-        self._rows = rows if self.streamed else place(rows)
+        self._rows = rows
+        if not self.streamed:
+            x = np.asarray(rows.x) if isinstance(rows.x, FileRows) else rows.x
+            self._rows = place(Split(x, rows.y))
         # Of each reader's share, one half trains while the other is gathered.
         self._segment_bytes = limit_bytes / readers / 2
         self._orders: dict[int, Any] = {}
@@ -71,24 +80,35 @@ class Feed:
         if not self.streamed:
             yield Segment(steps, order, self._rows)
             return
-        size = self._segment_steps(steps, batch_size)
+        for count, part in self._stream(order[: steps * batch_size], batch_size):
+            yield Segment(count // batch_size, np.int32(count // batch_size), part)
 
-        def gather(start: int) -> Segment:
-            rows = order[start * batch_size : (start + size) * batch_size]
-            count = min(size, steps - start)
-            # All segments have one shape; what fills up the last is not visited.
-            rows = np.pad(rows[: count * batch_size], (0, (size - count) * batch_size))
-            part = Split(*(np.asarray(column)[rows] for column in self._rows))
-            placed = jax.block_until_ready(self._place(part))
-            return Segment(count, np.int32(count), placed)
+    def once(self) -> Generator[tuple[np.int32, Split], None, None]:
+        """All rows in their order: parts of one shape, and how many rows are real."""
+        if not self.streamed:
+            yield np.int32(self.count), self._rows
+            return
+        for count, part in self._stream(np.arange(self.count), EVALUATION_BATCH):
+            yield np.int32(count), part
+
+    def _stream(self, order: np.ndarray, unit: int) -> Generator[Any, None, None]:
+        """These rows in parts of so many units, and how many of a part are real."""
+        size = self._segment_units(-(-len(order) // unit), unit) * unit
+
+        def gather(start: int) -> tuple[int, Split]:
+            rows = order[start : start + size]
+            # All parts have one shape; what fills up the last is not visited.
+            padded = np.pad(rows, (0, size - len(rows)))
+            part = Split(*(column[padded] for column in self._rows))
+            return len(rows), jax.block_until_ready(self._place(part))
 
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(gather, 0)
-            for start in range(size, steps + size, size):
-                segment = coming.result()
-                if start < steps:
+            for start in range(size, len(order) + size, size):
+                part = coming.result()
+                if start < len(order):
                     coming = pool.submit(gather, start)
-                yield segment
+                yield part
 
     def forget(self) -> None:
         """Frees the orders of epochs."""
@@ -104,25 +124,29 @@ class Feed:
                 )
             return self._orders[number]
 
-    def _segment_steps(self, steps: int, batch_size: int) -> int:
-        """Of segments as large as they may be, and about equally large."""
-        of_batch = self._bytes / len(self._rows.y) * batch_size
-        most = max(1, int(self._segment_bytes / of_batch))
-        return -(-steps // -(-steps // most))
+    def _segment_units(self, units: int, unit: int) -> int:
+        """Of parts as large as they may be, and about equally large."""
+        of_unit = self._bytes / self.count * unit
+        most = max(1, int(self._segment_bytes / of_unit))
+        return -(-units // -(-units // most))
 
 
 def limit(data: Dataset) -> float:
     """Bytes of training rows that may lie on this process's device at a time.
 
-    What the data set asks for, or half of an accelerator's free memory. On a CPU rows
-    lie in the host's memory as it is.
+    What the data set asks for, or half of the device's free memory.
     """
-    if data.resident_bytes:
-        return float(data.resident_bytes)
+    return float(data.resident_bytes) or 0.5 * free_bytes()
+
+
+def free_bytes() -> float:
+    """Of the device's memory; of a CPU's, all that there is."""
     statistics = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" not in statistics:
-        return float("inf")
-    return 0.5 * (statistics["bytes_limit"] - statistics["bytes_in_use"])
+    if "bytes_limit" in statistics:
+        return float(statistics["bytes_limit"] - statistics["bytes_in_use"])
+    if hasattr(os, "sysconf"):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return float("inf")
 
 
 def each_batch(

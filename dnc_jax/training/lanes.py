@@ -30,7 +30,7 @@ from dnc_jax.training import feed, losses, trainer
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Split, normalise
 from dnc_jax.training.jobs import Job, Snapshot
-from dnc_jax.training.plan import Shape
+from dnc_jax.training.shapes import Shape
 from dnc_jax.typing import Array, Params, Scalar
 
 
@@ -269,17 +269,17 @@ def evaluate(
     state: State,
     settings: Settings,
     data: Split,
+    count: Scalar,
     mean: Array,
     scale: Array,
     *,
     shape: Shape,
-) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy of every lane over a split, both [G]."""
-    count = len(data.y)
+) -> trainer.Evaluation:
+    """Sums of every lane over the first `count` rows, [G] each."""
 
     def chunk(totals: Any, rows: jax.Array) -> Any:
-        real = jnp.expand_dims(rows < count, 0)
-        rows = jnp.minimum(rows, count - 1)
+        real = jnp.expand_dims(rows < jnp.asarray(count), 0)
+        rows = jnp.minimum(rows, len(data.y) - 1)
         x, y = normalise(data.x[rows], mean, scale), data.y[rows]
         outputs = forward(state.weights, settings, x, None)
         loss = jnp.where(real, losses.loss(outputs, y), 0)
@@ -291,9 +291,9 @@ def evaluate(
     (loss, merit), _ = lax.scan(
         chunk,
         (jnp.zeros(shape.lanes), zeros),
-        jnp.asarray(trainer.evaluation_rows(count)),
+        jnp.asarray(trainer.evaluation_rows(len(data.y))),
     )
-    return loss / count, merit / count
+    return trainer.Evaluation(loss, merit)
 
 
 def _per_lane(values: Array, weights: Weights) -> Weights:

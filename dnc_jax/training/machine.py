@@ -15,7 +15,7 @@ import numpy as np
 import scipy.optimize
 
 from dnc_jax.networks import MLP
-from dnc_jax.training import lanes, plan
+from dnc_jax.training import costs, lanes, shapes
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job
@@ -25,10 +25,10 @@ _INPUTS, _OUTPUTS = 64, 10
 # A step's fixed cost, its bytes in and beyond the cache, and its multiply-adds: each
 # outweighs the others in one of these.
 _PROBES = (
-    plan.Shape(1, (32, 32), 32),
-    plan.Shape(1, (320, 320), 16),
-    plan.Shape(1, (640, 640), 16),
-    plan.Shape(1, (400, 400), 512),
+    shapes.Shape(1, (32, 32), 32),
+    shapes.Shape(1, (320, 320), 16),
+    shapes.Shape(1, (640, 640), 16),
+    shapes.Shape(1, (400, 400), 512),
 )
 _SECONDS = 0.3  # of running each probe
 _UNDISTURBED = 0.6  # share of the processors below which others had the rest
@@ -46,7 +46,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def cost_model(folder: pathlib.Path | None) -> plan.CostModel:
+def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
     """The constants kept in `folder`; at first they are measured, in under 10 s.
 
     A machine that is busy with other work says nothing about itself: the defaults are
@@ -60,21 +60,21 @@ def cost_model(folder: pathlib.Path | None) -> plan.CostModel:
       folder: made where it is missing; None: the model's defaults, nothing is measured.
     """
     if folder is None:
-        return plan.CostModel()
+        return costs.CostModel()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = plan.CostModel(**json.loads(path(folder).read_text())["constants"])
+        kept = costs.CostModel(**json.loads(path(folder).read_text())["constants"])
         if all(value > 0 for value in kept):
             return kept
     constants, share = measure()
     if share < _UNDISTURBED:
-        return plan.CostModel()
+        return costs.CostModel()
     # A folder that cannot be written costs a measurement each time, no more.
     with contextlib.suppress(OSError):
         keep(folder, constants)
     return constants
 
 
-def keep(folder: pathlib.Path, constants: plan.CostModel) -> None:
+def keep(folder: pathlib.Path, constants: costs.CostModel) -> None:
     """Writes the file that `cost_model` reads.
 
     Raises:
@@ -101,7 +101,7 @@ def _place() -> dict[str, Any]:
     return place
 
 
-def measure() -> tuple[plan.CostModel, float]:
+def measure() -> tuple[costs.CostModel, float]:
     """The constants by compiling and running four programs, to two digits.
 
     As a population does, each on all of its workers at a time. Of several times the
@@ -117,7 +117,7 @@ def measure() -> tuple[plan.CostModel, float]:
     # compiled again.
     programs = Programs(_data(4096 + time.time_ns() % 4096), jax.random.key(0))
     work = programs.workload(1)
-    default = plan.CostModel()
+    default = costs.CostModel()
     with ThreadPoolExecutor(programs.workers) as pool:
         list(pool.map(lambda shape: _prepared(shape, programs), _PROBES))
         seconds = [
@@ -125,7 +125,7 @@ def measure() -> tuple[plan.CostModel, float]:
             for shape in _PROBES
         ]
     demands = np.array(
-        [plan.demand(shape, work, default.cache_bytes) for shape in _PROBES]
+        [costs.demand(shape, work, default.cache_bytes) for shape in _PROBES]
     )
     # Relative errors count, of steps of 0.1 to 10 ms; nothing takes less than no time.
     prices, _ = scipy.optimize.nnls(
@@ -135,18 +135,19 @@ def measure() -> tuple[plan.CostModel, float]:
     wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
     on_cpu = jax.default_backend() == "cpu"
     share = cpu / (wall * programs.workers) if on_cpu else 1.0
-    constants = plan.CostModel(
+    constants = costs.CostModel(
         _two_digits(min(one.compile_seconds for one in programs.accounts.values())),
         _two_digits(step),
         _two_digits(1 / flop),
         _two_digits(1 / byte),
         _two_digits(1 / slow_byte),
         default.cache_bytes,
+        programs.workers,
     )
     return constants, share
 
 
-def _prepared(shape: plan.Shape, programs: Programs) -> tuple[Any, Any, Any]:
+def _prepared(shape: shapes.Shape, programs: Programs) -> tuple[Any, Any, Any]:
     job = Job(
         MLP(_INPUTS, shape.hidden, _OUTPUTS),
         Hyperparameters(batch_size=shape.batch_size),
@@ -159,7 +160,7 @@ def _prepared(shape: plan.Shape, programs: Programs) -> tuple[Any, Any, Any]:
     return programs.get(shape, [(state, lanes.settings([job], shape))])
 
 
-def _step_seconds(shape: plan.Shape, programs: Programs) -> float:
+def _step_seconds(shape: shapes.Shape, programs: Programs) -> float:
     """Of one worker, while the others do the same."""
     program, state, settings = _prepared(shape, programs)
     epochs: list[float] = []

@@ -7,53 +7,27 @@ On a CPU three costs compete. A program takes more than a second to compile, so 
 shapes are good. Networks of one program are padded to common widths, so many shapes
 are good. And a step has a fixed cost, which networks side by side share, until
 together they outgrow the cache. The plan starts with a program for each network and
-merges greedily while that saves time.
+merges greedily while that saves time, then takes lanes apart again where a core would
+stand idle.
 """
 
-import math
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
-from dnc_jax.networks import CNN, MLP, Architecture, network
+from dnc_jax.networks import MLP, Architecture, network
+from dnc_jax.training.costs import (
+    CostModel,
+    Workload,
+    memory_bytes,
+    multiply_adds,
+    run_seconds,
+    useful_multiply_adds,
+)
+from dnc_jax.training.shapes import Exact, Shape
 
 WIDTH_STEP = 16  # one AVX-512 register of float32: narrower padding saves nothing
 LANES = (1, 2, 4, 8)
-
-
-class Shape(NamedTuple):
-    """What a compiled program is specialised to.
-
-    Attributes:
-      lanes: networks side by side.
-      hidden: padded nodes of each hidden layer.
-      batch_size: rows a step, shared by all lanes.
-    """
-
-    lanes: int
-    hidden: tuple[int, ...]
-    batch_size: int
-
-    def __str__(self) -> str:
-        hidden = "-".join(map(str, self.hidden)) or "no hidden layer"
-        return f"{self.lanes} x {hidden}, batch {self.batch_size}"
-
-
-class Exact(NamedTuple):
-    """What the program of unpadded networks is specialised to.
-
-    Attributes:
-      lanes: networks side by side.
-      network: their structure, as `network.structure` gives it.
-      batch_size: rows a step, shared by all lanes.
-    """
-
-    lanes: int
-    network: Architecture
-    batch_size: int
-
-    def __str__(self) -> str:
-        return f"{self.lanes} x {self.network}, batch {self.batch_size}"
 
 
 class Group(NamedTuple):
@@ -65,64 +39,6 @@ class Group(NamedTuple):
 
     shape: Shape | Exact
     members: tuple[int, ...]
-
-
-class CostModel(NamedTuple):
-    """Seconds that one core needs; only their ratios matter to a plan.
-
-    The defaults were fitted on a 2-core AVX-512 CPU (jax 0.10.2) with a program on
-    each core, over networks of 50 k to 640 k parameters and batches of 32 to 512;
-    `machine.cost_model` has those of the machine at hand.
-
-    Attributes:
-      compile_seconds: of one program.
-      step_seconds: fixed cost of a step.
-      flops_per_second: of the matrix products.
-      bytes_per_second: of the optimiser, which reads and writes 10 numbers for each
-        parameter, while a program's parameters and moments fit the core's cache; and
-        of gathering and normalising the batch, which all lanes share.
-      slow_bytes_per_second: of what does not fit.
-      cache_bytes: of a core.
-    """
-
-    compile_seconds: float = 1.6
-    step_seconds: float = 1.2e-4
-    flops_per_second: float = 1.4e11
-    bytes_per_second: float = 2.5e10
-    slow_bytes_per_second: float = 1.8e10
-    cache_bytes: float = 4e6
-
-
-class Workload(NamedTuple):
-    """What every network of a rung has in common, and what it runs on.
-
-    Attributes:
-      inputs, outputs: of each network.
-      rows, epochs: to train on.
-      accelerator: whether it fills only with many networks at a time.
-      memory_bytes: that one program may use.
-    """
-
-    inputs: int
-    outputs: int
-    rows: int
-    epochs: int
-    accelerator: bool = False
-    memory_bytes: float = math.inf
-
-
-def engine(shape: Shape | Exact) -> str:
-    """How networks run in this shape: "bucketed", "vmapped" or "exact"."""
-    if isinstance(shape, Shape):
-        return "bucketed"
-    return "vmapped" if shape.lanes > 1 else "exact"
-
-
-def sizes(shape: Shape | Exact) -> str:
-    """What the program computes, for people."""
-    if isinstance(shape, Exact):
-        return str(shape.network)
-    return "-".join(map(str, shape.hidden)) or "linear"
 
 
 def padded(width: int) -> int:
@@ -139,45 +55,6 @@ def chunks(group: Group) -> list[tuple[int, ...]]:
     ]
 
 
-def run_seconds(
-    shape: Shape | Exact, members: int, work: Workload, cost: CostModel
-) -> float:
-    """Predicted seconds of all epochs of `work` for so many networks in `shape`."""
-    steps, flops, moved, moved_slowly = demand(shape, work, cost.cache_bytes)
-    step = (
-        steps * cost.step_seconds
-        + flops / cost.flops_per_second
-        + moved / cost.bytes_per_second
-        + moved_slowly / cost.slow_bytes_per_second
-    )
-    passes = -(-members // shape.lanes)
-    return passes * work.epochs * max(1, work.rows // shape.batch_size) * step
-
-
-def demand(
-    shape: Shape | Exact, work: Workload, cache_bytes: float
-) -> tuple[float, float, float, float]:
-    """What a step takes of each rate of a cost model.
-
-    Returns:
-      The step itself, its FLOPs, the bytes that it moves within the core's cache, and
-      those beyond it.
-    """
-    parameters = shape.lanes * _parameters(shape, work)
-    multiply_adds = parameters
-    if isinstance(shape, Exact):
-        multiply_adds = shape.lanes * _multiply_adds(shape.network)
-    moved = 40.0 * parameters
-    state = 16.0 * parameters  # parameters, gradient and both moments
-    missed = max(0.0, 1 - cache_bytes / state)
-    return (
-        1.0,
-        6.0 * multiply_adds * shape.batch_size,
-        moved * (1 - missed) + 24.0 * shape.batch_size * work.inputs,
-        moved * missed,
-    )
-
-
 def total_seconds(
     groups: Iterable[Group],
     compiled: Iterable[Shape | Exact],
@@ -192,6 +69,37 @@ def total_seconds(
             total += cost.compile_seconds
         total += run_seconds(group.shape, len(group.members), work, cost)
     return total
+
+
+def wall_seconds(
+    groups: Iterable[Group],
+    compiled: Iterable[Shape | Exact],
+    work: Workload,
+    cost: CostModel,
+) -> float:
+    """Predicted seconds of a plan on all workers.
+
+    Each program runs once, the longest first, then what is left of their networks; a
+    worker that needs a program waits until another has compiled it.
+    """
+    ready = dict.fromkeys(compiled, 0.0)
+    heads, tails = [], []
+    for group in groups:
+        seconds = run_seconds(group.shape, 1, work, cost)
+        heads.append((seconds, group.shape))
+        tails += [(seconds, group.shape)] * (len(chunks(group)) - 1)
+    workers = [0.0] * (1 if work.accelerator else cost.workers)
+    for seconds, shape in [*sorted(heads, key=_seconds), *sorted(tails, key=_seconds)]:
+        begin = max(workers[0], ready.get(shape, 0.0))
+        if shape not in ready:
+            begin += cost.compile_seconds
+            ready[shape] = begin
+        heapq.heapreplace(workers, begin + seconds)
+    return max(workers)
+
+
+def _seconds(task: tuple[float, Shape | Exact]) -> float:
+    return -task[0]
 
 
 def make(
@@ -237,11 +145,35 @@ def make(
         for structure, members in alike.items()
     ]
 
+    groups = _spread(groups, ready, work, cost)
+
     def longest_first(group: Group) -> tuple[float, tuple[int, ...]]:
         shape, members = group
         return -run_seconds(shape, len(members), work, cost), members
 
     return sorted(groups, key=longest_first)
+
+
+def _spread(
+    groups: Sequence[Group],
+    ready: Sequence[Shape],
+    work: Workload,
+    cost: CostModel,
+) -> list[Group]:
+    """Halves the lanes of the longest program while all together end sooner."""
+    best, wall = list(groups), wall_seconds(groups, ready, work, cost)
+    while True:
+        longest = max(best, key=lambda group: run_seconds(group.shape, 1, work, cost))
+        if longest.shape.lanes == 1:
+            return best
+        half = longest.shape._replace(lanes=longest.shape.lanes // 2)
+        spread = [
+            Group(half, group.members) if group is longest else group for group in best
+        ]
+        seconds = wall_seconds(spread, ready, work, cost)
+        if seconds >= wall:
+            return best
+        best, wall = spread, seconds
 
 
 def _exact(
@@ -263,24 +195,6 @@ def _exact(
     return Exact(lanes, structure, batch_size)
 
 
-def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
-    """Predicted bytes that a program of this shape needs, besides the data.
-
-    Parameters, gradients, both moments and their next values; and for each example of
-    a batch, what the backward pass needs of every layer, twice.
-    """
-    if isinstance(shape, Shape):
-        numbers = work.inputs + sum(shape.hidden) + work.outputs
-    elif isinstance(shape.network, CNN):
-        pixels = [height * width for height, width in shape.network.grids]
-        channels = shape.network.channels
-        numbers = 2 * sum(p * c for p, c in zip(pixels, channels, strict=True))
-    else:
-        numbers = sum(shape.network.sizes)
-    state = 7 * _parameters(shape, work)
-    return 4.0 * shape.lanes * (state + 2 * shape.batch_size * numbers)
-
-
 def padding_waste(
     networks: Sequence[tuple[Architecture, int]],
     groups: Sequence[Group],
@@ -288,40 +202,17 @@ def padding_waste(
 ) -> float:
     """Multiply-adds executed over those that the true networks need, >= 1."""
     useful = sum(
-        _multiply_adds(architecture) * (work.rows // batch * batch)
+        useful_multiply_adds(architecture) * (work.rows // batch * batch)
         for architecture, batch in networks
     )
     executed = sum(
         len(chunks(group))
         * group.shape.lanes
-        * (
-            _weights(group.shape, work)
-            if isinstance(group.shape, Shape)
-            else _multiply_adds(group.shape.network)
-        )
+        * multiply_adds(group.shape, work)
         * (work.rows // group.shape.batch_size * group.shape.batch_size)
         for group in groups
     )
     return executed / useful
-
-
-def _weights(shape: Shape, work: Workload) -> int:
-    sizes = (work.inputs, *shape.hidden, work.outputs)
-    return sum(a * b for a, b in pairwise(sizes))
-
-
-def _multiply_adds(architecture: Architecture) -> int:
-    """Of one example."""
-    times = [1] * len(architecture.junctions)
-    if isinstance(architecture, CNN):
-        times = [*(height * width for height, width in architecture.grids), 1]
-    return sum(t * edges for t, edges in zip(times, architecture.edges, strict=True))
-
-
-def _parameters(shape: Shape | Exact, work: Workload) -> int:
-    if isinstance(shape, Exact):
-        return sum(shape.network.edges) + sum(shape.network.sizes[1:])
-    return _weights(shape, work) + sum(shape.hidden) + work.outputs
 
 
 def _best_program(

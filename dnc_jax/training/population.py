@@ -17,7 +17,8 @@ import numpy as np
 
 from dnc_jax.footprint import inference_work, step_work
 from dnc_jax.networks import MLP, Architecture
-from dnc_jax.training import exact, lanes, plan, processes, under_way
+from dnc_jax.training import exact, lanes, processes, shapes, under_way
+from dnc_jax.training.grouping import Chunk, common_progress, plan_groups, rounds
 from dnc_jax.training.hyperparameters import rate_factor
 from dnc_jax.training.jobs import (
     Account,
@@ -39,71 +40,10 @@ __all__ = [
     "Progress",
     "Seconds",
     "Snapshot",
-    "explain",
-    "plan_groups",
     "train",
 ]
 
-Chunk = tuple[int, ...]  # positions of jobs that train on one device together
 T = TypeVar("T")
-
-
-def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
-    """The plan of these jobs, the networks that train longest first.
-
-    Jobs of one group share `start` and `stop`. The shapes count as compiled in later
-    plans. Whether they really are does not matter to a plan, so that a search that goes
-    on after an interruption groups its networks, and rounds, as if there had been none.
-    """
-    spans = sorted({(job.stop - job.start, job.start) for job in jobs}, reverse=True)
-    result = []
-    for epochs, start in spans:
-        positions = [
-            i
-            for i, job in enumerate(jobs)
-            if (job.stop - job.start, job.start) == (epochs, start)
-        ]
-        networks = [
-            (
-                jobs[i].architecture,
-                min(jobs[i].hyperparameters.batch_size, programs.rows),
-            )
-            for i in positions
-        ]
-        groups = plan.make(
-            networks, programs.workload(epochs), programs.planned, programs.cost
-        )
-        programs.planned.update(group.shape for group in groups)
-        result += [
-            group._replace(members=tuple(positions[i] for i in group.members))
-            for group in groups
-        ]
-    return result
-
-
-def explain(jobs: Sequence[Job], programs: Programs) -> str:
-    """The plan of these jobs as a table: a line for each group, longest first.
-
-    Nothing is compiled, and later plans are what they would have been.
-    """
-    known = set(programs.planned)
-    groups = plan_groups(jobs, programs)
-    programs.planned = known
-    lines = [
-        f"{'engine':9}{'networks':>9}{'lanes':>6}{'batch':>6}{'MB':>8}{'seconds':>9}"
-        "  shape"
-    ]
-    for group in groups:
-        first = jobs[group.members[0]]
-        work = programs.workload(first.stop - first.start)
-        seconds = plan.run_seconds(group.shape, len(group.members), work, programs.cost)
-        lines.append(
-            f"{plan.engine(group.shape):9}{len(group.members):9}{group.shape.lanes:6}"
-            f"{group.shape.batch_size:6}"
-            f"{plan.memory_bytes(group.shape, work) / 1e6:8.1f}{seconds:9.2f}"
-            f"  {plan.sizes(group.shape)}"
-        )
-    return "\n".join(lines)
 
 
 def train(
@@ -167,7 +107,7 @@ def train(
     # program that both need; then what is left, by then compiled.
     first, later = [], []
     for group in groups:
-        head, *tail = _rounds(group, jobs, programs.devices)
+        head, *tail = rounds(group, jobs, programs.devices)
         first.append((group.shape, head))
         later += [(group.shape, chunks) for chunks in tail]
     with ThreadPoolExecutor(programs.workers) as pool:
@@ -223,29 +163,6 @@ class _Control:
         return flags
 
 
-def _rounds(group: plan.Group, jobs: Sequence[Job], devices: int) -> list[list[Chunk]]:
-    """The chunks of a group in the order of their runs, one for each device.
-
-    Those of one round are equally far.
-    """
-
-    def epochs(members: Chunk) -> int:
-        return len(_curves(_common_progress([jobs[i] for i in members])))
-
-    chunks = (
-        sorted(plan.chunks(group), key=epochs, reverse=True)
-        if devices > 1
-        else (plan.chunks(group))
-    )
-    rounds = []
-    for _, equal in itertools.groupby(chunks, epochs):
-        together = list(equal)
-        rounds += [
-            together[at : at + devices] for at in range(0, len(together), devices)
-        ]
-    return rounds
-
-
 def _train_chunks(
     chunks: Mapping[Chunk, Sequence[Job]],
     shape: Shape,
@@ -256,7 +173,7 @@ def _train_chunks(
 ) -> dict[Chunk, list[Outcome]]:
     """Outcomes of jobs, a chunk of them on each device; none if they were stopped."""
     jobs = [job for members in chunks.values() for job in members]
-    resumed = _common_progress(jobs)
+    resumed = common_progress(jobs)
     curves = _curves(resumed)
     start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
 
@@ -273,7 +190,7 @@ def _train_chunks(
         return {}
     saved = time.perf_counter()
     spent = sum(one.seconds for one in resumed)
-    engine = exact if isinstance(shape, plan.Exact) else lanes
+    engine = exact if isinstance(shape, shapes.Exact) else lanes
     snapshots = [one.snapshot for one in resumed] or [
         job.snapshot or engine.fresh(job) for job in jobs
     ]
@@ -328,7 +245,7 @@ def _train_chunks(
         with programs.timed("training"):
             state = program.train(state, settings, factor, epoch)
         with programs.timed("evaluating"):
-            metrics = programs.blocks(program.evaluate(state, settings))
+            metrics = program.evaluate(state, settings)
         curves.append(
             np.concatenate(
                 [
@@ -357,7 +274,7 @@ def _structure(tree: Any) -> Any:
 
 def _executed(shape: Shape, programs: Programs, epochs: int) -> Executed:
     lane: Architecture
-    if isinstance(shape, plan.Exact):
+    if isinstance(shape, shapes.Exact):
         lane = shape.network
     else:
         lane = MLP(programs.inputs, shape.hidden, programs.outputs)
@@ -367,15 +284,6 @@ def _executed(shape: Shape, programs: Programs, epochs: int) -> Executed:
         steps * step_work(lane, shape.batch_size).flops,
         epochs * inference_work(lane, programs.validation_rows).flops,
     )
-
-
-def _common_progress(jobs: Sequence[Job]) -> list[Progress]:
-    """Where these jobs go on together; empty where they start anew."""
-    progress = [
-        job.progress for job in jobs if job.progress and job.progress.start == job.start
-    ]
-    equal = len({len(one.val_loss) for one in progress}) == 1
-    return progress if equal and len(progress) == len(jobs) else []
 
 
 def _curves(progress: Sequence[Progress]) -> list[np.ndarray]:
@@ -409,13 +317,13 @@ def _packed(
     jobs: Sequence[Job], snapshots: Sequence[Snapshot], shape: Shape, programs: Programs
 ) -> tuple[Any, Any]:
     """State and settings of the jobs, as the program of `shape` takes them."""
-    if isinstance(shape, plan.Exact):
+    if isinstance(shape, shapes.Exact):
         return exact.pack(snapshots, shape), exact.settings(jobs, shape)
     state = lanes.pack(snapshots, shape, programs.inputs, programs.outputs)
     return state, lanes.settings(jobs, shape)
 
 
 def _unpacked(host: Any, shape: Shape, job: Job, lane: int) -> Snapshot:
-    if isinstance(shape, plan.Exact):
+    if isinstance(shape, shapes.Exact):
         return exact.unpack(host, shape, lane)
     return lanes.unpack(host, lanes.mlp_of(job), lane)

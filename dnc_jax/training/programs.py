@@ -17,25 +17,28 @@ from jax.sharding import Mesh, PartitionSpec
 from dnc_jax.networks import CNN
 from dnc_jax.training import (
     compilation,
+    costs,
     exact,
     feed,
     lanes,
-    plan,
     processes,
+    shapes,
     trainer,
 )
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Account, Seconds
 from dnc_jax.typing import Key
 
-Shape = plan.Shape | plan.Exact
+Shape = shapes.Shape | shapes.Exact
 
 
 class Program(NamedTuple):
     """What is compiled for a shape."""
 
-    train: Callable[..., Any]  # (state, settings, rate factor, epoch) -> state
-    evaluate: Callable[..., Any]  # (state, settings) -> losses [G], accuracies [G]
+    # (state, settings, rate factor, epoch) -> state
+    train: Callable[[Any, Any, Any, int], Any]
+    # (state, settings) -> losses and accuracies, [G] of each device, in NumPy
+    evaluate: Callable[[Any, Any], list[trainer.Evaluation]]
 
 
 class Programs:
@@ -58,10 +61,10 @@ class Programs:
         data: Dataset,
         order_key: Key,
         mesh: Mesh | None = None,
-        cost: plan.CostModel | None = None,
+        cost: costs.CostModel | None = None,
     ) -> None:
         self._mesh = mesh
-        self.cost = cost or plan.CostModel()
+        self.cost = cost or costs.CostModel()
         self.devices = mesh.size if mesh else 1
         self.workers = 1 if mesh else workers()
         self.rows = len(data.train.y)
@@ -69,12 +72,17 @@ class Programs:
         self._limit_bytes = processes.from_first(feed.limit(data))
         self._feed = feed.Feed(
             data.train,
-            partial(trainer.epoch_order, order_key, rows=self.rows),
             self._limit_bytes,
+            partial(trainer.epoch_order, order_key, rows=self.rows),
             self.workers,
             self._copy,
         )
-        self._validation = self._copy(data.validation)
+        self._validation = feed.Feed(
+            data.validation,
+            self._limit_bytes / 4,
+            readers=self.workers,
+            place=self._copy,
+        )
         self._statistics = self._copy((data.mean, data.scale))
         self._augment = self._copy(trainer.augment_seed(order_key, data))
         self.validation_rows = len(data.validation.y)
@@ -131,16 +139,17 @@ class Programs:
         finally:
             self.account(**{name: time.perf_counter() - begin})
 
-    def workload(self, epochs: int) -> plan.Workload:
+    def workload(self, epochs: int) -> costs.Workload:
         """What `plan.make` has to know of this data and this machine."""
         coming = self._limit_bytes if self._feed.streamed and not self._cpu else 0.0
-        return plan.Workload(
+        usable = 0.5 if self._cpu else 0.9
+        return costs.Workload(
             self.inputs,
             self.outputs,
             self.rows,
             epochs,
             accelerator=not self._cpu,
-            memory_bytes=(_memory_bytes() - coming) / self.workers,
+            memory_bytes=(usable * feed.free_bytes() - coming) / self.workers,
         )
 
     def forget_orders(self) -> None:
@@ -198,20 +207,23 @@ class Programs:
         return self._compiled[key][1]
 
     def _compile(self, shape: Shape, state: Any, settings: Any) -> Program:
-        engine = exact if isinstance(shape, plan.Exact) else lanes
-        convolutional = isinstance(shape, plan.Exact) and isinstance(shape.network, CNN)
+        engine = exact if isinstance(shape, shapes.Exact) else lanes
+        convolutional = isinstance(shape, shapes.Exact) and isinstance(
+            shape.network, CNN
+        )
         options = compilation.options(convolutional=convolutional)
         train = jax.jit(
             self._on_devices(partial(engine.train, shape=shape)), donate_argnums=0
         )
         evaluate = jax.jit(self._on_devices(partial(engine.evaluate, shape=shape)))
         statistics = (*self._statistics, self._augment)
-        of_validation = (self._validation, *self._statistics)
         factor = np.float32(1)
         with closing(self._feed.epoch(0, shape.batch_size)) as segments:
             _, order, rows = next(segments)
             step = train.lower(state, settings, factor, order, rows, *statistics)
-        check = evaluate.lower(state, settings, *of_validation)
+        with closing(self._validation.once()) as parts:
+            count, rows = next(parts)
+        check = evaluate.lower(state, settings, rows, count, *self._statistics)
         compiled_step = step.compile(compiler_options=options)
         compiled_check = check.compile(compiler_options=options)
 
@@ -222,10 +234,19 @@ class Programs:
                 )
             return state
 
-        return Program(
-            run,
-            lambda state, settings: compiled_check(state, settings, *of_validation),
-        )
+        def validate(state: Any, settings: Any) -> list[Any]:
+            sums = [
+                self.blocks(
+                    compiled_check(state, settings, rows, count, *self._statistics)
+                )
+                for count, rows in self._validation.once()
+            ]
+            return [
+                trainer.mean_of(of_device, self.validation_rows)
+                for of_device in zip(*sums, strict=True)
+            ]
+
+        return Program(run, validate)
 
     def _on_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function of `(state, settings, *shared)` on every device by itself."""
@@ -264,13 +285,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _memory_bytes() -> float:
-    """Of the device, less what is taken already; on a CPU half of the machine's."""
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics and "bytes_limit" in statistics:
-        return 0.9 * (statistics["bytes_limit"] - statistics["bytes_in_use"])
-    if hasattr(os, "sysconf"):
-        return 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return float("inf")

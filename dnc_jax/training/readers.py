@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.training.rows import FileRows
 
 DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
-Rows = tuple[np.ndarray, np.ndarray]
+_AT_ONCE = 10_000  # rows of a TFDS set, decoded
+Rows = tuple[np.ndarray | FileRows, np.ndarray]
 
 
 class Source(NamedTuple):
@@ -36,7 +38,8 @@ def read(
     """Training and test rows of a data set.
 
     Args:
-      name: `digits`, an `.npz` or `.csv` file, or a TFDS set in `data_dir`.
+      name: `digits`, an `.npz` or `.csv` file, a folder with `xtr.npy` or shards of it,
+        or a TFDS set in `data_dir`.
       data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
       test: another `.csv` file with the test rows; empty: a fifth of `name`'s rows,
         the same ones always.
@@ -49,7 +52,10 @@ def read(
         raise InputError(
             f"data.test and data.target are for .csv files, and data.name is {name!r}"
         )
-    reader = READERS.get(name) or READERS.get(pathlib.Path(name).suffix) or _tfds
+    path = pathlib.Path(name)
+    reader = READERS.get(name) or READERS.get(path.suffix)
+    if not reader:
+        reader = _folder if any(path.glob("xtr*.npy")) else _tfds
     return reader(Source(name, data_dir, test, target))
 
 
@@ -173,20 +179,62 @@ def _npz(source: Source) -> tuple[Rows, Rows]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
+def _folder(source: Source) -> tuple[Rows, Rows]:
+    """Rows that stay in their files; of each array, in the order of the files' names.
+
+    Labels are read at once.
+    """
+    folder = pathlib.Path(source.name)
+    x, y = (
+        {part: _mapped(folder, kind + part) for part in ("tr", "te")} for kind in "xy"
+    )
+    (train, test) = (
+        (FileRows(x[part]), np.concatenate(y[part])) for part in ("tr", "te")
+    )
+    return train, test
+
+
+def _mapped(folder: pathlib.Path, name: str) -> list[np.ndarray]:
+    """The files of one array, of examples of one shape and type."""
+    paths = sorted(folder.glob(f"{name}*.npy"))
+    if not paths:
+        raise InputError(
+            f"{folder} has no file {name}.npy, nor shards {name}-00000.npy and so on; "
+            "a data set in a folder has xtr, ytr, xte and yte"
+        )
+    files = []
+    for path in paths:
+        try:
+            files.append(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+        one, other = files[0], files[-1]
+        if not other.ndim or (one.shape[1:], one.dtype) != (
+            other.shape[1:],
+            other.dtype,
+        ):
+            raise InputError(
+                f"{path} holds an array {other.shape} of {other.dtype}, {paths[0].name}"
+                f" one {one.shape} of {one.dtype}; shards differ in their number of "
+                "rows only"
+            )
+    return files
+
+
 def _tfds(source: Source) -> tuple[Rows, Rows]:
     name = source.name
     directory = pathlib.Path(source.data_dir or DEFAULT_DIR).expanduser()
     if not directory.is_dir():
         raise InputError(
             f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
-            f"file; for a TFDS set name its data directory with --config.data.dir=DIR, "
-            f"since {directory} does not exist"
+            "file, a folder with xtr.npy or shards of it; for a TFDS set name its data "
+            f"directory with --config.data.dir=DIR, since {directory} does not exist"
         )
     known = sorted(path.parent.name for path in directory.glob("*/[0-9]*.*"))
     if name not in known:
         raise InputError(
             f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
-            "file"
+            "file, a folder with xtr.npy or shards of it"
             + (f", and in {directory}: {', '.join(known)}" if known else "")
             + "; TFDS prepares others with "
             f"tfds.builder({name!r}, file_format='array_record')"
@@ -213,16 +261,21 @@ def _read(builder: Any, split: str) -> Rows:
         raise InputError(
             f"{builder.name!r} has no split {split!r}, only {list(builder.info.splits)}"
         )
-    # In order and all at once: single random reads decompress a group each.
     source = builder.as_data_source(split)
-    rows = source.__getitems__(range(len(source)))
-    shapes = {row["image"].shape for row in rows}
-    if len(shapes) > 1:
-        raise InputError(
-            f"{builder.name!r}: images of {len(shapes)} different shapes; one is needed"
-        )
-    images = np.stack([row["image"] for row in rows])
-    return images, np.array([row["label"] for row in rows], np.int32)
+    images, labels = [], []
+    # In order and many at once: single random reads decompress a group each.
+    for start in range(0, len(source), _AT_ONCE):
+        read = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
+        shapes = {row["image"].shape for row in read}
+        shapes |= {part.shape[1:] for part in images[:1]}
+        if len(shapes) > 1:
+            raise InputError(
+                f"{builder.name!r}: images of different shapes, {sorted(shapes)[0]} "
+                f"and {sorted(shapes)[1]}; one is needed"
+            )
+        images.append(np.stack([row["image"] for row in read]))
+        labels.append(np.array([row["label"] for row in read], np.int32))
+    return np.concatenate(images), np.concatenate(labels)
 
 
 @contextmanager
@@ -241,8 +294,8 @@ def _quiet_reader() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-# By name, or by the ending of a file's; any other name is a TFDS set. A new source is
-# one function and one entry.
+# By name, or by the ending of a file's; any other name is a folder of arrays or a TFDS
+# set. A new source is one function and one entry.
 READERS: dict[str, Callable[[Source], tuple[Rows, Rows]]] = {
     "digits": _digits,
     ".npz": _npz,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from dnc_jax.networks import Architecture
 from dnc_jax.training import trainer
@@ -51,8 +50,8 @@ def epoch_cost(
     steps = rows // batch_size
     part = min(steps, _STEPS)
     short = data._replace(
-        train=Split(*(np.asarray(a)[: part * batch_size] for a in data.train)),
-        validation=Split(*(np.asarray(a)[:1] for a in data.validation)),
+        train=Split(*(a[: part * batch_size] for a in data.train)),
+        validation=Split(*(a[:1] for a in data.validation)),
     )
     network_key, order_key = jax.random.split(key)
     readings: list[float] = []

@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -20,7 +20,6 @@ from dnc_jax.training.data import Dataset, Split, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
 
-EVALUATION_BATCH = 1000
 ADAM = optax.scale_by_adam()
 
 
@@ -51,7 +50,7 @@ class _Course(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Means over the rows of a split."""
+    """Means over the rows of a split, or their sums."""
 
     loss: Array  # [] float32, cross-entropy in nats or squared error
     accuracy: Array  # [] float32, fraction of rows or of variance, see `losses.merit`
@@ -189,24 +188,22 @@ def _train_epoch_of_cnn() -> Any:
     )
 
 
-def means(
+def sums(
     params: Params,
     architecture: Architecture,
     data: Split,
+    count: Scalar,
     mean: Array,
     scale: Array,
     patterns: Patterns = (),
     statistics: Statistics = (),
 ) -> Evaluation:
-    """Mean loss and accuracy over a split, in chunks of at most 1,000 rows.
-
-    `evaluate` is this function, compiled.
-    """
+    """Sums of loss and accuracy over the first `count` rows, 1,000 at a time."""
 
     def chunk(
         totals: tuple[jax.Array, jax.Array], rows: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        real = rows < len(data.y)
+        real = rows < jnp.asarray(count)
         rows = jnp.minimum(rows, len(data.y) - 1)
         x, y = normalise(data.x[rows], mean, scale), data.y[rows]
         outputs = network.apply(params, architecture, x, patterns, statistics)
@@ -214,19 +211,54 @@ def means(
         merit = jnp.where(real, losses.merit(outputs, y), 0)
         return (totals[0] + loss.sum(), totals[1] + merit.sum()), None
 
-    count = len(data.y)
     whole = losses.is_classification(data.y)
     zeros = (jnp.float32(0), jnp.int32(0) if whole else jnp.float32(0))
-    (loss, merit), _ = jax.lax.scan(chunk, zeros, jnp.asarray(evaluation_rows(count)))
-    return Evaluation(loss / count, merit / count)
+    (loss, merit), _ = jax.lax.scan(
+        chunk, zeros, jnp.asarray(evaluation_rows(len(data.y)))
+    )
+    return Evaluation(loss, merit)
 
 
-evaluate = jax.jit(means, static_argnums=1)
+_sums = jax.jit(sums, static_argnums=1)
+
+
+def evaluate(
+    params: Params,
+    architecture: Architecture,
+    data: Split | feed.Feed,
+    mean: Array,
+    scale: Array,
+    patterns: Patterns = (),
+    statistics: Statistics = (),
+) -> Evaluation:
+    """Mean loss and accuracy over a split: [] float32 each, in NumPy.
+
+    Rows that do not fit the device are streamed to it, see `feed.Feed`.
+    """
+    if isinstance(data, Split):
+        data = feed.Feed(data, 0.5 * feed.free_bytes())
+    parts = [
+        jax.device_get(
+            _sums(params, architecture, rows, count, mean, scale, patterns, statistics)
+        )
+        for count, rows in data.once()
+    ]
+    return mean_of(parts, data.count)
+
+
+def mean_of(sums: Sequence[Evaluation], rows: int) -> Evaluation:
+    """What the sums over parts of so many rows come to."""
+    return Evaluation(
+        *(
+            (np.sum(part, axis=0) / rows).astype(np.float32)
+            for part in zip(*sums, strict=True)
+        )
+    )
 
 
 def evaluation_rows(count: int) -> np.ndarray:
     """Row numbers in equal chunks [chunks, rows] int32; those >= count are padding."""
-    chunks = -(-count // EVALUATION_BATCH)
+    chunks = -(-count // feed.EVALUATION_BATCH)
     size = -(-count // chunks)
     return np.arange(chunks * size, dtype=np.int32).reshape(chunks, size)
 
@@ -272,12 +304,11 @@ def train(
     if patterns is None:
         patterns = network.patterns(pattern_key, architecture)
     network.check(architecture, patterns)
-    validation = jax.device_put(data.validation)
     rows = len(data.train.y)
     batch_size = min(hyperparameters.batch_size, rows)
-    training = feed.Feed(
-        data.train, partial(epoch_order, order_key, rows=rows), feed.limit(data)
-    )
+    limit = feed.limit(data)
+    training = feed.Feed(data.train, limit, partial(epoch_order, order_key, rows=rows))
+    validation = feed.Feed(data.validation, limit / 4)
     seed = seed_of(dropout_key)
     state = init(init_key, architecture, patterns)
     program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()

@@ -25,7 +25,14 @@ from absl import app, flags
 
 from dnc_jax.networks import CNN, MLP, cnn
 from dnc_jax.search import make_space
-from dnc_jax.training import Hyperparameters, compilation, exact, plan, population
+from dnc_jax.training import (
+    Hyperparameters,
+    compilation,
+    exact,
+    plan,
+    population,
+    shapes,
+)
 from dnc_jax.training.data import Dataset, Split
 from experiments.configs import mnist_mlp
 
@@ -109,7 +116,7 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
     job = population.Job(
         LARGE, Hyperparameters(batch_size=BATCH), jax.random.key(0), 0, 1, 1
     )
-    shape = plan.Exact(1, LARGE, BATCH)
+    shape = shapes.Exact(1, LARGE, BATCH)
     state = exact.pack([exact.fresh(job)], shape)
     settings = exact.settings([job], shape)
     program, state, settings = programs.get(shape, [(state, settings)])

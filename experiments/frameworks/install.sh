@@ -20,5 +20,6 @@ install() {
 mkdir -p "$folder"
 install optuna optuna torch
 install keras_tuner keras-tuner keras tensorflow-cpu tensorboard
-install autokeras autokeras tensorflow-cpu
+# AutoKeras 3.0 hands Keras a NumPy integer, which newer versions refuse.
+install autokeras autokeras 'keras<3.11' tensorflow-cpu
 install autogluon 'autogluon.tabular[lightgbm]'

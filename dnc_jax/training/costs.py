@@ -1,0 +1,137 @@
+"""What programs take: seconds, by a model of the machine, and memory."""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+from dnc_jax.networks import CNN, Architecture
+from dnc_jax.training.shapes import Exact, Shape
+
+
+class CostModel(NamedTuple):
+    """Seconds that one core needs; only their ratios matter to a plan.
+
+    The defaults were fitted on a 2-core AVX-512 CPU (jax 0.10.2) with a program on
+    each core, over networks of 50 k to 640 k parameters and batches of 32 to 512;
+    `machine.cost_model` has those of the machine at hand.
+
+    Attributes:
+      compile_seconds: of one program.
+      step_seconds: fixed cost of a step.
+      flops_per_second: of the matrix products.
+      bytes_per_second: of the optimiser, which reads and writes 10 numbers for each
+        parameter, while a program's parameters and moments fit the core's cache; and
+        of gathering and normalising the batch, which all lanes share.
+      slow_bytes_per_second: of what does not fit.
+      cache_bytes: of a core.
+      workers: programs that run at a time; on an accelerator always one.
+    """
+
+    compile_seconds: float = 1.6
+    step_seconds: float = 1.2e-4
+    flops_per_second: float = 1.4e11
+    bytes_per_second: float = 2.5e10
+    slow_bytes_per_second: float = 1.8e10
+    cache_bytes: float = 4e6
+    workers: int = 2
+
+
+class Workload(NamedTuple):
+    """What every network of a rung has in common, and what it runs on.
+
+    Attributes:
+      inputs, outputs: of each network.
+      rows, epochs: to train on.
+      accelerator: whether it fills only with many networks at a time.
+      memory_bytes: that one program may use.
+    """
+
+    inputs: int
+    outputs: int
+    rows: int
+    epochs: int
+    accelerator: bool = False
+    memory_bytes: float = math.inf
+
+
+def run_seconds(
+    shape: Shape | Exact, members: int, work: Workload, cost: CostModel
+) -> float:
+    """Predicted seconds of all epochs of `work` for so many networks in `shape`."""
+    steps, flops, moved, moved_slowly = demand(shape, work, cost.cache_bytes)
+    step = (
+        steps * cost.step_seconds
+        + flops / cost.flops_per_second
+        + moved / cost.bytes_per_second
+        + moved_slowly / cost.slow_bytes_per_second
+    )
+    passes = -(-members // shape.lanes)
+    return passes * work.epochs * max(1, work.rows // shape.batch_size) * step
+
+
+def demand(
+    shape: Shape | Exact, work: Workload, cache_bytes: float
+) -> tuple[float, float, float, float]:
+    """What a step takes of each rate of a cost model.
+
+    Returns:
+      The step itself, its FLOPs, the bytes that it moves within the core's cache, and
+      those beyond it.
+    """
+    parameters = shape.lanes * _parameters(shape, work)
+    multiply_adds = parameters
+    if isinstance(shape, Exact):
+        multiply_adds = shape.lanes * useful_multiply_adds(shape.network)
+    moved = 40.0 * parameters
+    state = 16.0 * parameters  # parameters, gradient and both moments
+    missed = max(0.0, 1 - cache_bytes / state)
+    return (
+        1.0,
+        6.0 * multiply_adds * shape.batch_size,
+        moved * (1 - missed) + 24.0 * shape.batch_size * work.inputs,
+        moved * missed,
+    )
+
+
+def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
+    """Predicted bytes that a program of this shape needs, besides the data.
+
+    Parameters, gradients, both moments and their next values; and for each example of
+    a batch, what the backward pass needs of every layer, twice.
+    """
+    if isinstance(shape, Shape):
+        numbers = work.inputs + sum(shape.hidden) + work.outputs
+    elif isinstance(shape.network, CNN):
+        pixels = [height * width for height, width in shape.network.grids]
+        channels = shape.network.channels
+        numbers = 2 * sum(p * c for p, c in zip(pixels, channels, strict=True))
+    else:
+        numbers = sum(shape.network.sizes)
+    state = 7 * _parameters(shape, work)
+    return 4.0 * shape.lanes * (state + 2 * shape.batch_size * numbers)
+
+
+def multiply_adds(shape: Shape | Exact, work: Workload) -> int:
+    """Of one example in one lane."""
+    if isinstance(shape, Exact):
+        return useful_multiply_adds(shape.network)
+    return _weights(shape, work)
+
+
+def _weights(shape: Shape, work: Workload) -> int:
+    sizes = (work.inputs, *shape.hidden, work.outputs)
+    return sum(a * b for a, b in pairwise(sizes))
+
+
+def useful_multiply_adds(architecture: Architecture) -> int:
+    """Of one example and the network as it is."""
+    times = [1] * len(architecture.junctions)
+    if isinstance(architecture, CNN):
+        times = [*(height * width for height, width in architecture.grids), 1]
+    return sum(t * edges for t, edges in zip(times, architecture.edges, strict=True))
+
+
+def _parameters(shape: Shape | Exact, work: Workload) -> int:
+    if isinstance(shape, Exact):
+        return sum(shape.network.edges) + sum(shape.network.sizes[1:])
+    return _weights(shape, work) + sum(shape.hidden) + work.outputs

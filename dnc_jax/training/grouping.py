@@ -1,0 +1,103 @@
+"""Which jobs of a rung train together, and in which order their programs run."""
+
+import itertools
+from collections.abc import Sequence
+
+from dnc_jax.training import costs, plan, shapes
+from dnc_jax.training.jobs import Job, Progress
+from dnc_jax.training.programs import Programs
+
+Chunk = tuple[int, ...]  # positions of jobs that train on one device together
+
+
+def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
+    """The plan of these jobs, the networks that train longest first.
+
+    Jobs of one group share `start` and `stop`. The shapes count as compiled in later
+    plans. Whether they really are does not matter to a plan, so that a search that goes
+    on after an interruption groups its networks, and rounds, as if there had been none.
+    """
+    spans = sorted({(job.stop - job.start, job.start) for job in jobs}, reverse=True)
+    result = []
+    for epochs, start in spans:
+        positions = [
+            i
+            for i, job in enumerate(jobs)
+            if (job.stop - job.start, job.start) == (epochs, start)
+        ]
+        networks = [
+            (
+                jobs[i].architecture,
+                min(jobs[i].hyperparameters.batch_size, programs.rows),
+            )
+            for i in positions
+        ]
+        groups = plan.make(
+            networks, programs.workload(epochs), programs.planned, programs.cost
+        )
+        programs.planned.update(group.shape for group in groups)
+        result += [
+            group._replace(members=tuple(positions[i] for i in group.members))
+            for group in groups
+        ]
+    return result
+
+
+def explain(jobs: Sequence[Job], programs: Programs) -> str:
+    """The plan of these jobs as a table: a line for each group, longest first.
+
+    Nothing is compiled, and later plans are what they would have been.
+    """
+    known = set(programs.planned)
+    groups = plan_groups(jobs, programs)
+    programs.planned = known
+    lines = [
+        f"{'engine':9}{'networks':>9}{'lanes':>6}{'batch':>6}{'MB':>8}{'seconds':>9}"
+        "  shape"
+    ]
+    for group in groups:
+        first = jobs[group.members[0]]
+        work = programs.workload(first.stop - first.start)
+        seconds = costs.run_seconds(
+            group.shape, len(group.members), work, programs.cost
+        )
+        lines.append(
+            f"{shapes.engine(group.shape):9}{len(group.members):9}{group.shape.lanes:6}"
+            f"{group.shape.batch_size:6}"
+            f"{costs.memory_bytes(group.shape, work) / 1e6:8.1f}{seconds:9.2f}"
+            f"  {shapes.sizes(group.shape)}"
+        )
+    return "\n".join(lines)
+
+
+def rounds(group: plan.Group, jobs: Sequence[Job], devices: int) -> list[list[Chunk]]:
+    """The chunks of a group in the order of their runs, one for each device.
+
+    Those of one round are equally far.
+    """
+
+    def epochs(members: Chunk) -> int:
+        progress = common_progress([jobs[i] for i in members])
+        return len(progress[0].val_loss) if progress else 0
+
+    chunks = (
+        sorted(plan.chunks(group), key=epochs, reverse=True)
+        if devices > 1
+        else (plan.chunks(group))
+    )
+    rounds = []
+    for _, equal in itertools.groupby(chunks, epochs):
+        together = list(equal)
+        rounds += [
+            together[at : at + devices] for at in range(0, len(together), devices)
+        ]
+    return rounds
+
+
+def common_progress(jobs: Sequence[Job]) -> list[Progress]:
+    """Where these jobs go on together; empty where they start anew."""
+    progress = [
+        job.progress for job in jobs if job.progress and job.progress.start == job.start
+    ]
+    equal = len({len(one.val_loss) for one in progress}) == 1
+    return progress if equal and len(progress) == len(jobs) else []

@@ -1,0 +1,57 @@
+"""What a compiled program is specialised to.
+
+A network is trained padded, as a lane of a `Shape`, or as it is, in an `Exact`.
+"""
+
+from typing import NamedTuple
+
+from dnc_jax.networks import Architecture
+
+
+class Shape(NamedTuple):
+    """What a compiled program is specialised to.
+
+    Attributes:
+      lanes: networks side by side.
+      hidden: padded nodes of each hidden layer.
+      batch_size: rows a step, shared by all lanes.
+    """
+
+    lanes: int
+    hidden: tuple[int, ...]
+    batch_size: int
+
+    def __str__(self) -> str:
+        hidden = "-".join(map(str, self.hidden)) or "no hidden layer"
+        return f"{self.lanes} x {hidden}, batch {self.batch_size}"
+
+
+class Exact(NamedTuple):
+    """What the program of unpadded networks is specialised to.
+
+    Attributes:
+      lanes: networks side by side.
+      network: their structure, as `network.structure` gives it.
+      batch_size: rows a step, shared by all lanes.
+    """
+
+    lanes: int
+    network: Architecture
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"{self.lanes} x {self.network}, batch {self.batch_size}"
+
+
+def engine(shape: Shape | Exact) -> str:
+    """How networks run in this shape: "bucketed", "vmapped" or "exact"."""
+    if isinstance(shape, Shape):
+        return "bucketed"
+    return "vmapped" if shape.lanes > 1 else "exact"
+
+
+def sizes(shape: Shape | Exact) -> str:
+    """What the program computes, for people."""
+    if isinstance(shape, Exact):
+        return str(shape.network)
+    return "-".join(map(str, shape.hidden)) or "linear"
