@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax import sparse
+from dnc_jax.networks import channels
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import CNN
 from dnc_jax.networks.convolution import convolution
@@ -132,7 +133,7 @@ def features(
             edges = {"weight": weight, "bias": bias}
             hidden = sparse.conv_apply(edges, pattern, hidden, strides=(stride, stride))
         else:
-            hidden = convolution(hidden, weight, stride) + _by_channel(bias)
+            hidden = channels.add(convolution(hidden, weight, stride), bias)
         if halving[layer] == "pool":
             hidden = _halve(hidden, -jnp.inf).max((2, 4))
         if "scale" in junction:
@@ -161,19 +162,15 @@ def _batch_norm(
 ) -> tuple[jax.Array, Statistics]:
     mean, variance = running["mean"], running["variance"]
     if training:
-        mean = x.mean((0, 1, 2))
-        variance = jnp.square(x - _by_channel(mean)).mean((0, 1, 2))
+        mean = channels.mean(x)
+        variance = channels.mean(jnp.square(channels.add(x, -mean)))
         now = {"mean": mean, "variance": variance}
         running = jax.tree.map(
             lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, running, now
         )
     factor = junction["scale"] * jax.lax.rsqrt(variance + EPSILON)
     shift = junction["offset"] - mean * factor
-    return x * _by_channel(factor) + _by_channel(shift), running
-
-
-def _by_channel(values: Array) -> jax.Array:
-    return jnp.expand_dims(values, (0, 1, 2))
+    return channels.add(channels.scale(x, factor), shift), running
 
 
 def _halve(x: jax.Array, fill: float) -> jax.Array:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import platform
 import time
@@ -81,7 +82,8 @@ def keep(folder: pathlib.Path, constants: costs.CostModel) -> None:
       OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path(folder).with_suffix(".partial")
+    # Two processes may measure at a time.
+    partial = path(folder).with_suffix(f".{os.getpid()}.partial")
     content = {"machine": _place(), "constants": constants._asdict()}
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path(folder))
