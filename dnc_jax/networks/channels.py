@@ -9,6 +9,8 @@ CPU; elsewhere they are sums.
 import jax
 import jax.numpy as jnp
 
+from dnc_jax.typing import Array
+
 
 def total(x: jax.Array) -> jax.Array:
     """Sums over images and pixels: [B, H, W, C] to [C]."""
@@ -24,7 +26,7 @@ def mean(x: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def add(x: jax.Array, shift: jax.Array) -> jax.Array:
+def add(x: jax.Array, shift: Array) -> jax.Array:
     """`x + shift`, of every channel its own: [B, H, W, C] and [C]."""
     return x + jnp.expand_dims(shift, (0, 1, 2))
 
@@ -33,13 +35,13 @@ add.defvjp(lambda x, shift: (add(x, shift), None), lambda _, g: (g, total(g)))
 
 
 @jax.custom_vjp
-def scale(x: jax.Array, factor: jax.Array) -> jax.Array:
+def scale(x: jax.Array, factor: Array) -> jax.Array:
     """`x * factor`, of every channel its own: [B, H, W, C] and [C]."""
     return x * jnp.expand_dims(factor, (0, 1, 2))
 
 
 def _scale_backward(
-    kept: tuple[jax.Array, jax.Array], g: jax.Array
+    kept: tuple[jax.Array, Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, factor = kept
     return scale(g, factor), total(g * x)

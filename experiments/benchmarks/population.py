@@ -10,25 +10,30 @@ of the repeats. The last line is a JSON object.
 
 import json
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from plotly.subplots import make_subplots
 
 from dnc_jax.networks import CNN, MLP, cnn
 from dnc_jax.search import make_space
 from dnc_jax.training import (
     Hyperparameters,
     compilation,
+    costs,
     exact,
+    machine,
     plan,
     population,
     shapes,
@@ -39,9 +44,11 @@ from experiments.configs import mnist_mlp
 PEER = flags.DEFINE_string("peer_python", None, "Python with torch.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Turns of each side.")
 CANDIDATES = flags.DEFINE_integer("candidates", 64, "Sampled MLPs.")
+PLOT = flags.DEFINE_string("plot", None, "Picture of how time grows: a PNG or SVG.")
 ROWS = flags.DEFINE_integer("rows", 48_000, "Training rows of an MLP.")
 
 BATCH, STEPS = 64, 20
+RUNGS = (1, 3, 9, 27)
 LARGE = CNN((32, 32, 3), (32,) * 6, 10, downsampling=("", "pool", "", "pool", "", ""))
 
 
@@ -79,12 +86,11 @@ def train_mlps(asked: dict[str, Any]) -> dict[str, Any]:
     """Seconds of one epoch of all, at first and with all programs compiled."""
     compilation.keep(asked["cache"])
     programs = population.Programs(
-        random_data(asked["rows"], (28, 28, 1)), jax.random.key(0)
+        random_data(asked["rows"], (28, 28, 1)),
+        jax.random.key(0),
+        cost=costs.CostModel(**asked["constants"]),
     )
     jobs = jobs_of(asked["mlps"])
-    work = programs.workload(1)
-    networks: Any = [(j.architecture, j.hyperparameters.batch_size) for j in jobs]
-    waste = plan.padding_waste(networks, plan.make(networks, work), work)
     times = []
     for _ in range(2):
         begin = time.perf_counter()
@@ -93,13 +99,51 @@ def train_mlps(asked: dict[str, Any]) -> dict[str, Any]:
     return {
         "first": times[0],
         "steady": times[1],
-        "waste": waste,
         "seconds": programs.seconds._asdict(),
     }
 
 
+def waste(asked: dict[str, Any]) -> dict[str, Any]:
+    """FLOPs executed over useful ones: of the first rung, and of a whole halving.
+
+    Of the whole, over several draws of the networks that survive a rung.
+    """
+    cost = costs.CostModel(**asked["constants"])
+    networks: Any = [
+        (job.architecture, job.hyperparameters.batch_size)
+        for job in jobs_of(asked["mlps"])
+    ]
+    firsts, wholes = [], []
+    for seed in range(5):
+        rng, alive, ready = random.Random(seed), networks, set()
+        executed, useful, before = 0.0, 0.0, 0
+        for rung in RUNGS:
+            work = costs.Workload(784, 10, asked["rows"], rung - before)
+            groups = plan.make(alive, work, ready, cost)
+            ready |= {group.shape for group in groups}
+            flops = work.epochs * sum(
+                costs.useful_multiply_adds(network) * (work.rows // batch * batch)
+                for network, batch in alive
+            )
+            factor = plan.padding_waste(alive, groups, work)
+            executed, useful = executed + factor * flops, useful + flops
+            firsts += [factor] if not before else []
+            alive, before = rng.sample(alive, max(1, len(alive) // 3)), rung
+        wholes.append(executed / useful)
+    return {"first": statistics.mean(firsts), "whole": statistics.mean(wholes)}
+
+
+def constants(asked: dict[str, Any]) -> dict[str, Any]:
+    """Of the cost model, as a search measures them once on a machine."""
+    del asked
+    return machine.measure()[0]._asdict()
+
+
 def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a step, as the population runs it or with XLA's own gradients."""
+    """Seconds of a step, as the population runs it or with XLA's own gradients.
+
+    Of one network by itself, or a network's share where all workers train one each.
+    """
     steps = asked["steps"]
     programs = population.Programs(
         random_data(steps * BATCH, (32, 32, 3)), jax.random.key(0)
@@ -119,13 +163,20 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
     shape = shapes.Exact(1, LARGE, BATCH)
     state = exact.pack([exact.fresh(job)], shape)
     settings = exact.settings([job], shape)
-    program, state, settings = programs.get(shape, [(state, settings)])
-    times = []
-    for turn in range(2 if asked["naive"] else 6):
-        begin = time.perf_counter()
-        state = program.train(state, settings, np.float32(1), turn)
-        times.append((time.perf_counter() - begin) / steps)
-    return {"step_seconds": statistics.median(times[1:])}
+    program, _, settings = programs.get(shape, [(state, settings)])
+
+    def train() -> float:
+        state, times = exact.pack([exact.fresh(job)], shape), []
+        for turn in range(2 if asked["naive"] else 6):
+            begin = time.perf_counter()
+            state = program.train(state, settings, np.float32(1), turn)
+            times.append((time.perf_counter() - begin) / steps)
+        return statistics.median(times[1:])
+
+    at_once = programs.workers if asked["together"] else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        found = list(pool.map(lambda _: train(), range(at_once)))
+    return {"step_seconds": statistics.mean(found) / at_once}
 
 
 def stream(asked: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +231,33 @@ def _exponent(points: dict[int, float]) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-WORKERS = {"mlps": train_mlps, "cnn": train_cnn, "stream": stream, "slope": slope}
+def draw(growth: dict[str, Any], path: pathlib.Path) -> None:
+    """Seconds against candidates and against rows, both axes logarithmic."""
+    figure = make_subplots(1, 2, shared_yaxes=True)
+    for column, (name, found) in enumerate(growth.items(), start=1):
+        counts = [int(count) for count in found["seconds"]]
+        seconds = list(found["seconds"].values())
+        linear = [seconds[0] * count / counts[0] for count in counts]
+        figure.add_scatter(
+            x=counts, y=linear, line={"dash": "dot"}, name="linear", row=1, col=column
+        )
+        figure.add_scatter(x=counts, y=seconds, name="measured", row=1, col=column)
+        title = f"{name}: seconds grow with power {found['exponent']:.2f}"
+        figure.update_xaxes(type="log", tickvals=counts, title=title, col=column)
+    figure.update_yaxes(type="log", dtick="D2")
+    figure.update_yaxes(title="seconds of an epoch of all", col=1)
+    figure.update_layout(showlegend=False, template="plotly_white")
+    figure.write_image(path, width=800, height=350, scale=2)
+
+
+WORKERS = {
+    "constants": constants,
+    "waste": waste,
+    "mlps": train_mlps,
+    "cnn": train_cnn,
+    "stream": stream,
+    "slope": slope,
+}
 
 
 def _run(command: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
@@ -222,8 +299,8 @@ def sampled(count: int) -> list[dict[str, Any]]:
     return found
 
 
-def _mlp_ratios(mlps: list[dict[str, Any]]) -> dict[str, float]:
-    asked = {"mlps": mlps, "rows": ROWS.value}
+def _mlp_ratios(mlps: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, float]:
+    asked = {"mlps": mlps, "rows": ROWS.value, "constants": found}
     with tempfile.TemporaryDirectory() as cache:
         first = _ours("mlps", cache=cache, **asked)
         peer = _torch(validation_rows=ROWS.value // 4, **asked)["seconds"]
@@ -233,7 +310,6 @@ def _mlp_ratios(mlps: list[dict[str, Any]]) -> dict[str, float]:
         "steady": peer / min(first["steady"], second["steady"]),
         "first": peer / first["first"],
         "second": peer / second["first"],
-        "waste": first["waste"],
     }
 
 
@@ -254,25 +330,40 @@ def main(argv: Sequence[str]) -> None:
 
     pools = [how == "pool" for how in LARGE.downsampling]
     described = {"channels": LARGE.channels, "pools": pools, "batch_size": BATCH}
+    found = _ours("constants")
+    print(f"  {found}", flush=True)
+    padding = _ours(
+        "waste", mlps=sampled(CANDIDATES.value), rows=ROWS.value, constants=found
+    )
+    add(padding_waste=padding["whole"], padding_waste_of_first_rung=padding["first"])
     for _ in range(REPEATS.value):
-        rung = _mlp_ratios(sampled(CANDIDATES.value))
+        rung = _mlp_ratios(sampled(CANDIDATES.value), found)
         add(
             mlp_sampled_vs_torch=rung["steady"],
             mlp_rung1_vs_torch=rung["first"],
             mlp_rung1_second_run_vs_torch=rung["second"],
-            padding_waste=rung["waste"],
         )
-        add(small_mlp_vs_torch=_mlp_ratios([small] * 8)["steady"])
-        ours = _ours("cnn", naive=False, steps=STEPS)["step_seconds"]
+        add(small_mlp_vs_torch=_mlp_ratios([small] * 8, found)["steady"])
+        ours, together = (
+            _ours("cnn", naive=False, steps=STEPS, together=both)["step_seconds"]
+            for both in (False, True)
+        )
         peer = _torch(cnn={**described, "steps": STEPS})["step_seconds"]
-        naive = _ours("cnn", naive=True, steps=2)["step_seconds"]
-        print(f"  CNN step: ours {ours}, torch {peer}, naive {naive}", flush=True)
+        naive = _ours("cnn", naive=True, steps=2, together=False)["step_seconds"]
+        print(
+            f"  CNN step: ours {ours}, of several {together}, torch {peer}, "
+            f"naive {naive}",
+            flush=True,
+        )
         fed = _ours("stream", mlps=sampled(CANDIDATES.value), rows=ROWS.value)
         print(f"  seconds of {fed}", flush=True)
         add(streamed_vs_resident=fed["resident"] / fed["streamed"])
         add(cnn_vs_torch=peer / ours, cnn_vs_naive_scan=naive / ours)
+        add(cnns_together_vs_torch=peer / together)
     growth = _ours("slope")
     print(json.dumps(growth), flush=True)
+    if PLOT.value:
+        draw(growth, pathlib.Path(PLOT.value))
     result = {name: round(statistics.median(v), 3) for name, v in ratios.items()}
     result |= {
         f"growth_with_{name}": round(points["exponent"], 3)
