@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from plotly.subplots import make_subplots
 
 from dnc_jax.networks import CNN, MLP, cnn
 from dnc_jax.search import make_space
@@ -233,6 +232,8 @@ def _exponent(points: dict[int, float]) -> float:
 
 def draw(growth: dict[str, Any], path: pathlib.Path) -> None:
     """Seconds against candidates and against rows, both axes logarithmic."""
+    from plotly.subplots import make_subplots
+
     figure = make_subplots(1, 2, shared_yaxes=True)
     for column, (name, found) in enumerate(growth.items(), start=1):
         counts = [int(count) for count in found["seconds"]]
