@@ -1,6 +1,7 @@
 """What holds for the tree as a whole."""
 
 import ast
+import importlib
 import pathlib
 import re
 
@@ -58,6 +59,15 @@ def test_the_documented_layers_are_those_of_the_imports():
 def test_everything_public_is_there_and_documented():
     for name in dnc_jax.__all__:
         assert getattr(dnc_jax, name).__doc__, name
+
+
+def test_what_is_promised_is_what_the_packages_offer():
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(dnc_jax[\w.]*)` \| .* \| (.*) \|$", page, re.MULTILINE)
+    assert rows[0][0] == "dnc_jax"
+    for package, names in rows:
+        offered = set(importlib.import_module(package).__all__) - {"__version__"}
+        assert set(re.findall(r"`(\w+)`", names)) == offered, package
 
 
 def test_the_version_is_the_packages():

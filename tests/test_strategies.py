@@ -8,17 +8,14 @@ import pytest
 
 from dnc_jax import InputError
 from dnc_jax.footprint import complexity
-from dnc_jax.networks import CNN, presets
 from dnc_jax.search import (
     Choice,
-    CNNSpace,
     Constraints,
     CustomSpace,
     Integer,
     MLPSpace,
     Real,
 )
-from dnc_jax.search.stages import stages
 from dnc_jax.search.strategies import (
     STRATEGIES,
     bayes,
@@ -30,8 +27,8 @@ from dnc_jax.search.strategies import (
     random,
 )
 from dnc_jax.search.strategies.halving import bracket_sizes, rung_sizes
+from tests.played import SPACE, played, score
 
-SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
 # Few of each, so that every branch is reached soon.
 QUICK = {"initial": 4, "steps": 3, "explored": 20, "population": 6}
 
@@ -47,26 +44,6 @@ def few_points(monkeypatch):
 def quick(name, space=SPACE, **fields):
     given = {"candidates": 14, "batch": 4, "rungs": (1, 3), "brackets": 2, **QUICK}
     return make(space, name, **{**given, **fields})
-
-
-def score(candidate):
-    """A made-up truth: a rate of 0.01 is best, then small networks; some diverge."""
-    rate = candidate.hyperparameters.learning_rate
-    if rate > 0.08:
-        return math.inf
-    return (
-        abs(math.log10(rate) + 2) + complexity(candidate.architecture).parameters / 1e4
-    )
-
-
-def played(strategy, key, truth=score):
-    """All that a strategy asks for, call by call, and the last state."""
-    state, calls = strategy.init(key), []
-    while asked := strategy.ask(state):
-        assert strategy.ask(state) == asked
-        calls.append(asked)
-        state = strategy.tell(state, [truth(e.candidate) for e in asked])
-    return calls, state
 
 
 # Every strategy
@@ -337,98 +314,6 @@ def test_later_brackets_come_from_what_earlier_ones_reached():
     proposed, drawn = rates(True), rates(False)
     assert proposed[:24] == drawn[:24]
     assert np.median(proposed[24:]) < 0.5 * np.median(drawn[24:])
-
-
-# Greedy
-
-STEPS = {"steps": 6, "explored": 30}
-
-
-def test_greedy_goes_through_the_papers_stages():
-    strategy = greedy(SPACE, batch=1, steps=5, explored=20)
-    calls, state = played(strategy, jax.random.key(0))
-    first = [e.candidate for e in calls[0]]
-    assert len(first) == 15
-    for candidate in first + [e.candidate for (e,) in calls[1:6]]:
-        network, training = candidate.architecture, candidate.hyperparameters
-        assert (network.activation, training.learning_rate) == ("relu", 1e-3)
-        assert network.dropout == (0.2 if network.hidden else 0.0)
-        assert training.weight_decay == 0
-        assert training.batch_size == 64  # nearest to 256
-    *_, last = calls
-    assert state.best.score == min(one.score for one in state.told)
-    assert last[0].candidate.architecture == state.best.candidate.architecture
-
-
-def test_greedy_keeps_what_is_strictly_better_only():
-    def flat(candidate):
-        return 1.0
-
-    calls, state = played(greedy(SPACE, **STEPS), jax.random.key(0), flat)
-    assert state.best.candidate == calls[0][0].candidate
-
-
-def test_the_winner_of_stage_2_stays_a_contender_in_stage_3():
-    def truth(candidate):
-        rate = candidate.hyperparameters.learning_rate
-        return 0.0 if rate == 1e-3 and candidate.architecture.dropout == 0.1 else 1.0
-
-    def build(depth):
-        return MLPSpace(6, 4, depth=(depth, depth), width=(4, 24), batch_sizes=(32,))
-
-    _, state = played(greedy(build(1), **STEPS), jax.random.key(0), truth)
-    assert state.best.score == 0
-    assert state.best.candidate.architecture.dropout == 0.1
-    assert state.here[0] == state.best
-    assert state.best.candidate.hyperparameters.learning_rate == 1e-3
-
-
-def test_the_default_weight_decay_grows_with_the_parameters():
-    space = MLPSpace(784, 10)
-    preset = stages(space).preset
-    values = preset({"depth": 2, "width_1": 400, "width_2": 400})
-    assert values["weight_decay"] == pytest.approx(478_410e-9)
-    assert preset({"depth": 0})["weight_decay"] == 0
-    images = CNNSpace((32, 32, 3), 10)
-    wide = {"depth": 4, "channels_1": 64, **{f"widening_{i}": 1.0 for i in (2, 3, 4)}}
-    values = stages(images).preset(wide)
-    count = complexity(images.build(values).architecture).parameters
-    assert values["weight_decay"] == pytest.approx(count * 1e-11)
-    narrow = wide | {f"widening_{i}": 0.0 for i in (2, 3, 4)}
-    assert stages(images).preset(narrow)["weight_decay"] == 0
-
-
-def test_greedy_presets_cnns_as_the_paper_does_and_tries_its_grids():
-    space = CNNSpace((8, 8, 1), 10, depth=(4, 5))
-
-    def truth(candidate):
-        network = candidate.architecture
-        assert isinstance(network, CNN)
-        worse = [network.activation != "tanh", not all(network.batch_norm)]
-        strides = network.downsampling.count("pool")
-        return sum(worse) + strides + abs(max(network.dropout) - 0.15)
-
-    calls, state = played(greedy(space, **STEPS), jax.random.key(1), truth)
-    for evaluation in calls[0]:
-        network = evaluation.candidate.architecture
-        preset = presets.preset((8, 8, 1), network.channels, 10)
-        assert network == preset
-    best = state.best.candidate.architecture
-    assert best.activation == "tanh"
-    assert "pool" not in best.downsampling
-    assert max(best.dropout) == 0.15
-
-
-def test_greedy_takes_densities_into_its_first_stage_and_fits_its_kernel_if_asked():
-    space = MLPSpace(64, 10, densities=(1.0, 0.2), depth=(1, 2), width=(20, 60))
-
-    def sparse(candidate):
-        return candidate.architecture.density
-
-    strategy = greedy(space, fit_kernel=True, **STEPS)
-    calls, state = played(strategy, jax.random.key(0), sparse)
-    assert len({e.candidate.architecture.density for e in calls[0]}) > 3
-    assert state.best.candidate.architecture.density < 0.25
 
 
 # Evolution

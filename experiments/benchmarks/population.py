@@ -240,14 +240,26 @@ def draw(growth: dict[str, Any], path: pathlib.Path) -> None:
         seconds = list(found["seconds"].values())
         linear = [seconds[0] * count / counts[0] for count in counts]
         figure.add_scatter(
-            x=counts, y=linear, line={"dash": "dot"}, name="linear", row=1, col=column
+            x=counts,
+            y=linear,
+            line={"dash": "dot", "color": "gray"},
+            name="linear",
+            row=1,
+            col=column,
         )
-        figure.add_scatter(x=counts, y=seconds, name="measured", row=1, col=column)
+        figure.add_scatter(
+            x=counts,
+            y=seconds,
+            line={"color": "#0072b2"},
+            name="measured",
+            row=1,
+            col=column,
+        )
         title = f"{name}: seconds grow with power {found['exponent']:.2f}"
         figure.update_xaxes(type="log", tickvals=counts, title=title, col=column)
     figure.update_yaxes(type="log", dtick="D2")
     figure.update_yaxes(title="seconds of an epoch of all", col=1)
-    figure.update_layout(showlegend=False, template="plotly_white")
+    figure.update_layout(showlegend=False, template="plotly_white", margin_t=20)
     figure.write_image(path, width=800, height=350, scale=2)
 
 
