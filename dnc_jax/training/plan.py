@@ -12,6 +12,7 @@ stand idle.
 """
 
 import heapq
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -249,9 +250,12 @@ def _merge(
     work: Workload,
     cost: CostModel,
 ) -> list[Group]:
-    """Joins the pair that saves most, again and again, until none saves anything."""
+    """Joins the pair that saves most, again and again, until none saves anything.
+
+    Those that need the same shape are joined to begin with.
+    """
     programs: dict[tuple[int, ...], tuple[float, Shape]] = {}
-    savings: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+    savings: list[tuple[float, tuple[int, ...], tuple[int, ...]]] = []
 
     def price(group: tuple[int, ...]) -> tuple[float, Shape]:
         if group not in programs:
@@ -262,22 +266,21 @@ def _merge(
         joint = price(tuple(sorted(one + other)))
         saving = price(one)[0] + price(other)[0] - joint[0]
         if saving > 0:
-            savings[min(one, other), max(one, other)] = saving
+            heapq.heappush(savings, (-saving, min(one, other), max(one, other)))
 
-    groups: list[tuple[int, ...]] = [(index,) for index in members]
-    for position, one in enumerate(groups):
-        for other in groups[position + 1 :]:
-            consider(one, other)
+    alike: dict[Shape, list[int]] = {}
+    for index in members:
+        alike.setdefault(needs[index], []).append(index)
+    groups = dict.fromkeys(map(tuple, alike.values()))  # an ordered set
+    for one, other in itertools.combinations(groups, 2):
+        consider(one, other)
     while savings:
-        one, other = max(savings, key=lambda pair: (savings[pair], pair))
-        groups = [group for group in groups if group not in (one, other)]
-        savings = {
-            pair: saving
-            for pair, saving in savings.items()
-            if one not in pair and other not in pair
-        }
+        _, one, other = heapq.heappop(savings)
+        if one not in groups or other not in groups:
+            continue  # joined to another since
+        del groups[one], groups[other]
         merged = tuple(sorted(one + other))
         for group in groups:
             consider(merged, group)
-        groups.append(merged)
+        groups[merged] = None
     return [Group(price(group)[1], group) for group in groups]
