@@ -7,6 +7,10 @@ from typing import NamedTuple
 from dnc_jax.networks import CNN, Architecture
 from dnc_jax.training.shapes import Exact, Shape
 
+# That a training step moves for each number of an image between two layers: activation,
+# batch norm, pooling and what lays it out for the convolutions, there and back.
+_IMAGE_BYTES = 40.0
+
 
 class CostModel(NamedTuple):
     """Seconds that one core needs; only their ratios matter to a plan.
@@ -85,11 +89,14 @@ def demand(
     moved = 40.0 * parameters
     state = 16.0 * parameters  # parameters, gradient and both moments
     missed = max(0.0, 1 - cache_bytes / state)
+    images = 0.0
+    if isinstance(shape, Exact) and isinstance(shape.network, CNN):
+        images = _IMAGE_BYTES * shape.lanes * shape.batch_size * _numbers(shape, work)
     return (
         1.0,
         6.0 * multiply_adds * shape.batch_size,
         moved * (1 - missed) + 24.0 * shape.batch_size * work.inputs,
-        moved * missed,
+        moved * missed + images,
     )
 
 
@@ -99,16 +106,8 @@ def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
     Parameters, gradients, both moments and their next values; and for each example of
     a batch, what the backward pass needs of every layer, twice.
     """
-    if isinstance(shape, Shape):
-        numbers = work.inputs + sum(shape.hidden) + work.outputs
-    elif isinstance(shape.network, CNN):
-        pixels = [height * width for height, width in shape.network.grids]
-        channels = shape.network.channels
-        numbers = 2 * sum(p * c for p, c in zip(pixels, channels, strict=True))
-    else:
-        numbers = sum(shape.network.sizes)
     state = 7 * _parameters(shape, work)
-    return 4.0 * shape.lanes * (state + 2 * shape.batch_size * numbers)
+    return 4.0 * shape.lanes * (state + 2 * shape.batch_size * _numbers(shape, work))
 
 
 def multiply_adds(shape: Shape | Exact, work: Workload) -> int:
@@ -135,3 +134,15 @@ def _parameters(shape: Shape | Exact, work: Workload) -> int:
     if isinstance(shape, Exact):
         return sum(shape.network.edges) + sum(shape.network.sizes[1:])
     return _weights(shape, work) + sum(shape.hidden) + work.outputs
+
+
+def _numbers(shape: Shape | Exact, work: Workload) -> int:
+    """That the backward pass needs of an example in one lane."""
+    if isinstance(shape, Shape):
+        return work.inputs + sum(shape.hidden) + work.outputs
+    if isinstance(shape.network, CNN):
+        pixels = [height * width for height, width in shape.network.grids]
+        return 2 * sum(
+            p * c for p, c in zip(pixels, shape.network.channels, strict=True)
+        )
+    return sum(shape.network.sizes)

@@ -17,7 +17,7 @@ def get_config(settings: str = "quick") -> Any:
     config.data.name = "cifar10"
     # The features: what the last convolution computes, 8 x 8 x 64 numbers.
     config.channels = (16, 32, 64)
-    config.cnn_epochs = {"quick": 10, "full": 60}[settings]
+    config.cnn_epochs = {"quick": 4, "full": 60}[settings]
     config.hidden = 512
     config.families = ("structured",)
     config.densities = (
@@ -30,6 +30,6 @@ def get_config(settings: str = "quick") -> Any:
         (0.5, 1.0),
         (1.0, 1.0),
     )
-    config.train.epochs = {"quick": 6, "full": 30}[settings]
+    config.train.epochs = {"quick": 2, "full": 30}[settings]
     config.train.learning_rate = 1e-3
     return config
