@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from dnc_jax.training.data import Dataset, Split
-from dnc_jax.training.rows import FileRows
+from dnc_jax.training.rows import FileRows, taken
 from dnc_jax.typing import Array
 
 EVALUATION_BATCH = 1000
@@ -99,7 +99,7 @@ class Feed:
             rows = order[start : start + size]
             # All parts have one shape; what fills up the last is not visited.
             padded = np.pad(rows, (0, size - len(rows)))
-            part = Split(*(column[padded] for column in self._rows))
+            part = Split(*(taken(column, padded) for column in self._rows))
             return len(rows), jax.block_until_ready(self._place(part))
 
         with ThreadPoolExecutor(1) as pool:

@@ -8,6 +8,7 @@ import numpy as np
 from dnc_jax.typing import Array
 
 _BLOCK_BYTES = 2**21
+_ALIGNMENT = 64  # bytes; what begins elsewhere, XLA copies
 
 
 class FileRows:
@@ -47,11 +48,15 @@ class FileRows:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """Reads these rows: [n, ...]."""
-        rows = self._rows[index]
+        rows = np.arange(len(self))[index] if isinstance(index, slice) else index
+        return taken(self, rows)
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Reads these rows into `out`: [n, ...]."""
         # In the order of the files: a disk reads forwards.
+        rows = self._rows[rows]
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
-        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         bounds = np.searchsorted(ordered, self._starts)
         for file, start, low, high in zip(
             self._files, self._starts[:-1], bounds[:-1], bounds[1:], strict=True
@@ -60,8 +65,7 @@ class FileRows:
                 part = file[ordered[low:high] - start]
                 if self._channels_first:
                     part = part.transpose(0, 2, 3, 1)
-                found[order[low:high]] = part
-        return found
+                out[order[low:high]] = part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -95,6 +99,20 @@ def joined(one: Rows, other: Rows) -> Any:
     if isinstance(one, FileRows) and isinstance(other, FileRows):
         return one.joined(other)
     return np.concatenate([np.asarray(one), np.asarray(other)])
+
+
+def taken(x: Rows, rows: np.ndarray) -> np.ndarray:
+    """These rows in memory that a CPU's JAX takes as its own, without a copy."""
+    shape, kind = (len(rows), *x.shape[1:]), np.dtype(x.dtype)
+    size = int(np.prod(shape)) * kind.itemsize
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    out = raw[start : start + size].view(kind).reshape(shape)
+    if isinstance(x, FileRows):
+        x.read(rows, out)
+    else:
+        np.take(np.asarray(x), rows, axis=0, out=out, mode="clip")
+    return out
 
 
 def blocks(x: Rows) -> Iterator[np.ndarray]:
