@@ -164,7 +164,8 @@ def forecast(
     """Rehearses the search from `state` on.
 
     After a second of rehearsing what is left is taken to cost as much for each
-    candidate-epoch as what was rehearsed.
+    candidate-epoch as what was rehearsed, but for compiling: later rungs mostly find
+    their programs compiled.
 
     Args:
       strategy: not changed by being asked: it is pure.
@@ -176,18 +177,19 @@ def forecast(
     calibration, cost = calibration or Calibration(), cost or costs.CostModel()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
     planned: set[programs.Shape] = set()
-    rungs: list[tuple[int, int, float]] = []
+    rungs: list[tuple[int, int, float, float]] = []
     while (asked := strategy.ask(state)) and (
         not rungs or time.perf_counter() < deadline
     ):
         rungs.append(_rung(asked, data, planned, cost))
         state = strategy.tell(state, [scores.random() for _ in asked])
-    epochs, flops, seconds = (sum(column) for column in zip(*rungs, strict=True))
+    epochs, flops, running, compiling = map(sum, zip(*rungs, strict=True))
     if asked and strategy.candidate_epochs > epochs:
         more = strategy.candidate_epochs / epochs
         epochs, flops = strategy.candidate_epochs, round(flops * more)
-        seconds *= more
-    first, whole = (calibration.seconds(each) for each in (rungs[0][2], seconds))
+        running *= more
+    seconds = running + compiling
+    first, whole = (calibration.seconds(s) for s in (sum(rungs[0][2:]), seconds))
     return Forecast(
         Cost(rungs[0][0], rungs[0][1], first),
         Cost(epochs, flops, whole),
@@ -204,11 +206,11 @@ def _rung(
     data: Dataset,
     planned: set[programs.Shape],
     cost: costs.CostModel,
-) -> tuple[int, int, float]:
-    """Candidate-epochs, FLOPs and seconds of a rung by the cost model."""
+) -> tuple[int, int, float, float]:
+    """Candidate-epochs and FLOPs of a rung, seconds to run and to compile it."""
     rows = (len(data.train.y), len(data.validation.y))
     epochs = flops = 0
-    core_seconds = 0.0
+    running = compiling = 0.0
     spans: dict[tuple[int, int], list[Evaluation]] = {}
     for e in evaluations:
         spans.setdefault((e.start, e.stop), []).append(e)
@@ -225,14 +227,17 @@ def _rung(
             accelerator=jax.default_backend() != "cpu",
         )
         groups = plan.make(networks, work, planned, cost)
-        core_seconds += plan.total_seconds(groups, planned, work, cost)
-        planned.update(group.shape for group in groups)
+        shapes = {group.shape for group in groups}
+        running += plan.total_seconds(groups, shapes, work, cost)
+        compiling += cost.compile_seconds * len(shapes - planned)
+        planned |= shapes
         epochs += len(members) * (stop - start)
         flops += sum(
             training_work(network, batch, *rows, epochs=stop - start).flops
             for network, batch in networks
         )
-    return epochs, flops, core_seconds / programs.workers()
+    workers = programs.workers()
+    return epochs, flops, running / workers, compiling / workers
 
 
 def _interval(

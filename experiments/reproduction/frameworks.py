@@ -66,6 +66,8 @@ NOTES = (
     "minutes, and each framework has the space it comes with (KerasTuner and Optuna: "
     "ours, of MLPs). Our row counts the training of the winner after the search as "
     "search too. Joules are left empty where nothing counts them.",
+    "At quick settings each searches once, and one seed says little; ours and Optuna's "
+    "of three are compared by search_mlp in experiments/benchmarks/README.md.",
     "Auto-PyTorch and ProxylessNAS were not run: theirs are the published rows.",
 )
 
