@@ -2,7 +2,7 @@
 
 Command: python -m experiments.search --config=experiments/configs/mnist_mlp.py \
              --config.data.dir=DIR
-Time:    113 s on 2 cores, 70 s of them searching
+Time:    108 s on 2 cores, 68 s of them searching
 Result:  98.27 % validation, 98.48 % test accuracy, 265,540 parameters
 """
 
