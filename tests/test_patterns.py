@@ -90,6 +90,8 @@ def test_edges_are_counted_without_drawing(family, rows, columns, density):
     nodes, block = (2 * rows, 3 * columns), (2, 3)
     if family == "clash_free":
         block = (1, 1)
+    if family == "windows":  # of square images
+        nodes, block = (rows * rows * (1 + 2 * (columns % 2)), 3 * columns), (1, 3)
     counted = sparse.edge_count(
         family, *nodes, density=density, block=block, nearest=True
     )
@@ -357,3 +359,28 @@ def test_every_pattern_is_reachable_for_a_tiny_structured_junction():
         tuple(sorted(zip(range(3), p, strict=True)))
         for p in itertools.permutations(range(3))
     }
+
+
+def test_windows_of_a_density_are_squares_or_nearly_that():
+    pattern = sparse.draw(KEY, "windows", 3 * 64, 8, density=12 / 64, block=(1, 4))
+    assert pattern.describe().fan_in == (36, 36)
+    for column in pattern.to_dense().T:
+        rows, columns, channels = np.nonzero(column.reshape(8, 8, 3))
+        assert np.ptp(rows) == 2
+        assert np.ptp(columns) == 3
+        assert set(channels) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("n_in", "density", "block", "message"),
+    [
+        (50, 0.1, (1, 1), "square image of 1 or 3 channels, got 50 inputs"),
+        (64, 0.1, (2, 1), r"single inputs, got blocks of \(2, 1\)"),
+        (64, 0.1, (1, 1), "windows of 8 x 8 pixels; nearest: 0.09375 and 0.140625"),
+        (64, 0.01, (1, 1), "nearest: 0.015625 and 0.03125"),
+        (64, 0.0, (1, 1), r"density must lie in \(0, 1\], got 0"),
+    ],
+)
+def test_windows_that_do_not_exist_are_refused(n_in, density, block, message):
+    with pytest.raises(ValueError, match=message):
+        sparse.draw(KEY, "windows", n_in, 8, density=density, block=block)

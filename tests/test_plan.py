@@ -1,9 +1,17 @@
+import jax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_jax.networks import MLP
-from dnc_jax.training import costs, plan, shapes
+from dnc_jax.training import (
+    Hyperparameters,
+    costs,
+    grouping,
+    plan,
+    population,
+    shapes,
+)
 
 WORK = costs.Workload(inputs=784, outputs=10, rows=48000, epochs=1)
 networks = st.lists(
@@ -76,6 +84,29 @@ def test_long_runs_are_worth_a_program_of_their_own():
     long = plan.make(nets, WORK._replace(epochs=50))
     assert len({g.shape for g in short}) == 1
     assert len({g.shape for g in long}) == 2
+
+
+def test_a_rung_that_others_follow_is_planned_for_those_too(small):
+    networks = [MLP(6, (width, width), 4) for width in (8, 400)]
+
+    def shapes_of(expected_epochs):
+        programs = population.Programs(small, jax.random.key(0), cost=costs.CostModel())
+        jobs = [
+            population.Job(
+                one,
+                Hyperparameters(batch_size=16),
+                jax.random.key(0),
+                start=0,
+                stop=1,
+                total=81,
+                expected_epochs=expected_epochs,
+            )
+            for one in networks
+        ]
+        return {group.shape for group in grouping.plan_groups(jobs, programs)}
+
+    assert len(shapes_of(0.0)) == 1
+    assert len(shapes_of(1e4)) == 2
 
 
 def test_a_compiled_program_that_is_large_enough_is_used_again():

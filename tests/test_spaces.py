@@ -297,6 +297,18 @@ def test_fitted_patterns_have_the_largest_block_that_leaves_no_input_out():
     assert fitting("balanced", 1.0, 784, 10) is None
 
 
+def test_the_first_junction_may_have_a_family_of_its_own():
+    space = MLPSpace(
+        784, 10, depth=(1, 1), width=(64, 64), densities=(0.1,), first_family="windows"
+    )
+    (candidate,) = space.sample(jax.random.key(0), 1)
+    families = [one.family for one in candidate.architecture.sparsity]
+    assert families == ["windows", "balanced"]
+    assert space_from_json(space.to_json()) == space
+    with pytest.raises(InputError, match="square image of 1 or 3 channels, got 65"):
+        MLPSpace(65, 10, first_family="windows")
+
+
 def test_densities_make_networks_smaller_and_the_largest_stays_dense():
     networks = [c.architecture for c in SPARSE.sample(jax.random.key(0), 50)]
     assert any(network.density < 0.3 for network in networks)

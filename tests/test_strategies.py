@@ -298,6 +298,10 @@ def test_hyperbands_brackets_cost_about_the_same_and_skip_one_rung_more_each():
         [(1, 1, 3)] * 3,
         [(2, 3, 9)] * 1,
     ]
+    # Of the nine in the first rung, three train for 2 epochs more and one for 6.
+    expected = [call[0].expected_epochs for call in calls[:3]]
+    assert expected == [(9 * 1 + 3 * 2 + 1 * 6) / 9, (3 * 2 + 1 * 6) / 3, 6.0]
+    assert calls[2][1].expected_epochs == (5 * 3 + 1 * 6) / 5, "a bracket that skips"
 
 
 def test_later_brackets_come_from_what_earlier_ones_reached():

@@ -226,7 +226,9 @@ def _rung(
             stop - start,
             accelerator=jax.default_backend() != "cpu",
         )
-        groups = plan.make(networks, work, planned, cost)
+        expected = statistics.fmean(e.expected_epochs for e in members)
+        ahead = work._replace(epochs=max(work.epochs, expected))
+        groups = plan.make(networks, ahead, planned, cost)
         shapes = {group.shape for group in groups}
         running += plan.total_seconds(groups, shapes, work, cost)
         compiling += cost.compile_seconds * len(shapes - planned)

@@ -10,7 +10,9 @@ from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.network_space import (
     NetworkSpace,
     at_least,
+    check_family,
     check_step,
+    fitting,
     hyperparameters,
 )
 from dnc_jax.search.space import Candidate, Values
@@ -29,6 +31,8 @@ class MLPSpace(NetworkSpace):
       dropout: of every hidden layer, uniform.
       width_step: widths are multiples of it; 8 or 16 let sparse junctions have larger
         blocks.
+      first_family: of the first junction's pattern where it is not `family`: of
+        images, "windows".
 
     And those of `NetworkSpace`, by keyword.
 
@@ -45,6 +49,7 @@ class MLPSpace(NetworkSpace):
     activations: tuple[str, ...] = ("relu", "tanh", "sigmoid")
     dropout: tuple[float, ...] = (0.0, 0.5)
     width_step: int = 1
+    first_family: str = ""
 
     _least: ClassVar[dict[str, float]] = {
         "depth": 0,
@@ -58,6 +63,10 @@ class MLPSpace(NetworkSpace):
         if self.dropout[1] >= 1:
             raise InputError(f"space.dropout must be < 1, got {self.dropout[1]}")
         check_step("width", self.width, self.width_step)
+        if self.first_family:
+            check_family("first_family", self.first_family)
+            # Refused now, not at the first candidate: inputs that are no image.
+            fitting(self.first_family, 0.5, self.inputs, self.width[0])
 
     def describe(self) -> Mapping[str, Dimension]:
         """`depth`, `width_1` ..., `activation`, `dropout`, densities, training."""
@@ -97,7 +106,7 @@ class MLPSpace(NetworkSpace):
                 self.outputs,
                 values.get("activation", "relu"),
                 values.get("dropout", 0.0),
-                self._sparsity(sizes, density),
+                self._sparsity(sizes, density, self.first_family),
             ),
             hyperparameters(values),
         )

@@ -102,10 +102,7 @@ class NetworkSpace(Space):
             raise InputError(
                 f"space.densities must lie in (0, 1], got {self.densities}"
             )
-        if self.family not in FAMILIES:
-            raise InputError(
-                f"space.family: unknown {self.family!r}; known: {', '.join(FAMILIES)}"
-            )
+        check_family("family", self.family)
 
     def limited_to(self, rows: int) -> "NetworkSpace":
         """The space with batches of at most `rows`, the size of the training set."""
@@ -140,12 +137,15 @@ class NetworkSpace(Space):
         return Choice(tuple(dict.fromkeys(self.densities)), when=when)
 
     def _sparsity(
-        self, sizes: Sequence[int], densities: Sequence[float]
+        self, sizes: Sequence[int], densities: Sequence[float], first_family: str = ""
     ) -> tuple[Sparsity | None, ...]:
         """For each junction between these sizes."""
+        families = [first_family or self.family, *[self.family] * (len(sizes) - 2)]
         fitted = tuple(
-            fitting(self.family, density, n_in, n_out)
-            for density, (n_in, n_out) in zip(densities, pairwise(sizes), strict=True)
+            fitting(family, density, *nodes)
+            for family, density, nodes in zip(
+                families, densities, pairwise(sizes), strict=True
+            )
         )
         return fitted if any(fitted) else ()
 
@@ -153,6 +153,18 @@ class NetworkSpace(Space):
 def at_least(least: int, most: int) -> tuple[str, tuple[int, ...]] | None:
     """When a dimension matters: at these depths, at the `most`; None is always."""
     return ("depth", tuple(range(least, most + 1))) if least else None
+
+
+def check_family(name: str, family: str) -> None:
+    """A field must name a family of patterns.
+
+    Raises:
+      InputError: it does not.
+    """
+    if family not in FAMILIES:
+        raise InputError(
+            f"space.{name}: unknown {family!r}; known: {', '.join(FAMILIES)}"
+        )
 
 
 def check_step(name: str, ends: Sequence[int], step: int) -> None:

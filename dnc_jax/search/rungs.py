@@ -222,6 +222,7 @@ class Rungs:
             total=self._epochs,
             snapshot=snapshot,
             progress=progress,
+            expected_epochs=evaluation.expected_epochs,
         )
 
     def _trial(

@@ -106,7 +106,7 @@ class Scorer:
         diverged: bool,
     ) -> Trial:
         """The trial of an evaluation with these curves, one entry an epoch."""
-        number, candidate, rung, _, stop = evaluation
+        number, candidate, rung, _, stop = evaluation[:5]
         cost = complexity(candidate.architecture)
         measured = self._measured.get(number)
         epoch_seconds, epoch_joules = measured or (None, None)

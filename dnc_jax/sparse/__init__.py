@@ -17,10 +17,10 @@ from dnc_jax.sparse.families import (
     mixed_radix,
     random,
     structured,
-    windows,
 )
 from dnc_jax.sparse.junction import apply, conv_apply, conv_init, init
 from dnc_jax.sparse.kernels import matmul
+from dnc_jax.sparse.local import windows
 from dnc_jax.sparse.pattern import Description, Pattern, from_dense, from_edges
 from dnc_jax.sparse.registry import FAMILIES, draw, edge_count
 from dnc_jax.sparse.scatter import Scatter, scatter

@@ -242,51 +242,6 @@ def mixed_radix(
     return from_lists(sources, n_in, n_out, block)
 
 
-def windows(
-    key: Key,
-    image: tuple[int, int, int],
-    n_out: int,
-    *,
-    window: tuple[int, int],
-    group: int = 1,
-) -> Pattern:
-    """Local receptive fields: an output sees one window of the image, all channels.
-
-    The windows lie within the image and are spread over it: their corners are drawn
-    without replacement as long as there are unused ones.
-
-    Args:
-      key: consumed.
-      image: (height, width, channels) of the input, flattened in this order.
-      n_out: nodes.
-      window: (height, width).
-      group: so many neighbouring outputs share one window.
-
-    Raises:
-      InputError: a window larger than the image, or a group that does not divide
-        n_out.
-    """
-    height, width, channels = image
-    rows, columns = height - window[0] + 1, width - window[1] + 1
-    if min(window) < 1 or rows < 1 or columns < 1:
-        raise InputError(f"a window of {window} does not fit in an image of {image}")
-    n_in = height * width * channels
-    _, blocks_out = grid(n_in, n_out, (1, group))
-    generator = generator_of(key)
-    corners = np.concatenate(
-        [
-            generator.permutation(rows * columns)
-            for _ in range(-(-blocks_out // (rows * columns)))
-        ]
-    )[:blocks_out]
-    top, left = np.divmod(corners, columns)
-    y, x, channel = (
-        axis.ravel() for axis in np.indices((*window, channels), dtype=np.int64)
-    )
-    sources = ((top[:, None] + y) * width + left[:, None] + x) * channels + channel
-    return from_lists(sources, n_in, n_out, (1, group))
-
-
 def from_lists(
     sources: np.ndarray, n_in: int, n_out: int, block: tuple[int, int]
 ) -> Pattern:
@@ -300,7 +255,12 @@ def generator_of(key: Key) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
-def _check_density(density: float) -> None:
+def check_density(density: float) -> None:
+    """A density is a kept fraction.
+
+    Raises:
+      InputError: it is not in (0, 1].
+    """
     if not 0 < density <= 1:
         raise InputError(f"density must lie in (0, 1], got {density:g}")
 
@@ -346,7 +306,7 @@ def random_blocks(
     nearest: bool = False,  # any density is possible
 ) -> int:
     """Blocks that `random` keeps."""
-    _check_density(density)
+    check_density(density)
     cells = math.prod(grid(n_in, n_out, block))
     # Less one part in 1e9, so that 0.1 * 10 cells, which is 1.0000000000000002, is 1.
     return max(1, math.ceil(density * cells * (1 - 1e-9)))
@@ -371,7 +331,7 @@ def balanced_blocks(
 
 def _step(density: float, choices: int, what: str, nearest: bool) -> int:
     """The k of a density that is k / choices."""
-    _check_density(density)
+    check_density(density)
     exact = density * choices
     step = min(max(round(exact), 1), choices)
     if not nearest and abs(exact - step) > 1e-6 * choices:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dnc_jax.errors import InputError
-from dnc_jax.sparse import families
+from dnc_jax.sparse import families, local
 from dnc_jax.sparse.clash_free import clash_free
 from dnc_jax.sparse.pattern import Pattern
 from dnc_jax.typing import Key
@@ -51,6 +51,7 @@ FAMILIES = {
     "balanced": Family(families.balanced, families.balanced_blocks),
     "random": Family(families.random, families.random_blocks),
     "clash_free": Family(_clash_free, families.structured_blocks, blocks=False),
+    "windows": Family(local.windows_of_density, local.window_blocks),
 }
 
 

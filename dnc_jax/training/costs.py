@@ -45,7 +45,7 @@ class Workload(NamedTuple):
 
     Attributes:
       inputs, outputs: of each network.
-      rows, epochs: to train on.
+      rows, epochs: to train on; expected epochs, where a plan looks ahead.
       accelerator: whether it fills only with many networks at a time.
       memory_bytes: that one program may use.
     """
@@ -53,7 +53,7 @@ class Workload(NamedTuple):
     inputs: int
     outputs: int
     rows: int
-    epochs: int
+    epochs: float
     accelerator: bool = False
     memory_bytes: float = math.inf
 

@@ -1,6 +1,7 @@
 """Which jobs of a rung train together, and in which order their programs run."""
 
 import itertools
+import statistics
 from collections.abc import Sequence
 
 from dnc_jax.training import costs, plan, shapes
@@ -32,9 +33,10 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
             )
             for i in positions
         ]
-        groups = plan.make(
-            networks, programs.workload(epochs), programs.planned, programs.cost
-        )
+        # A program compiled for one rung serves the next ones too.
+        expected = statistics.fmean(jobs[i].expected_epochs for i in positions)
+        work = programs.workload(max(epochs, expected))
+        groups = plan.make(networks, work, programs.planned, programs.cost)
         programs.planned.update(group.shape for group in groups)
         result += [
             group._replace(members=tuple(positions[i] for i in group.members))

@@ -46,6 +46,8 @@ class Job(NamedTuple):
       snapshot: at `start`; None: from scratch, and start is 0.
       progress: beyond `start`, from a run that was interrupted. It is used where all
         networks of a chunk are equally far.
+      expected_epochs: that such networks train for from `start` on, on average, beyond
+        `stop` too; programs are planned for no fewer than stop - start.
     """
 
     architecture: Architecture
@@ -56,6 +58,7 @@ class Job(NamedTuple):
     total: int
     snapshot: Snapshot | None = None
     progress: Progress | None = None
+    expected_epochs: float = 0.0
 
 
 class Executed(NamedTuple):

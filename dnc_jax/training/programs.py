@@ -139,7 +139,7 @@ class Programs:
         finally:
             self.account(**{name: time.perf_counter() - begin})
 
-    def workload(self, epochs: int) -> costs.Workload:
+    def workload(self, epochs: int | float) -> costs.Workload:
         """What `plan.make` has to know of this data and this machine."""
         coming = self._limit_bytes if self._feed.streamed and not self._cpu else 0.0
         usable = 0.5 if self._cpu else 0.9

@@ -14,6 +14,8 @@ class Evaluation(NamedTuple):
         keeps its own.
       candidate: what the space builds, a `Candidate` for a space of networks.
       rung: from 0; rung 0 starts from scratch.
+      expected_epochs: from `start` on, later rungs included, by the share of candidates
+        that come so far; at least stop - start. Programs are planned for them.
     """
 
     candidate_id: int
@@ -21,6 +23,7 @@ class Evaluation(NamedTuple):
     rung: int
     start: int
     stop: int
+    expected_epochs: float = 0.0
 
 
 class Strategy(NamedTuple):

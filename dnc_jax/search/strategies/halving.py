@@ -161,9 +161,16 @@ def halving(
 
     def ask(state: State) -> list[Evaluation]:
         return [
-            Evaluation(one.candidate_id, one.candidate, at.rung, at.start, stop)
+            Evaluation(
+                one.candidate_id,
+                one.candidate,
+                at.rung,
+                at.start,
+                rungs[at.rung],
+                _epochs(at.sizes[at.rung :], rungs[at.rung :], at.start)
+                / at.sizes[at.rung],
+            )
             for at in state.active
-            for stop in (rungs[at.rung],)
             for one in at.members
         ]
 
@@ -200,10 +207,10 @@ def halving(
     return Strategy(init, ask, tell, rungs[-1], epochs)
 
 
-def _epochs(sizes: Sequence[int], rungs: Sequence[int]) -> int:
-    """Candidate-epochs of a bracket in which nothing diverges."""
+def _epochs(sizes: Sequence[int], rungs: Sequence[int], start: int = 0) -> int:
+    """Candidate-epochs from `start` on of a bracket in which nothing diverges."""
     begun = [(size, stop) for size, stop in zip(sizes, rungs, strict=True) if size]
-    starts = (0, *(stop for _, stop in begun[:-1]))
+    starts = (start, *(stop for _, stop in begun[:-1]))
     return sum(
         size * (stop - start) for (size, stop), start in zip(begun, starts, strict=True)
     )
