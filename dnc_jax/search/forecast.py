@@ -17,7 +17,7 @@ import jax
 
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import costs, machine, plan, programs
+from dnc_jax.training import costs, grouping, machine, plan, programs
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -226,9 +226,10 @@ def _rung(
             stop - start,
             accelerator=jax.default_backend() != "cpu",
         )
-        expected = statistics.fmean(e.expected_epochs for e in members)
-        ahead = work._replace(epochs=max(work.epochs, expected))
-        groups = plan.make(networks, ahead, planned, cost)
+        ahead = grouping.planned_epochs(
+            stop - start, [e.expected_epochs for e in members]
+        )
+        groups = plan.make(networks, work._replace(epochs=ahead), planned, cost)
         shapes = {group.shape for group in groups}
         running += plan.total_seconds(groups, shapes, work, cost)
         compiling += cost.compile_seconds * len(shapes - planned)

@@ -21,7 +21,8 @@ def fitting(family: str, density: float, n_in: int, n_out: int) -> Sparsity | No
     """A possible pattern of about this density, in blocks that run fast.
 
     As many neighbouring outputs share their inputs, up to 64, as leaves every input in
-    at least one edge and the density within a tenth of what is asked for, if any do.
+    as many blocks as its family wants and the density within a tenth of what is asked
+    for, if any do.
 
     Returns:
       None for a dense junction, which the nearest possible density may be.
@@ -32,9 +33,10 @@ def fitting(family: str, density: float, n_in: int, n_out: int) -> Sparsity | No
     if density == 1:
         return None
     best: tuple[float, Sparsity | None] = (math.inf, None)
+    cover = FAMILIES[family].cover
     widest = min(n_out, _WIDEST_BLOCK) if FAMILIES[family].blocks else 1
     for side in range(widest, 0, -1):
-        if n_out % side or (side > 1 and density * (n_out // side) < 1):
+        if n_out % side or (side > 1 and density * (n_out // side) < cover):
             continue
         block = (1, side)
         edges = edge_count(

@@ -22,11 +22,14 @@ class Family(NamedTuple):
       count: `count(n_in, n_out, density, block, nearest)`: edges between blocks,
         known without drawing.
       blocks: whether edges may join blocks of nodes.
+      cover: blocks that an input should be joined to, where their sides are chosen.
+        Windows fall anywhere: of one on average, a third of the pixels see none.
     """
 
     draw: Callable[..., Pattern]
     count: Callable[..., int]
     blocks: bool = True
+    cover: int = 1
 
 
 def _clash_free(
@@ -51,7 +54,7 @@ FAMILIES = {
     "balanced": Family(families.balanced, families.balanced_blocks),
     "random": Family(families.random, families.random_blocks),
     "clash_free": Family(_clash_free, families.structured_blocks, blocks=False),
-    "windows": Family(local.windows_of_density, local.window_blocks),
+    "windows": Family(local.windows_of_density, local.window_blocks, cover=3),
 }
 
 

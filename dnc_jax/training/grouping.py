@@ -10,6 +10,12 @@ from dnc_jax.training.programs import Programs
 
 Chunk = tuple[int, ...]  # positions of jobs that train on one device together
 
+# Weight of the epochs after this rung's in its plan. A program compiled now serves
+# them too, but the few networks that come so far could also get their own then: over
+# a halving of 64 MLPs on MNIST, with three cost models, plans take the least predicted
+# time between 0.25 and 0.5.
+_LATER = 0.25
+
 
 def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
     """The plan of these jobs, the networks that train longest first.
@@ -33,9 +39,8 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
             )
             for i in positions
         ]
-        # A program compiled for one rung serves the next ones too.
-        expected = statistics.fmean(jobs[i].expected_epochs for i in positions)
-        work = programs.workload(max(epochs, expected))
+        ahead = planned_epochs(epochs, [jobs[i].expected_epochs for i in positions])
+        work = programs.workload(ahead)
         groups = plan.make(networks, work, programs.planned, programs.cost)
         programs.planned.update(group.shape for group in groups)
         result += [
@@ -43,6 +48,17 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
             for group in groups
         ]
     return result
+
+
+def planned_epochs(epochs: int, expected_epochs: Sequence[float]) -> float:
+    """Epochs that a plan counts with: a rung's, and some of those that may follow.
+
+    Args:
+      epochs: of the rung.
+      expected_epochs: of its networks, see `Job`.
+    """
+    expected = statistics.fmean(expected_epochs)
+    return epochs + _LATER * max(0.0, expected - epochs)
 
 
 def explain(jobs: Sequence[Job], programs: Programs) -> str:

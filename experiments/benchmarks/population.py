@@ -32,6 +32,7 @@ from dnc_jax.training import (
     compilation,
     costs,
     exact,
+    grouping,
     machine,
     plan,
     population,
@@ -118,9 +119,11 @@ def waste(asked: dict[str, Any]) -> dict[str, Any]:
         executed, useful, before = 0.0, 0.0, 0
         for number, rung in enumerate(RUNGS):
             work = costs.Workload(784, 10, asked["rows"], rung - before)
-            # As a search plans: for the rungs to come too, whose costs are alike.
-            ahead = work._replace(epochs=work.epochs * len(RUNGS[number:]))
-            groups = plan.make(alive, ahead, ready, cost)
+            # As a search plans: ahead, each later rung taking as many epochs in all.
+            ahead = grouping.planned_epochs(
+                rung - before, [(rung - before) * len(RUNGS[number:])]
+            )
+            groups = plan.make(alive, work._replace(epochs=ahead), ready, cost)
             ready |= {group.shape for group in groups}
             flops = work.epochs * sum(
                 costs.useful_multiply_adds(network) * (work.rows // batch * batch)

@@ -26,6 +26,7 @@ STUDIES = (  # in the order of the page
     "trends",
     "large_sparse_small_dense",
     "wc_sweep",
+    "wc_sweep_cnn",
     "frameworks",
     "footprint_of_search",
 )
