@@ -63,9 +63,9 @@ def describe(config: launch.Config, space: Space | None = None) -> Problem:
     assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
-    out.print(f"dnc_jax: reading {config.data.name}", markup=False)
+    terminal.say(out, f"dnc_jax: reading {config.data.name}")
     data = launch.load_data(config)
-    out.print(str(data), markup=False)
+    terminal.say(out, str(data))
     constraints = checks.call(Constraints, config, "constraints")
     space = constraints.limited(space or checks.call(make_space, config, "space", data))
     strategy = checks.call(make, config, "search", space)
@@ -127,13 +127,13 @@ def run(
             )
         return
     out = launch.console()
-    out.print(f"results go to {workdir}", markup=False)
+    terminal.say(out, f"results go to {workdir}")
     workdir.mkdir(parents=True, exist_ok=True)
     stored = {**config.to_dict(), **recorded}
     with Store(workdir / "trials.sqlite", stored) as store:
         path = workdir / "summary.json"
         if processes.from_first(path.exists()):
-            out.print(f"{workdir} holds this search, finished:", markup=False)
+            terminal.say(out, f"{workdir} holds this search, finished:")
             summaries.show(out, launch.read_json(path), store.trials(), workdir)
             return
         with meter, _progress(problem, workdir, meter) as callback:

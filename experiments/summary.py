@@ -89,15 +89,15 @@ def show(
     out.print(terminal.best_table(trials, metric=summary["metric"]))
     out.print(terminal.front_table(trials))
     for line in terminal.summary_lines(summary):
-        out.print(line, markup=False)
+        terminal.say(out, line)
     if summary.get("resumed"):
-        out.print(
+        terminal.say(
+            out,
             "  seconds, FLOPs and energy are those of the last run; timeline.jsonl has "
             "their sums over all runs",
-            markup=False,
         )
-    out.print(
+    terminal.say(
+        out,
         f"{workdir}: trials.sqlite, summary.json, report.html, and "
         f"dnc_jax.load('{workdir / 'best'}')",
-        markup=False,
     )

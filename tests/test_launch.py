@@ -130,6 +130,12 @@ def test_piped_output_is_plain_lines_with_the_tables(finished):
     assert "\x1b" not in process.stdout
     for text in ("rung 0: 4 alive", "Best 4 of 4", "Pareto front", "Winner, trained"):
         assert text in process.stdout
+    # However long, what is said of a rung and of the winner is one line each.
+    lines = process.stdout.splitlines()
+    (rung,) = (line for line in lines if "rung 0: 4 alive" in line)
+    assert "best validation accuracy" in rung
+    (winner,) = (line for line in lines if line.startswith("Winner, trained"))
+    assert ", batch " in winner
 
 
 def test_a_finished_search_is_shown_again_and_not_run_again(finished):

@@ -34,6 +34,11 @@ def console(*, quiet: bool = False) -> Console:
     return Console(width=width, highlight=False, quiet=quiet)
 
 
+def say(out: Console, text: str) -> None:
+    """Prints lines as they are: in a file, a long one is not cut in two."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
 class ProgressReport(Callback):
     """Progress of a search: a live bar on a terminal, a line a rung elsewhere.
 
@@ -70,7 +75,7 @@ class ProgressReport(Callback):
 
     def on_forecast(self, forecast: Forecast) -> None:
         """Prints what the search will probably take."""
-        self._out.print(str(forecast), markup=False)
+        say(self._out, str(forecast))
 
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
         """Names the rung, or the rungs."""
@@ -102,7 +107,7 @@ class ProgressReport(Callback):
             + (f", {diverged} diverged" if diverged else "")
             + (", from the store" if resumed else "")
         )
-        self._out.print(line, markup=False)
+        say(self._out, line)
 
     def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
         """Shows the winner's training."""

@@ -2,8 +2,8 @@
 
 Command: python -m experiments.search --config=experiments/configs/mnist_mlp_sparse.py \
              --config.data.dir=DIR
-Time:    not measured yet
-Result:  not measured yet
+Time:    693 s on 2 cores (AMD EPYC, AVX2), 594 s of them searching
+Result:  98.55 % validation, 98.66 % test accuracy, 30,154 parameters
 """
 
 from typing import Any
