@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc_jax.networks import MLP
+from dnc_jax.networks import CNN, MLP, Sparsity
 from dnc_jax.training import (
     Hyperparameters,
     costs,
@@ -125,3 +125,22 @@ def test_padding_waste_counts_multiply_adds():
     groups = [plan.Group(shapes.Shape(2, (20,), 100), (0,))]
     expected = 2 * (784 * 20 + 20 * 10) / (784 * 10 + 10 * 10)
     assert plan.padding_waste(nets, groups, WORK) == pytest.approx(expected)
+
+
+def test_convolutions_and_sparse_junctions_take_longer_to_compile():
+    cost = costs.CostModel(compile_seconds=2.0)
+    dense = shapes.Exact(1, MLP(784, (64,), 10), 128)
+    sparse = shapes.Exact(1, MLP(784, (64,), 10, sparsity=(Sparsity(0.25), None)), 128)
+    small, large = (
+        shapes.Exact(1, CNN((8, 8, 3), (8,) * depth, 10), 128) for depth in (2, 4)
+    )
+    seconds = [
+        costs.compile_seconds(one, cost)
+        for one in (shapes.Shape(4, (64,), 128), dense, sparse, small, large)
+    ]
+    assert seconds[0] == seconds[1] == 2.0 < seconds[2]
+    assert 2.0 < seconds[3] < seconds[4]
+    group = plan.Group(sparse, (0,))
+    assert plan.total_seconds([group], (), WORK, cost) - plan.total_seconds(
+        [group], [sparse], WORK, cost
+    ) == pytest.approx(seconds[2])

@@ -232,7 +232,7 @@ def _rung(
         groups = plan.make(networks, work._replace(epochs=ahead), planned, cost)
         shapes = {group.shape for group in groups}
         running += plan.total_seconds(groups, shapes, work, cost)
-        compiling += cost.compile_seconds * len(shapes - planned)
+        compiling += sum(costs.compile_seconds(one, cost) for one in shapes - planned)
         planned |= shapes
         epochs += len(members) * (stop - start)
         flops += sum(

@@ -20,6 +20,7 @@ from dnc_jax.networks import MLP, Architecture, network
 from dnc_jax.training.costs import (
     CostModel,
     Workload,
+    compile_seconds,
     memory_bytes,
     multiply_adds,
     run_seconds,
@@ -67,7 +68,7 @@ def total_seconds(
     for group in groups:
         if group.shape not in ready:
             ready.add(group.shape)
-            total += cost.compile_seconds
+            total += compile_seconds(group.shape, cost)
         total += run_seconds(group.shape, len(group.members), work, cost)
     return total
 
@@ -93,7 +94,7 @@ def wall_seconds(
     for seconds, shape in [*sorted(heads, key=_seconds), *sorted(tails, key=_seconds)]:
         begin = max(workers[0], ready.get(shape, 0.0))
         if shape not in ready:
-            begin += cost.compile_seconds
+            begin += compile_seconds(shape, cost)
             ready[shape] = begin
         heapq.heapreplace(workers, begin + seconds)
     return max(workers)

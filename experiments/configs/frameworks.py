@@ -2,8 +2,9 @@
 
 Command: python -m experiments.reproduction.frameworks --environments=DIR \
              --config.data.dir=DIR
-Time:    not measured yet
-Result:  not measured yet
+Time:    12 minutes on 2 cores (AMD EPYC, AVX2)
+Result:  98.09 % test accuracy in 91 s (AutoKeras 98.11 %, AutoGluon 98.06 %, Optuna
+         96.94 %, KerasTuner 94.86 %, each in 2 minutes)
 """
 
 from typing import Any

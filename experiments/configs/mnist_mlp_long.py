@@ -2,14 +2,8 @@
 
 Command: python -m experiments.search --config=experiments/configs/mnist_mlp_long.py \
              --config.data.dir=DIR
-Time:    649 s on 2 cores, 591 s of them searching
-Result:  98.49 % validation, 98.41 % test accuracy, 352,644 parameters
-
-Small and good, 387 s, 336 s of them searching: 98.32 %, 98.30 % and 69,644 with
---config.objective.w_c=0.1 --config.constraints.max_parameters=70000
---config.space.width=(20,1000)
-(complexity counts over that of the space's largest network: in a space of large ones
-w_c = 0.1 asks for less)
+Time:    743 s on 2 cores (AMD EPYC, AVX2), 592 s of them searching
+Result:  98.54 % validation, 98.64 % test accuracy, 636,010 parameters
 """
 
 from typing import Any
@@ -18,8 +12,12 @@ from experiments.configs import mnist_mlp
 
 
 def get_config() -> Any:
-    """MNIST, longer."""
+    """MNIST, longer, among larger networks."""
     config = mnist_mlp.get_config()
+    config.space.depth = (1, 3)
+    config.space.width = (64, 800)
+    config.space.activations = ("relu",)
+    config.space.batch_sizes = (128, 512)
     config.search.candidates = 27
     config.search.rungs = (2, 6, 18, 54)
     config.search.brackets = 10
