@@ -17,7 +17,9 @@ from experiments.configs import cifar10_cnn, mnist_mlp
 def get_config(settings: str = "quick") -> Any:
     """Settings `quick`, for two cores, `full`, for an accelerator, or `cnn`."""
     if settings == "cnn":
-        return cifar10_cnn.get_config()
+        config = cifar10_cnn.get_config()
+        config.search.candidates = 9
+        return config
     config = mnist_mlp.get_config()
     config.space.depth = (0, 2)
     if settings == "full":
