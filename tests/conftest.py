@@ -17,6 +17,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
 compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
+# Tests compile much and run little: LLVM's passes would take two thirds of their time.
+# The programs of populations ask for a level of their own.
+os.environ["XLA_FLAGS"] = (
+    f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+)
+
 # Two runs of the tests on one machine do not wait for each other's counters.
 locks.NAMESPACE = f"dnc_jax-test-{os.getpid()}"
 
