@@ -106,7 +106,7 @@ class Scorer:
         diverged: bool,
     ) -> Trial:
         """The trial of an evaluation with these curves, one entry an epoch."""
-        number, candidate, rung, _, stop = evaluation[:5]
+        number, candidate = evaluation.candidate_id, evaluation.candidate
         cost = complexity(candidate.architecture)
         measured = self._measured.get(number)
         epoch_seconds, epoch_joules = measured or (None, None)
@@ -114,8 +114,8 @@ class Scorer:
         return Trial(
             candidate_id=number,
             candidate=candidate,
-            rung=rung,
-            epochs=stop,
+            rung=evaluation.rung,
+            epochs=evaluation.stop,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             complexity=cost,

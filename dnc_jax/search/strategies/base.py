@@ -15,7 +15,7 @@ class Evaluation(NamedTuple):
       candidate: what the space builds, a `Candidate` for a space of networks.
       rung: from 0; rung 0 starts from scratch.
       expected_epochs: from `start` on, later rungs included, by the share of candidates
-        that come so far; at least stop - start. Programs are planned for them.
+        that come so far; 0 where none follow. Programs are planned for them.
     """
 
     candidate_id: int

@@ -159,6 +159,10 @@ def halving(
     def init(key: Key) -> State:
         return begun(State(key, 0, 0, (), ()))
 
+    def expected_epochs(at: Rung) -> float:
+        sizes = at.sizes[at.rung :]
+        return _epochs(sizes, rungs[at.rung :], at.start) / sizes[0]
+
     def ask(state: State) -> list[Evaluation]:
         return [
             Evaluation(
@@ -167,10 +171,10 @@ def halving(
                 at.rung,
                 at.start,
                 rungs[at.rung],
-                _epochs(at.sizes[at.rung :], rungs[at.rung :], at.start)
-                / at.sizes[at.rung],
+                expected,
             )
             for at in state.active
+            for expected in (expected_epochs(at),)
             for one in at.members
         ]
 
