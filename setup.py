@@ -59,11 +59,11 @@ setuptools.setup(
         "optax>=0.2.4",
         "orbax-checkpoint>=0.11",
         "pillow>=10",  # what tfds.data_source decodes images with
-        "plotly>=6.0",
+        "plotly>=6.1.1",
         "rich>=13.7",
         "safetensors>=0.5",
         "scikit-learn>=1.6",
-        "scipy>=1.11",
+        "scipy>=1.15",
         "tensorflow-datasets>=4.9.7",
     ],
     extras_require={

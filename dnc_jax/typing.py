@@ -14,6 +14,8 @@
 | K      | most edges into an output block           |
 | F      | most edges out of an input block          |
 | E      | edges between blocks of a pattern         |
+
+In shapes of images, [B, H, W, C], H, W and C are height, width and channels.
 """
 
 from typing import Any, TypedDict

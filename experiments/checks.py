@@ -34,10 +34,16 @@ def check(config: Any, default: Any) -> None:
 
 
 def _check(config: Any, default: Any, prefix: str) -> None:
+    section = prefix.rstrip(".")
+    unknown = set(config) - set(default)
+    if section and section not in _OPEN and unknown:
+        raise InputError(
+            f"unknown config field {prefix}{min(unknown)}; known: {', '.join(default)}"
+        )
     for name, example in default.items():
         field = f"{prefix}{name}"
         if name not in config:
-            if prefix.rstrip(".") in _OPEN:
+            if section in _OPEN:
                 continue
             raise InputError(f"the config has no field {field}; it needs one")
         value = config[name]
@@ -62,13 +68,19 @@ def _alike(value: Any, example: Any) -> bool:
     return example is None or isinstance(value, type(example))
 
 
-def call(function: Callable[..., T], config: Any, section: str, *arguments: Any) -> T:
+def call(
+    function: Callable[..., T],
+    config: Any,
+    section: str,
+    *arguments: Any,
+    **keywords: Any,
+) -> T:
     """`function` of the arguments, and by name of the fields of a section.
 
     Raises:
       InputError: it does not take these fields, or as it does.
     """
-    fields = config[section].to_dict()
+    fields = config[section].to_dict() | keywords
     try:
         inspect.signature(function).bind(*arguments, **fields)
     except TypeError as error:

@@ -24,7 +24,7 @@ from dnc_jax.search.run import (
     search,
 )
 from dnc_jax.search.strategies import Strategy, make
-from dnc_jax.search.trials import read
+from dnc_jax.search.trials import from_row, read, to_row
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints, compilation, machine, processes
 from dnc_jax.training.costs import CostModel
@@ -59,7 +59,7 @@ def describe(config: launch.Config, space: Space | None = None) -> Problem:
     out = launch.console()
     objective = checks.call(Objective, config, "objective")
     grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
-    budget = Budget(**config.budget, grid=grid)
+    budget = checks.call(Budget, config, "budget", grid=grid)
     assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
@@ -124,6 +124,8 @@ def run(
                 budget=capped,
                 calibration=learned,
                 cost=cost,
+                # Process 0 counts, and tells the others.
+                read_joules=lambda: 0.0,
             )
         return
     out = launch.console()
@@ -212,7 +214,7 @@ def _prior(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
       InputError: there is no search, or of other data or another seed, which chooses
         the validation rows.
     """
-    stored, trials = read(folder / "trials.sqlite")
+    stored, trials = stored_search(folder)
     wanted = json.loads(json.dumps(config.to_dict()))
     for name in ("data", "seed"):
         if stored.get(name) != wanted[name]:
@@ -221,6 +223,20 @@ def _prior(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
                 f"one {wanted[name]}; trials of other rows say nothing about these"
             )
     return trials
+
+
+def stored_search(folder: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
+    """Config and trials of the search in `folder`, which process 0 reads for all.
+
+    Raises:
+      InputError: there is no search.
+    """
+    content = None
+    if processes.is_first():
+        config, trials = read(folder / "trials.sqlite")
+        content = json.dumps(config), [to_row(trial) for trial in trials]
+    config, rows = processes.from_first(content)
+    return json.loads(config), [from_row(row) for row in rows]
 
 
 def _others(folder: pathlib.Path) -> Iterator[Any]:

@@ -57,7 +57,9 @@ def summarise(
         "attribution": result.attribution.to_json(),
         "emissions": carbon.emissions(energy.joules, grid).to_json() if grid else None,
         "forecast": result.forecast
-        and result.forecast.scored(result.search_seconds, result.attribution.joules),
+        and result.forecast.scored(
+            result.search_seconds, result.attribution.joules, result.candidate_epochs
+        ),
         "machine": machine.describe(),
         "ended_by": result.ended_by,
         "best": winner.trial.candidate.to_json(),

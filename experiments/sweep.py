@@ -19,6 +19,7 @@ from rich.table import Table
 
 from dnc_jax.errors import InputError
 from dnc_jax.search import Candidate
+from dnc_jax.training import processes
 from experiments import job, launch
 
 WEIGHTS = flags.DEFINE_list(
@@ -47,7 +48,10 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         out.rule(f"w_c = {weight:g}")
         config.objective.w_c = weight
         job.run(config, folder, forks=folders[:number])
-        summaries.append(launch.read_json(folder / "summary.json"))
+        if processes.is_first():  # the others may not see its files
+            summaries.append(launch.read_json(folder / "summary.json"))
+    if not processes.is_first():
+        return
     with (workdir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*_COLUMNS, "network"], extrasaction="ignore")
         writer.writeheader()

@@ -15,7 +15,7 @@ from absl import flags
 from dnc_jax.errors import InputError
 from dnc_jax.search import make_space
 from dnc_jax.search.transfer import adapted, training_space
-from dnc_jax.search.trials import ranking, read
+from dnc_jax.search.trials import ranking
 from experiments import checks, job, launch
 
 SOURCE = flags.DEFINE_string("source", None, "Work folder of the search to learn from.")
@@ -28,7 +28,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         raise InputError("name the search to learn from: --source=runs/digits")
     if COUNT.value < 1:
         raise InputError(f"--count must be >= 1, got {COUNT.value}")
-    _, trials = read(pathlib.Path(SOURCE.value) / "trials.sqlite")
+    _, trials = job.stored_search(pathlib.Path(SOURCE.value))
     found = dict.fromkeys(t.candidate.architecture for t in ranking(trials))
     if not found:
         raise InputError(f"{SOURCE.value} holds no trial that did not diverge")
@@ -42,7 +42,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         [adapted(one, data) for one in best],
         checks.call(make_space, config, "space", data),
     )
-    job.run(config, workdir, space=space, recorded={"source": SOURCE.value})
+    recorded = {"source": SOURCE.value, "architectures": [str(one) for one in best]}
+    job.run(config, workdir, space=space, recorded=recorded)
 
 
 if __name__ == "__main__":

@@ -280,13 +280,14 @@ def test_joules_are_forecast_from_the_power_of_earlier_searches():
 def test_only_whole_searches_of_this_machine_teach():
     here = machine.describe()
     told = {"modelled_seconds": 10.0, "seconds_taken": 15.0, "joules_taken": 450.0}
-    told["cost_model"] = list(costs.CostModel())
+    told |= {"cost_model": list(costs.CostModel()), "seconds_inside": True}
     good = {"machine": here, "complete": True, "forecast": told}
     others = [
         {**good, "machine": {**here, "cores": 1000}},
         {**good, "complete": False},
         {**good, "forecast": None},
         {**good, "forecast": {**told, "cost_model": [1.0] * 6}},
+        {**good, "forecast": {**told, "seconds_inside": None}},
         {},
         [],
     ]
@@ -296,11 +297,46 @@ def test_only_whole_searches_of_this_machine_teach():
 
 
 def test_a_forecast_is_scored_against_what_it_took():
-    scored = said(joules=8.0).scored(3.0, 9.0)
+    scored = said(joules=8.0).scored(3.0, 9.0, 5)
     assert scored["seconds"] == {"value": 1.0, "low": 0.5, "high": 2.0}
     assert scored["seconds_inside"] is False
     assert scored["joules_inside"] is True
-    nothing = said().scored(1.0, None)
+    nothing = said().scored(1.0, None, 5)
     assert nothing["seconds_inside"] is True
     assert nothing["joules_inside"] is None
     json.dumps(nothing)
+    # Trials that an earlier search had made took no time of this one.
+    reused = said(joules=8.0).scored(0.1, 9.0, 0)
+    assert (reused["seconds_inside"], reused["joules_inside"]) == (None, None)
+
+
+def test_a_strategy_that_asks_for_nothing_is_refused(small):
+    def nothing(state):
+        return []
+
+    strategy = halving(SPACE, candidates=4, rungs=(1, 2))._replace(ask=nothing)
+    with pytest.raises(InputError, match="asks for no candidate"):
+        search(SPACE, small, Objective(), strategy, seed=0)
+
+
+def test_caps_are_joules_by_name():
+    assert Budget(watt_hours=1.0).joules == {"watt_hours": 3600.0}
+    clean = carbon.Grid(carbon.PUES["none"], carbon.given_intensity(0.0))
+    assert Budget(grams_co2e=1.0, grid=clean).joules == {"grams_co2e": math.inf}
+    for fields in ({"seconds": math.inf}, {"watt_hours": math.inf}):
+        with pytest.raises(InputError, match="must be finite and >= 0"):
+            Budget(**fields)
+
+
+def test_a_counter_is_not_read_more_than_once_a_second(clock, monkeypatch):
+    with Meter(Found((Steady(watts=100.0),), None)) as meter:
+        spending = Spending(Budget(watt_hours=1.0), meter)
+        readings = []
+        now = meter.now
+        monkeypatch.setattr(meter, "now", lambda: readings.append(1) or now())
+        clock(0.5)
+        spending.reached()
+        assert not readings
+        clock(0.5)
+        spending.reached()
+        assert len(readings) == 1

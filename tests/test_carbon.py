@@ -1,11 +1,12 @@
 """Carbon and hardware: the tables in the package, and published formulas."""
 
+import json
 import math
 
 import pytest
 
 from dnc_jax import InputError
-from dnc_jax.footprint import carbon, hardware, tables
+from dnc_jax.footprint import carbon, hardware, records, tables
 
 POUND = carbon.GRAMS_PER_POUND
 
@@ -200,3 +201,103 @@ def test_the_talks_equivalents_are_whole_for_their_own_pounds():
 def test_impossible_numbers_are_refused_by_name(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_pound_is_453_and_a_bit_grams_and_a_kwh_36_hundred_kilojoules():
+    assert carbon.strubell(84.0, 1515.43, 1, 0.0, 0.0).grams_co2e == pytest.approx(
+        87_000, rel=5e-3
+    )
+    assert carbon.GRAMS_PER_POUND == 453.59237
+    one = carbon.Factor(1.0, None, "")
+    assert carbon.Grid(one, one).grams(3.6e6) == 1.0
+
+
+def test_the_table_of_equivalents_is_the_papers():
+    assert [thing.pounds_co2e for thing in carbon.EQUIVALENTS] == [
+        *(1984, 11023, 36156, 126_000),
+        *(39, 78_468, 192, 626_155),
+    ]
+    counts = dict(carbon.equivalents(2 * 39 * 453.59237))
+    assert counts["trainings of an NLP pipeline"] == pytest.approx(2)
+
+
+def test_a_grid_is_what_the_user_says_and_else_the_regions():
+    assert carbon.grid("") is None
+    france = carbon.region("FR").intensity
+    assert carbon.grid("FR") == carbon.Grid(carbon.PUES["none"], france)
+    both = carbon.grid("FR", intensity=30.0, pue=1.25)
+    assert both.intensity.value == 30.0
+    assert both.pue == carbon.Factor(1.25, None, "given by the user")
+    assert carbon.grid("", intensity=30.0).pue.value == 1.0
+
+
+@pytest.mark.parametrize("value", [0.999, math.inf, math.nan])
+def test_a_pue_is_at_least_1_and_finite(value):
+    with pytest.raises(InputError, match="a PUE is at least 1"):
+        carbon.given_pue(value)
+    assert carbon.given_pue(1.0).value == 1.0
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_offsets_and_usages_may_be_nothing_or_all(share):
+    assert carbon.ml_co2_impact(2.0, 500.0, 100.0, share).grams_co2e == pytest.approx(
+        100.0 * (1 - share)
+    )
+    cost = carbon.green_algorithms(10.0, 4, 100.0, share, 0.0, 1.0, 1.0)
+    assert cost.kwh == pytest.approx(4.0 * share)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_a_share_outside_0_and_1_is_refused(share):
+    with pytest.raises(InputError, match=r"offset must lie in \[0, 1\]"):
+        carbon.ml_co2_impact(1.0, 1.0, 1.0, share)
+    with pytest.raises(InputError, match=r"usage must lie in \[0, 1\]"):
+        carbon.green_algorithms(1.0, 1, 1.0, share, 1.0, 1.0, 1.0)
+
+
+def test_the_worst_kind_of_nothing_is_unavailable():
+    assert records.worst([]) == "unavailable"
+    assert records.worst(["measured"]) == "measured"
+    assert records.worst(["modelled", "measured"]) == "modelled"
+
+
+@pytest.mark.parametrize(
+    ("watts", "utilisation"),
+    [(-1.0, 0.5), (math.inf, 0.5), (9.0, 0.0), (9.0, -0.1), (9.0, 1.01)],
+)
+def test_an_impossible_assumption_is_refused(watts, utilisation):
+    with pytest.raises(InputError, match=r"energy\.(tdp_watts|utilisation) must"):
+        records.Assumed.checked(watts, utilisation)
+
+
+def test_an_assumption_has_a_band_that_ends_at_the_whole_tdp():
+    assert records.Assumed.checked(0.0, 0.5) is None
+    assert records.Assumed.checked(100.0, 1.0) == records.Assumed(100.0, 1.0)
+    assert records.Assumed(100.0).watts == 50.0
+    assert records.Assumed(100.0, 0.8).band_watts == (40.0, 100.0)
+    assert records.Assumed(100.0, 0.25).band_watts == (12.5, 50.0)
+
+
+def test_a_record_with_everything_survives_json_and_reads_well():
+    record = records.Energy(
+        joules=1000.0,
+        kind="estimated",
+        reason=None,
+        parts=(records.Part("a", 400.0), records.Part("b", 600.0, "estimated")),
+        seconds=10.0,
+        cpu_seconds=7.0,
+        flops=2_000_000,
+        measured_fraction=0.4,
+        band_joules=(700.0, 1600.0),
+        idle_watts=20.0,
+        dynamic_joules=800.0,
+        missing=("the memory",),
+    )
+    back = records.Energy.from_json(json.loads(json.dumps(record.to_json())))
+    assert back == record
+    assert str(record) == (
+        "energy 1,000 J (700 to 1,600), estimated, 40% of it measured, 800 J above "
+        "idling, without the memory; 7 CPU seconds, 2e+06 FLOPs"
+    )
+    nothing = record._replace(joules=None, reason="no counter", flops=None)
+    assert str(nothing) == "energy unavailable (no counter); 7 CPU seconds"

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 
 import jax
@@ -61,8 +62,15 @@ def damage_sizes(path):
     (path / "architecture.json").write_text(json.dumps(description))
 
 
+def damage_mean(path):
+    description = json.loads((path / "architecture.json").read_text())
+    del description["preprocessing"]["mean"], description["labels"]
+    (path / "architecture.json").write_text(json.dumps(description))
+
+
 @pytest.mark.parametrize(
-    "damage", [shutil.rmtree, damage_description, damage_params, damage_sizes]
+    "damage",
+    [shutil.rmtree, damage_description, damage_params, damage_sizes, damage_mean],
 )
 def test_a_damaged_network_is_refused_with_its_path(tmp_path, damage):
     checkpoints.save(tmp_path / "best", network())
@@ -123,3 +131,37 @@ def test_a_pattern_that_is_not_the_architectures_is_refused_with_both(tmp_path):
     (tmp_path / "best/patterns.npz").unlink()
     with pytest.raises(InputError, match=r"no readable network.*patterns\.npz"):
         dnc_jax.load(tmp_path / "best")
+
+
+def test_more_than_a_hundred_junctions_come_back_in_their_order(tmp_path):
+    saved = network(hidden=(2,) * 101)
+    checkpoints.save(tmp_path / "best", saved)
+    loaded = dnc_jax.load(tmp_path / "best")
+    for one, other in zip(loaded.params, saved.params, strict=True):
+        np.testing.assert_array_equal(one["weight"], other["weight"])
+
+
+def test_a_process_killed_while_it_replaces_leaves_a_whole_network(
+    tmp_path, monkeypatch
+):
+    checkpoints.save(tmp_path / "best", network((5,)))
+
+    class KilledError(Exception):
+        pass
+
+    rename = pathlib.Path.rename
+
+    def killed(path, target):
+        if path.suffix == ".partial":
+            raise KilledError
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", killed)
+    with pytest.raises(KilledError):
+        checkpoints.save(tmp_path / "best", network((7,)))
+    monkeypatch.undo()
+    assert dnc_jax.load(tmp_path / "best.old").architecture.hidden == (5,)
+    assert dnc_jax.load(tmp_path / "best.partial").architecture.hidden == (7,)
+    checkpoints.save(tmp_path / "best", network((9,)))
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert dnc_jax.load(tmp_path / "best").architecture.hidden == (9,)

@@ -131,6 +131,43 @@ def test_bytes_are_those_of_ten_numbers_a_parameter_and_five_an_activation():
     assert pass_.flops == 7 * complexity(network).flops_per_example
 
 
+def test_what_follows_a_pool_works_on_what_the_pool_leaves():
+    fields = {"batch_norm": (True,)}
+    kept, numbers = 2 * 3 * 8, 4 * 6 * 8
+    image = (4, 6, 3)
+    (plain, _), (pooled, _) = (
+        layers(CNN(image, (8,), 5, downsampling=(how,), **fields))
+        for how in ("", "pool")
+    )
+    assert (plain.numbers, plain.kept) == (numbers, numbers)
+    assert (pooled.numbers, pooled.kept) == (numbers, kept)
+    steps = [
+        step_work(CNN(image, (8,), 5, downsampling=(how,), **fields), 1).flops
+        for how in ("", "pool")
+    ]
+    # A batch norm and an activation a number; then 2 a number that is scaled and
+    # moved, 3 comparisons a pixel that is kept, and the mean over fewer pixels.
+    less = (40 + 5 + 2) * (numbers - kept) - 3 * kept + (numbers - kept)
+    assert steps[0] - steps[1] == less
+
+
+def test_validation_reads_the_parameters_for_every_thousand_rows():
+    network = MLP(3, (4,), 2)
+    parameters = complexity(network).parameters
+    none, whole, more = (
+        training_work(network, 4, 4, rows, epochs=3) for rows in (0, 1000, 2500)
+    )
+    assert whole.flops - none.flops == 3 * inference_work(network, 1000).flops
+    assert whole.bytes_moved - none.bytes_moved == (
+        3 * inference_work(network, 1000).bytes_moved
+    )
+    assert more.bytes_moved - whole.bytes_moved == 3 * (
+        inference_work(network, 2500).bytes_moved
+        - inference_work(network, 1000).bytes_moved
+        + 2 * 4 * parameters
+    )
+
+
 def test_rows_beyond_the_last_full_batch_are_not_trained_on():
     network = MLP(3, (4,), 2)
     assert training_work(network, 32, 70, 5, epochs=3) == training_work(

@@ -218,6 +218,18 @@ def test_a_gpu_machine_without_rapl_says_what_it_leaves_out(monkeypatch, tmp_pat
     assert high == pytest.approx(4 + 100 * energy.seconds)
 
 
+def test_one_counter_of_a_whole_chip_leaves_nothing_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(counters.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(counters, "_platform", lambda: "metal 1")
+    soc = types.SimpleNamespace(
+        get_total_energy_consumption=lambda: types.SimpleNamespace(total_energy_mj=7e3)
+    )
+    monkeypatch.setattr(counters, "_zeus", lambda getter: {"get_soc": soc}[getter])
+    found = find(tmp_path)
+    assert [counter.read() for counter in found.counters] == [7.0]
+    assert (found.reason, found.missing) == (None, ())
+
+
 def test_a_library_that_is_not_installed_is_named_with_its_command():
     with pytest.raises(CounterError, match="`pip install nothing-like-it` brings it"):
         counters._imported("no_such_module", "nothing-like-it")

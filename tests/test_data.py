@@ -208,6 +208,7 @@ def test_a_csv_file_is_read_by_its_header(tmp_path):
         ("a,b\n1,2\nred,3\n", r"row 3, column 'a': 'red' is not a number"),
         ("a,b\n1,2\n,3\n", r"row 3, column 'a': '' is not a number"),
         ('a,b\n1,"2\n', "cannot read"),
+        ("a,b,a\n1,2,3\n", "more than one column 'a'"),
     ],
 )
 def test_a_csv_file_that_cannot_be_used_is_refused_with_the_place(
@@ -236,3 +237,26 @@ def test_only_images_are_augmented():
     assert load("digits", augment=True).augment
     with pytest.raises(InputError, match=r"data\.augment is for images"):
         from_arrays(arrays(), arrays(), augment=True)
+
+
+def test_numbers_too_long_for_an_integer_are_read_as_numbers(tmp_path):
+    path = tmp_path / "long.csv"
+    rows = "\n".join(f"{i},{i}{'0' * 20}" for i in range(1, 30))
+    path.write_text(f"a,b\n{rows}\n")
+    assert load(str(path)).task == "regression"
+
+
+def test_a_target_that_is_the_same_in_every_row_is_refused_whatever_its_rounding():
+    x = np.arange(60, dtype=np.float32).reshape(30, 2)
+    y = np.full(30, 0.1)
+    with pytest.raises(InputError, match=r"target 0 is 0.1 in every training row"):
+        from_arrays((x, y), (x, y), task="regression")
+
+
+def test_a_digest_tells_other_rows(small):
+    train = small.train
+    moved = small._replace(train=train._replace(x=train.x + np.float32(1e-3)))
+    shuffled = small._replace(train=Split(train.x, train.y[::-1]))
+    digests = {one.digest() for one in (small, moved, shuffled)}
+    assert len(digests) == 3
+    assert small.digest() == small._replace(name="other").digest()

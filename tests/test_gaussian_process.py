@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
+from sklearn.gaussian_process.kernels import Matern
 
 from dnc_jax.networks import CNN, MLP
 from dnc_jax.search import Candidate, CNNSpace, MLPSpace, similarity
@@ -91,6 +92,46 @@ def test_the_gradient_of_the_fit_leads_to_the_lengths_that_the_values_have():
     assert gp.fit(points, values, np.ones(3, bool)).lengths.tolist() == (
         kernel.lengths.tolist()
     )
+
+
+def test_the_kernel_is_the_libraries_where_all_dimensions_are_numbers():
+    ordered, lengths = np.ones(3, bool), np.array([0.3, 0.8, 2.0])
+    ours = gp.Kernel(ordered, lengths, 1.5, 1e-3)(POINTS, OTHERS)
+    theirs = 1.5 * Matern(lengths, nu=2.5)(POINTS, OTHERS)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    # Of other dimensions it matters whether two values differ, not by how much.
+    mixed = gp.Kernel(np.array([True, True, False]), lengths, 1.5, 1e-3)
+    apart = np.where([[True]], 1.0, 0.0)
+    far, near = POINTS[:1] * [1, 1, 0], POINTS[:1] * [1, 1, 0] + [0, 0, 0.5]
+    one = 1.5 * Matern(2.0, nu=2.5)(0 * apart, apart)
+    np.testing.assert_allclose(mixed(far, near), one, rtol=1e-12)
+
+
+def test_what_a_fit_minimises_is_the_density_and_the_gradient_is_its_own():
+    ordered = np.array([True, True, False])
+    points = np.round(POINTS, 1)
+    apart = gp._apart(points, points, ordered)
+    centre, spread = gp._prior(3)
+    assert centre == pytest.approx([math.sqrt(2) + 0.5 * math.log(3)] * 3 + [0, -6])
+    assert spread == pytest.approx([math.sqrt(3)] * 3 + [1, 1.5])
+
+    def density(logs):
+        kernel = gp.Kernel(ordered, np.exp(logs[:3]), np.exp(logs[3]), 0.0)
+        covariance = kernel(points, points) + (np.exp(logs[4]) + 1e-8) * np.eye(12)
+        normal = stats.multivariate_normal(np.zeros(12), covariance)
+        return normal.logpdf(VALUES) + stats.norm(centre, spread).logpdf(logs).sum()
+
+    some = [centre, centre - 0.7, np.array([-1.0, 0.5, 0.2, 0.3, -3.0])]
+    losses = [gp._surprise(logs, apart, VALUES)[0] for logs in some]
+    told = [-density(logs) for logs in some]
+    np.testing.assert_allclose(np.diff(losses), np.diff(told), rtol=1e-6)
+    for logs in some:
+        wrong = optimize.check_grad(
+            lambda at: gp._surprise(at, apart, VALUES)[0],
+            lambda at: gp._surprise(at, apart, VALUES)[1],
+            logs,
+        )
+        assert wrong < 1e-3 * (1 + np.abs(gp._surprise(logs, apart, VALUES)[1]).max())
 
 
 def test_the_likeliest_scale_grows_with_the_roughness():

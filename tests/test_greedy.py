@@ -3,16 +3,12 @@
 import jax
 import pytest
 
+from dnc_jax import InputError
 from dnc_jax.footprint import complexity
 from dnc_jax.networks import CNN, presets
-from dnc_jax.search import (
-    CNNSpace,
-    MLPSpace,
-)
+from dnc_jax.search import CNNSpace, Constraints, MLPSpace
 from dnc_jax.search.stages import stages
-from dnc_jax.search.strategies import (
-    greedy,
-)
+from dnc_jax.search.strategies import greedy
 from tests.played import SPACE, played
 
 STEPS = {"steps": 6, "explored": 30}
@@ -103,3 +99,15 @@ def test_greedy_takes_densities_into_its_first_stage_and_fits_its_kernel_if_aske
     calls, state = played(strategy, jax.random.key(0), sparse)
     assert len({e.candidate.architecture.density for e in calls[0]}) > 3
     assert state.best.candidate.architecture.density < 0.25
+
+
+def test_presets_that_the_constraints_forbid_are_a_clear_error():
+    space = CNNSpace((8, 8, 1), 3, depth=(1, 1), first_channels=(4, 4))
+    sizes = [
+        complexity(CNN((8, 8, 1), (4,), 3, batch_norm=norm)).parameters
+        for norm in ((), (True,))
+    ]
+    limited = Constraints(max_parameters=sizes[1] - 1).limited(space)
+    assert sizes[0] < sizes[1]
+    with pytest.raises(InputError, match="first stage, which presets all but"):
+        greedy(limited, rungs=(1,), **STEPS).init(jax.random.key(0))

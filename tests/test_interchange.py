@@ -44,7 +44,7 @@ def test_a_study_holds_each_candidate_at_its_last_rung(tmp_path):
     assert whole.value == pytest.approx(last.score)
     assert whole.user_attrs["parameters"] == last.complexity.parameters
     assert len(whole.intermediate_values) == 9
-    with pytest.raises(InputError, match="a study 'mine' exists"):
+    with pytest.raises(InputError, match="holds a study 'mine' already"):
         interchange.to_study(TRIALS, "mine", storage)
 
 

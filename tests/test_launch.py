@@ -182,6 +182,19 @@ def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path):
     assert not folder.exists()
 
 
+def test_a_field_that_a_config_of_ones_own_invents_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from experiments.configs import digits\n"
+        "def get_config():\n"
+        "    config = digits.get_config()\n"
+        "    config.budget.hours = 1.0\n"
+        "    return config\n"
+    )
+    process = launch(f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}")
+    assert process.returncode == 2
+    assert "field budget.hours; known: candidate_epochs, grams" in process.stderr
+
+
 def test_another_config_in_the_same_folder_is_refused_and_nothing_lost(finished):
     folder, _ = finished
     before = (folder / "trials.sqlite").read_bytes()

@@ -164,3 +164,49 @@ def test_a_record_survives_json_and_reads_as_a_sentence():
     ):
         assert Energy.from_json(json.loads(json.dumps(energy.to_json()))) == energy
     assert str(energy) == "energy unavailable (no counters); 20 CPU seconds"
+
+
+def test_a_processor_without_a_memory_zone_says_so(tmp_path):
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    assert find(tmp_path).missing == ("the memory (no dram zone)",)
+
+
+def test_a_meter_that_is_interrupted_while_it_waits_lets_its_counters_go(
+    machine, monkeypatch
+):
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt), Meter(find(machine[0]), idle_seconds=1.0):
+        pass
+    monkeypatch.undo()
+    with Meter(find(machine[0])) as meter:
+        pass
+    assert meter.energy().kind == "measured"
+
+
+def test_the_idling_after_a_block_is_not_in_its_record(machine, monkeypatch):
+    root, zones = machine
+    waits = []
+
+    def idle(seconds):
+        waits.append(seconds)
+        if len(waits) == 2:
+            move(zones["package"], 9_000_000)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", idle)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Meter(find(root), idle_seconds=0.01) as meter,
+    ):
+        move(zones["package"], 7_000_000)
+    assert waits == [0.01, 0.01]
+    assert meter.energy().joules == pytest.approx(2)
+
+
+def test_a_meter_that_has_counted_nothing_is_unavailable_and_not_zero(machine):
+    energy = Meter(find(machine[0])).energy()
+    assert (energy.joules, energy.kind) == (None, "unavailable")
+    assert energy.reason == "nothing was counted yet"

@@ -384,3 +384,74 @@ def test_windows_of_a_density_are_squares_or_nearly_that():
 def test_windows_that_do_not_exist_are_refused(n_in, density, block, message):
     with pytest.raises(ValueError, match=message):
         sparse.draw(KEY, "windows", n_in, 8, density=density, block=block)
+
+
+def test_a_table_of_cells_is_kept_where_it_is_small_beside_the_edges_or_at_all():
+    def cells(n_in, n_out, edges):
+        at = np.arange(edges)
+        return sparse.from_edges(at % n_in, at // n_in, n_in, n_out).cells
+
+    assert cells(256, 256, 300) is not None  # 65,536 cells
+    assert cells(257, 256, 300) is None
+    assert cells(512, 512, 39_322) is not None  # 15.0004 %
+    assert cells(512, 512, 39_321) is None
+
+
+ONE = np.zeros(1, int)
+
+
+def test_blocks_of_nothing_and_nodes_of_none_are_refused():
+    for n_in, n_out, block in ((4, 4, (0, 1)), (4, 4, (1, 0)), (0, 4, (1, 1))):
+        with pytest.raises(ValueError, match="must be >= 1"):
+            sparse.from_edges(ONE, ONE, n_in, n_out, block)
+    with pytest.raises(ValueError, match="the nearest that is: 8"):
+        sparse.from_edges(ONE, ONE, 9, 4, (4, 1))
+    with pytest.raises(ValueError, match="the nearest that is: 4"):
+        sparse.from_edges(ONE, ONE, 1, 4, (4, 1))
+
+
+def test_a_density_that_floating_point_lifts_over_a_whole_number_is_not_rounded_up():
+    assert 0.07 * 100 > 7
+    assert sparse.edge_count("random", 10, 10, density=0.07) == 7
+    assert sparse.edge_count("random", 10, 10, density=0.0701) == 8
+    assert sparse.edge_count("random", 10, 10, density=1e-6) == 1
+    assert sparse.edge_count("random", 10, 10, density=1.0) == 100
+
+
+def test_a_density_next_to_a_possible_one_is_impossible():
+    with pytest.raises(ValueError, match=r"nearest: 0.25 and 0.5"):
+        sparse.structured(KEY, 8, 4, density=0.2505)
+    with pytest.raises(ValueError, match=r"nearest: 0.25$"):
+        sparse.structured(KEY, 8, 4, density=0.2)
+
+
+def test_a_mixed_radix_stage_steps_back_by_its_stride():
+    pattern = sparse.mixed_radix(KEY, 12, 12, radices=(3, 4), stage=1)
+    for q, sources in enumerate(np.asarray(pattern.sources)):
+        first = (np.asarray(pattern.sources)[0] + q) % 12
+        assert sorted(sources) == sorted(first)
+    gaps = np.diff(np.sort(np.asarray(pattern.sources)[0]))
+    assert set(gaps) == {3}
+
+
+def test_windows_are_spread_before_one_is_used_twice():
+    pattern = sparse.windows(KEY, (4, 4, 1), 18, window=(2, 2))
+    corners = [int(sources.min()) for sources in np.asarray(pattern.sources)]
+    assert len(set(corners[:9])) == 9
+    assert len(set(corners[9:])) == 9
+
+
+def test_a_window_of_the_whole_of_a_tiny_image_names_what_there_is():
+    for n_in in (1, 3):
+        with pytest.raises(ValueError, match=r"nearest: 1$"):
+            sparse.draw(KEY, "windows", n_in, 4, density=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [(1, (6 * 6**4) ** 2), (2, (6 * 3**4) ** 2), (3, 6 * 3**4)]
+)
+def test_dither_is_counted_by_hand(kind, count):
+    # 4 memories of 3 inputs, fan_in 2: 4! / 2!^2 = 6 orders for each of fan_out 2.
+    assert count == sparse.clash_free_patterns(
+        12, 12, density=1 / 6, memories=4, kind=kind, dither=True
+    )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dnc_jax.networks import CNN, MLP, Sparsity, network
+from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.training import (
     Hyperparameters,
     costs,
@@ -13,8 +14,10 @@ from dnc_jax.training import (
     grouping,
     lanes,
     population,
+    processes,
     shapes,
     trainer,
+    under_way,
 )
 from dnc_jax.training.population import Job
 
@@ -337,3 +340,33 @@ def test_progress_counts_every_candidate_epoch(small):
 
 def test_no_jobs_are_no_work(small):
     assert population.train([], population.Programs(small, ORDER)) == []
+
+
+def test_whatever_was_trained_when_a_run_is_stopped_is_saved(small, monkeypatch):
+    monkeypatch.setattr(under_way, "SAVE_SECONDS", 1e9)
+    jobs = [job(i, (9 + i,), batch_size=16 * (i + 1), stop=4) for i in range(4)]
+    programs = population.Programs(small, ORDER)
+    programs.workers = 2
+    trained, saved = [], []
+    outcomes = population.train(
+        jobs,
+        programs,
+        on_epoch=lambda accuracies: trained.append(len(accuracies)),
+        should_stop=lambda: len(trained) >= 3,
+        save=lambda members, progress: saved.extend(progress),
+    )
+    assert None in outcomes
+    assert sum(len(one.val_loss) for one in saved) == sum(trained) > 0
+
+
+def test_one_process_by_itself_asks_nobody(small, monkeypatch):
+    def nobody(tree):
+        raise AssertionError("there is no other process")
+
+    monkeypatch.setattr(processes, "from_first", nobody)
+    programs = population.Programs(small, ORDER)
+    assert programs.workload(1).memory_bytes > 0
+
+
+def test_lanes_know_every_activation_or_train_a_wrong_network():
+    assert set(lanes._SMOOTH) | {"relu"} == set(ACTIVATIONS)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from dnc_jax.search.trials import read
+from experiments import pod
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICK = (
@@ -151,5 +153,19 @@ def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(
     assert running[0].returncode != 0
     assert "another" in error
     assert "task died" in error or "the same command goes on" in error
+    finish(together(tmp_path, 2))
+    assert_same(found(tmp_path), alone)
+
+
+def test_ctrl_c_in_one_process_ends_the_others_and_loses_nothing(alone, tmp_path):
+    running = together(tmp_path, 2)
+    while not list(tmp_path.glob("under_way/rung-*")):
+        time.sleep(0.05)
+        assert running[0].poll() is None, running[0].communicate()
+    running[1].send_signal(signal.SIGINT)
+    errors = [process.communicate(timeout=60)[1] for process in running]
+    assert running[1].returncode == 130, errors
+    # Between two rungs there is nobody to ask: then the other finds out later.
+    assert running[0].returncode in (130, pod.LOST), errors
     finish(together(tmp_path, 2))
     assert_same(found(tmp_path), alone)

@@ -196,3 +196,12 @@ def test_a_terminal_gets_a_bar_with_rung_best_score_and_time_left():
     assert "rung 1: 2 alive, to epoch 9" in text
     assert "50%" in text
     assert "left" in text
+
+
+def test_a_rung_from_the_store_moves_the_bar_by_what_it_adds():
+    out = Console(file=io.StringIO(), width=120, force_terminal=True)
+    longer = dataclasses.replace(TRIALS[0], val_loss=(0.5,) * 3, rung=1)
+    with terminal.ProgressReport(out, 10) as report:
+        report.on_rung_end(TRIALS, resumed=True)  # an epoch each
+        report.on_rung_end([longer], resumed=True)  # two more
+        assert report._bar.tasks[0].completed == 4 + 2

@@ -239,6 +239,30 @@ def test_the_timeline_survives_a_line_that_was_cut_off(tmp_path):
     with (tmp_path / "timeline.jsonl").open("a") as file:
         file.write('{"trials": [[0, 1')
     assert folder.read_timeline(tmp_path) == [moment]
+    folder.add_moment(tmp_path, moment)
+    folder.add_moment(tmp_path, moment)
+    assert folder.read_timeline(tmp_path) == [moment] * 3
+
+
+def test_a_figure_that_cannot_be_drawn_ends_no_search(tmp_path, monkeypatch, caplog):
+    running = work_folder(tmp_path / "broken", 5, finished=False)
+    reporter = live.Reporter(running, (100, 20), lambda: None)
+
+    def broken(run):
+        raise ZeroDivisionError("no such axis")
+
+    monkeypatch.setattr(page, "render", broken)
+    reporter.on_rung_end(read(running).trials, resumed=False)
+    assert "report.html is not up to date: ZeroDivisionError: no such" in caplog.text
+
+
+def test_a_library_search_without_a_config_has_a_report(tmp_path):
+    source = work_folder(tmp_path / "made", 5, finished=False)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    with Store(bare / "trials.sqlite", {}) as store:
+        store.add(read(source).trials)
+    assert "<title>bare: a search</title>" in page.write(bare).read_text()
 
 
 def test_a_search_that_goes_on_adds_to_the_time_it_had_taken(tmp_path):

@@ -17,11 +17,12 @@ except ImportError:  # Windows
     resource = None
 
 from dnc_jax import InputError
-from dnc_jax.search import MLPSpace, Objective, Store
+from dnc_jax.networks import MLP
+from dnc_jax.search import Constraints, MLPSpace, Objective, Store
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
-from dnc_jax.training import costs, trainer, under_way
+from dnc_jax.training import costs, timing, trainer, under_way
 
 SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 1), batch_sizes=(32,))
 
@@ -274,3 +275,56 @@ def test_trials_of_another_schedule_are_not_taken_over(small, whole):
     strategy = halving(SPACE, candidates=6, rungs=(2, 5), reduction=3)
     fork = search(SPACE, small, Objective(), strategy, seed=5, prior=whole.trials)
     assert fork.candidate_epochs == 6 * 2 + 2 * 3
+
+
+def test_a_store_of_other_candidates_is_refused(small, whole, tmp_path):
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        first = whole.trials[0]
+        other = dataclasses.replace(first.candidate, architecture=MLP(6, (99,), 4))
+        store.add([dataclasses.replace(first, candidate=other)])
+        with pytest.raises(InputError, match=r"store's candidate 0 is 6-99-4 .* asks"):
+            run(small, store=store)
+
+
+def test_a_store_of_other_rows_is_refused(small, tmp_path):
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        run(small, store=store)
+    train = small.train
+    edited = small._replace(train=train._replace(x=2 * train.x))
+    with (
+        Store(tmp_path / "t.sqlite", {}) as store,
+        pytest.raises(InputError, match="the rows of clouds are not those"),
+    ):
+        run(edited, store=store)
+
+
+def test_a_fork_measures_what_the_search_before_did_not(small, whole, monkeypatch):
+    asked = []
+
+    def cost(key, architecture, hyperparameters, data, read_joules):
+        asked.append(read_joules)
+        return timing.EpochCost(2.0, read_joules and 5.0)
+
+    monkeypatch.setattr(timing, "epoch_cost", cost)
+    seconds_only = [
+        dataclasses.replace(t, epoch_seconds=1.0, epoch_joules=None)
+        for t in whole.trials
+    ]
+    strategy = halving(
+        SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2, modelled=False
+    )
+    objective = Objective(w_c=0.0)
+    limits = Constraints(max_joules_per_epoch=4.0)
+    result = search(
+        SPACE,
+        small,
+        objective,
+        strategy,
+        seed=5,
+        prior=seconds_only,
+        constraints=limits,
+        read_joules=lambda: 0.0,
+    )
+    assert asked
+    assert {t.epoch_joules for t in result.trials} == {5.0}
+    assert {t.status for t in result.trials} == {"infeasible"}

@@ -314,3 +314,30 @@ def test_a_refit_reports_the_training_before_and_returns_another_network(small):
     one, other = (w.network.params[0]["weight"] for w in (plain, refit))
     assert one.shape == other.shape
     assert not np.array_equal(one, other)
+
+
+def test_complexity_counts_beside_the_least_error_that_can_be_seen():
+    one, largest = Complexity(10, 1), Complexity(100, 1)
+    perfect = Objective(w_c=0.5).score((0.0,), (1.0,), one, largest, 0.01)
+    assert perfect == pytest.approx(math.log10(0.01 + 0.5 * 10 / 100))
+    # Losses are told from 0 much further down than errors are.
+    losses = [
+        Objective("loss").score((loss,), (1.0,), one, largest, 0.1)
+        for loss in (1e-3, 1e-5, 0.0)
+    ]
+    assert losses == pytest.approx([-3, -5, -9])
+
+
+def test_squared_errors_count_tenfold_and_weights_may_not_be_infinite():
+    one = Complexity(1, 1)
+    assert Objective("mse").score((0.04,), (0.0,), one, one, 0.1) == pytest.approx(
+        math.log10(0.4)
+    )
+    with pytest.raises(InputError, match=r"objective.w_c must be a finite number"):
+        Objective(w_c=math.inf)
+
+
+def test_terms_without_a_weight_need_no_measurement():
+    one = Complexity(1, 1)
+    objective = Objective(w_c=0.0, joules=1.0)
+    assert objective.score((0.5,), (0.9,), one, one, 1e-3) == pytest.approx(-1)

@@ -349,19 +349,21 @@ def test_where_next_to_nothing_fits_networks_are_made_smaller_and_differ():
 def test_an_impossible_limit_names_the_smallest_network():
     with pytest.raises(InputError, match=r"max_parameters = 5,000: .* has 7,850 param"):
         Constraints(max_parameters=5_000).limited(MLPSpace(784, 10))
-    with pytest.raises(InputError, match=r"constraints.max_joules must be >= 0"):
-        Constraints(max_joules=-1.0)
+    with pytest.raises(
+        InputError, match=r"constraints.max_joules_per_epoch must be >= 0"
+    ):
+        Constraints(max_joules_per_epoch=-1.0)
 
 
 def test_limits_on_what_is_measured_are_judged_after_training():
-    limits = Constraints(max_seconds_per_epoch=2.0, max_joules=50.0)
+    limits = Constraints(max_seconds_per_epoch=2.0, max_joules_per_epoch=50.0)
     space = MLPSpace(6, 4)
     assert limits.limited(space) is space
     cost = complexity(space.largest())
     assert limits.met(cost)
-    assert limits.met(cost, seconds_per_epoch=2.0, joules=50.0)
+    assert limits.met(cost, seconds_per_epoch=2.0, joules_per_epoch=50.0)
     assert not limits.met(cost, seconds_per_epoch=2.1)
-    assert not limits.met(cost, joules=51.0)
+    assert not limits.met(cost, joules_per_epoch=51.0)
 
 
 def test_a_space_is_made_for_a_data_set_by_its_kind(digits, small):
@@ -377,3 +379,21 @@ def test_a_space_is_made_for_a_data_set_by_its_kind(digits, small):
         make_space(digits, "cnn", width=(1, 2))
     with pytest.raises(InputError, match="these data are no images"):
         make_space(small, "cnn")
+
+
+def test_nothing_drawn_is_nothing_also_within_limits():
+    limited = Constraints(max_parameters=5_000).limited(MLPSpace(6, 4))
+    assert limited.sample(jax.random.key(0), 0) == []
+    assert MLPSpace(6, 4).sample(jax.random.key(0), 0) == []
+
+
+@pytest.mark.parametrize(
+    ("ends", "zero"),
+    [((1e-4, 1e-4), False), ((1e-4, 1e-3), False), ((1e-6, 1e-3), True)],
+)
+def test_a_weight_decay_of_a_decade_or_less_is_never_zero(ends, zero):
+    space = MLPSpace(6, 4, weight_decay=ends)
+    drawn = space.sample(jax.random.key(0), 64)
+    decays = {candidate.hyperparameters.weight_decay for candidate in drawn}
+    assert (0.0 in decays) == zero
+    assert all(ends[0] <= one <= ends[1] for one in decays - {0.0})

@@ -342,3 +342,22 @@ def test_only_the_youngest_are_parents():
         alike = [shared(born[number], older) for older in born[:number]]
         assert max(alike[-10:]) == max(alike)
         assert max(alike) >= 10
+
+
+@pytest.mark.parametrize("name", ["bayes", "evolution", "random"])
+@pytest.mark.parametrize(("candidates", "batch"), [(1, 8), (1, 1), (3, 1)])
+def test_the_smallest_searches_come_to_their_end(name, candidates, batch):
+    fields = {"candidates": candidates, "batch": batch, "rungs": (2,)}
+    strategy = STRATEGIES[name](SPACE, **fields)
+    calls, _ = played(strategy, jax.random.key(0))
+    assert [len(call) for call in calls] == [min(batch, candidates)] * len(calls)
+    assert sum(map(len, calls)) == candidates
+
+
+def test_bayes_begins_with_one_sobol_sequence_however_small_the_batches():
+    def first(batch):
+        strategy = STRATEGIES["bayes"](SPACE, candidates=8, batch=batch, rungs=(1,))
+        calls, _ = played(strategy, jax.random.key(3))
+        return [e.candidate for call in calls for e in call]
+
+    assert first(1)[:8] == first(2)[:8] == first(8)

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.training import Hyperparameters, timing, trainer
+from dnc_jax.training import Hyperparameters, data, timing, trainer
 from dnc_jax.training.hyperparameters import rate_factor
 
 
@@ -173,3 +175,42 @@ def test_the_seconds_of_an_epoch_are_for_all_its_steps(small, monkeypatch):
         jax.random.key(0), MLP(6, (5,), 4), training, small, lambda: 3.0 * sum(steps)
     )
     assert cost.joules == 3 * (len(small.train.y) // 2)
+
+
+def test_a_regression_worse_than_the_mean_still_keeps_its_best_epoch():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3)).astype(np.float32)
+    y = x.sum(1)
+    rows = data.from_arrays((x, y), (x, y), name="line")
+    far = rows.validation.y.copy()
+    far[:] = -50.0 * np.sign(far)  # R^2 is below -1 whatever is learned
+    rows = rows._replace(validation=data.Split(rows.validation.x, far))
+    trained, history = trainer.train(
+        jax.random.key(0),
+        MLP(3, (4,), 1),
+        Hyperparameters(1e-2, 0.0, 16),
+        rows,
+        order_key=jax.random.key(1),
+        epochs=2,
+    )
+    assert max(history.val_accuracy) < -1
+    result = trainer.evaluate(
+        trained.params, MLP(3, (4,), 1), rows.validation, rows.mean, rows.scale
+    )
+    assert float(result.accuracy) == max(history.val_accuracy)
+
+
+def test_a_network_that_would_diverge_can_be_timed(small):
+    cost = timing.epoch_cost(
+        jax.random.key(0), MLP(6, (4,), 4), Hyperparameters(1e30, 0.0, 32), small
+    )
+    assert cost.seconds > 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0])
+def test_a_rate_that_is_no_positive_number_is_refused(value):
+    with pytest.raises(InputError, match="learning_rate must be finite and > 0, got"):
+        Hyperparameters(learning_rate=value)
+    if value:
+        with pytest.raises(InputError, match="weight_decay must be finite and >= 0"):
+            Hyperparameters(weight_decay=value)

@@ -15,7 +15,7 @@ from dnc_jax.exporting import cnn, mlp
 from dnc_jax.exporting.layers import Layers
 from dnc_jax.networks import CNN, MLP
 from dnc_jax.networks.cnn import EPSILON, MOMENTUM
-from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.checkpoints import Network, replace_folder
 
 MODEL, WEIGHTS, PREDICT, PROGRAM, README = (
     "model.py",
@@ -86,8 +86,7 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
     weights = save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
     (partial / WEIGHTS).write_bytes(weights)
     (partial / PROGRAM).write_bytes(_program(partial, network.example_shape))
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    replace_folder(path, partial)
     return path
 
 

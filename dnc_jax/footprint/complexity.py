@@ -10,14 +10,15 @@ from dnc_jax.networks import CNN, MLP
 
 # Of a training step beside the products, as XLA counts them: Adam with weight decay by
 # parameter; bias, activation, dropout and their gradients by activation; the batch
-# norm's statistics and gradients by activation, as a CPU computes them, by products
-# with ones (`networks.channels`), which have twice the FLOPs of sums; normalising by
-# input.
+# norm's statistics and gradients by activation (some 20 by hand; on a CPU XLA sums by
+# products with ones and computes some of it twice, 20 to 100 in networks that were
+# counted); normalising by input.
 _OPTIMIZER_FLOPS = 17
 _ACTIVATION_FLOPS = 5
-_BATCH_NORM_FLOPS = 30
+_BATCH_NORM_FLOPS = 40
 _INPUT_FLOPS = 2
 _BYTES = 4  # float32
+_VALIDATED_ROWS = 1000  # at a time
 
 
 class Complexity(NamedTuple):
@@ -44,6 +45,7 @@ class Layer(NamedTuple):
       multiply_adds: of its product.
       other_flops: of biases, pooling, batch norm and shortcuts.
       numbers: that the product writes.
+      kept: of them after pooling, which the activation reads.
       batch_norm: whether it has one.
     """
 
@@ -51,6 +53,7 @@ class Layer(NamedTuple):
     multiply_adds: int
     other_flops: int
     numbers: int
+    kept: int
     batch_norm: bool = False
 
 
@@ -81,7 +84,7 @@ def layers(architecture: object) -> tuple[Layer, ...]:
 @layers.register
 def _(architecture: MLP) -> tuple[Layer, ...]:
     return tuple(
-        Layer(edges + n_out, edges, n_out, n_out)
+        Layer(edges + n_out, edges, n_out, n_out, n_out)
         for edges, (_, n_out) in zip(
             architecture.edges, architecture.junctions, strict=True
         )
@@ -94,7 +97,7 @@ def _(architecture: CNN) -> tuple[Layer, ...]:
     halving = architecture.downsampling or ("",) * count
     norms = architecture.batch_norm or (False,) * count
     result, size = [], architecture.image[:2]
-    inputs = []  # numbers of each layer's input
+    inputs = []  # (height, width) of each layer's input
     for layer, channels in enumerate(architecture.channels):
         inputs.append(size)
         stride = 2 if halving[layer] == "stride" else 1
@@ -115,12 +118,13 @@ def _(architecture: CNN) -> tuple[Layer, ...]:
                 weights // 9 * taps,
                 other,
                 numbers,
+                kept if halving[layer] == "pool" else numbers,
                 norms[layer],
             )
         )
     mean = size[0] * size[1] * architecture.channels[-1]
     edges, outputs = architecture.edges[-1], architecture.outputs
-    return (*result, Layer(edges + outputs, edges, outputs + mean, outputs))
+    return (*result, Layer(edges + outputs, edges, outputs + mean, outputs, outputs))
 
 
 def complexity(architecture: MLP | CNN) -> Complexity:
@@ -153,12 +157,13 @@ def step_work(architecture: MLP | CNN, batch_size: int) -> Work:
     parts = layers(architecture)
     products = sum(part.multiply_adds for part in parts)
     numbers = sum(part.numbers for part in parts)
-    normed = sum(part.numbers for part in parts if part.batch_norm)
+    activated = sum(part.kept for part in parts)
+    normed = sum(part.kept for part in parts if part.batch_norm)
     parameters = sum(part.parameters for part in parts)
     each = (
         2 * (3 * products - parts[0].multiply_adds)
         + sum(part.other_flops for part in parts)
-        + _ACTIVATION_FLOPS * numbers
+        + _ACTIVATION_FLOPS * activated
         + _BATCH_NORM_FLOPS * normed
         + _INPUT_FLOPS * architecture.inputs
     )
@@ -180,8 +185,6 @@ def training_work(
     train_rows: int,
     validation_rows: int,
     epochs: int,
-    *,
-    chunk: int = 1000,
 ) -> Work:
     """Training for some epochs with the validation after each.
 
@@ -190,14 +193,15 @@ def training_work(
       batch_size: cut to the number of rows; rows beyond the last full batch wait.
       train_rows, validation_rows: of the data.
       epochs: of training.
-      chunk: rows that are validated at a time.
     """
     batch_size = min(batch_size, train_rows)
     steps = step_work(architecture, batch_size) * (train_rows // batch_size)
-    whole = inference_work(architecture, min(chunk, validation_rows))
-    flops = complexity(architecture).flops_per_example * validation_rows
-    moved = whole.bytes_moved * -(-validation_rows // chunk)
-    return Work(steps.flops + flops, steps.bytes_moved + moved) * epochs
+    validation = inference_work(architecture, validation_rows)
+    # The parameters are read again for each batch of rows.
+    again = (-(-validation_rows // _VALIDATED_ROWS) - 1) * _BYTES
+    again *= complexity(architecture).parameters
+    flops = steps.flops + validation.flops
+    return Work(flops, steps.bytes_moved + validation.bytes_moved + again) * epochs
 
 
 def _taps(size: int, stride: int) -> int:

@@ -157,9 +157,9 @@ def find(root: pathlib.Path = POWERCAP) -> Found:
 
     Returns:
       On a CPU, packages and memory of all processors; none, with a reason, where one
-      of them is missing or unreadable, because part of an energy is not an energy. On
-      an accelerator its counters, and the processor's where there are any, else
-      `missing` names the processor.
+      of them is unreadable, because part of an energy is not an energy. On an
+      accelerator its counters, and the processor's where there are any. `missing` names
+      the processor or the memory that has none.
     """
     backend = jax.default_backend()
     host = _host(root)
@@ -168,10 +168,12 @@ def find(root: pathlib.Path = POWERCAP) -> Found:
     if backend == "tpu":
         return Found((), "a TPU has no counter of energy, nor of power")
     try:
+        if _is_whole_chip():
+            return Found(system_on_chip(_zeus("get_soc")), None)
         counters = _accelerators()
     except CounterError as error:
         return Found((), str(error))
-    missing = () if host.counters else (f"the processor ({host.reason})",)
+    missing = host.missing if host.counters else (f"the processor ({host.reason})",)
     return Found((*counters, *host.counters), None, missing)
 
 
@@ -256,19 +258,24 @@ def bus_ids(cuda: Any, ordinals: Iterable[int]) -> list[str]:
     return result
 
 
+def _platform() -> str:
+    return jax.extend.backend.get_backend().platform_version.lower()
+
+
+def _is_whole_chip() -> bool:
+    """Whether processor, memory and GPU are one chip, which one counter counts."""
+    jetson = pathlib.Path("/etc/nv_tegra_release").exists()  # NVML does not count it
+    return jetson or "metal" in _platform() or "mps" in _platform()
+
+
 def _accelerators() -> tuple[Counter, ...]:
     ordinals = [
         index
         for device in jax.local_devices()
         if (index := device.local_hardware_id) is not None
     ]
-    version = jax.extend.backend.get_backend().platform_version.lower()
-    if "rocm" in version:
+    if "rocm" in _platform():
         return amd(_zeus("get_gpus"), ordinals)
-    if "metal" in version or "mps" in version:
-        return system_on_chip(_zeus("get_soc"))
-    if pathlib.Path("/etc/nv_tegra_release").exists():  # NVML does not count a Jetson
-        return system_on_chip(_zeus("get_soc"))
     nvml = _imported("pynvml", "nvidia-ml-py")
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -297,7 +304,8 @@ def _host(root: pathlib.Path) -> Found:
         return Found((), str(error))
     if not counters:
         return Found((), f"{root} lists no package, only {sorted(names.values())}")
-    return Found(counters, None)
+    memory = "dram" in names.values()
+    return Found(counters, None, () if memory else ("the memory (no dram zone)",))
 
 
 def _zeus(getter: str) -> Any:

@@ -21,7 +21,7 @@ _MAX_WATTS = 5000.0  # of one counter: beyond that it did not wrap but was reset
 
 
 class Meter:
-    """Counts energy from entering to leaving a `with` block.
+    """Counts energy from entering to leaving a `with` block, one for each meter.
 
     A counter that fails meanwhile makes the record unavailable, not the work. A counter
     counts all that runs on its device, whoever runs it; of two processes on a machine
@@ -73,7 +73,11 @@ class Meter:
         self._begin, self._begin_cpu = time.perf_counter(), time.process_time()
         # An accelerator whose context is open takes more than one that sleeps.
         jax.block_until_ready(jnp.zeros(()))
-        self._read_idle()
+        try:
+            self._read_idle()
+        except BaseException:  # Ctrl-C while it waits
+            self._release()
+            raise
         self._begin, self._begin_cpu = time.perf_counter(), time.process_time()
         self._last, self._joules = {}, {}
         self._read()
@@ -86,12 +90,18 @@ class Meter:
         if self._thread.is_alive():
             self._thread.join()
         self._read()
-        if error[0] is None:
-            record = dict(self._joules), self._seconds, self._cpu_seconds, self._failure
-            self._read_idle()
+        record = dict(self._joules), self._seconds, self._cpu_seconds, self._failure
+        try:
+            if error[0] is None:
+                self._read_idle()
+        finally:
             self._joules, self._seconds, self._cpu_seconds, self._failure = record
+            self._release()
+
+    def _release(self) -> None:
         for device in self._held:
             locks.release(device)
+        self._held.clear()
 
     @property
     def available(self) -> bool:
@@ -130,7 +140,9 @@ class Meter:
             low, high = self._assumed.band_watts
             band = (counted + low * self._seconds, counted + high * self._seconds)
             missing = ()
-        failure = self._failure or (None if parts else self._found.reason)
+        failure = self._failure
+        if not parts:
+            failure = failure or self._found.reason or "nothing was counted yet"
         joules = None if failure else sum(part.joules for part in parts)
         idle_watts = dynamic = None
         if self._idle_watts and joules is not None and not band:

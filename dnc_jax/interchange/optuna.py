@@ -12,6 +12,7 @@ from dnc_jax.search import Candidate, Choice, Integer, Space, Trial
 from dnc_jax.search.columns import hyperparameters
 from dnc_jax.search.dimensions import Dimension
 from dnc_jax.search.strategies import Evaluation, Strategy
+from dnc_jax.search.trials import longest
 from dnc_jax.typing import Key
 
 _TRIES = 1000  # asked of a sampler for each candidate that the space allows
@@ -38,11 +39,11 @@ def to_study(trials: Sequence[Trial], name: str, storage: Any = None) -> Any:
 
     Values are scores, to be minimised; intermediate values validation errors by epoch.
     Candidates that were stopped before the last rung count as pruned, those that
-    diverged as failed.
+    diverged, or exceed a limit that is measured, as failed.
 
     Args:
       trials: of a search.
-      name: of the study; one that is there already is refused by Optuna.
+      name: of the study, a new one.
       storage: as for `optuna.create_study`: a URL such as `sqlite:///trials.db`, which
         optuna-dashboard opens; None keeps the study in memory.
 
@@ -53,10 +54,7 @@ def to_study(trials: Sequence[Trial], name: str, storage: Any = None) -> Any:
       InputError: Optuna is not installed, or the study exists.
     """
     optuna = load_tool("optuna", "optuna")
-    last: dict[int, Trial] = {}
-    for trial in trials:
-        other = last.get(trial.candidate_id, trial)
-        last[trial.candidate_id] = max(trial, other, key=lambda t: t.epochs)
+    last = longest(trials)
     values = {i: hyperparameters(t.candidate) for i, t in last.items()}
     names = dict.fromkeys(key for row in values.values() for key in row)
     distributions = {
@@ -66,7 +64,9 @@ def to_study(trials: Sequence[Trial], name: str, storage: Any = None) -> Any:
     try:
         study = optuna.create_study(study_name=name, storage=storage)
     except optuna.exceptions.DuplicatedStudyError as error:
-        raise InputError(f"a study {name!r} exists; choose another name") from error
+        raise InputError(
+            f"{storage} holds a study {name!r} already; use another storage or name"
+        ) from error
     end = max((t.epochs for t in last.values()), default=0)
     states = optuna.trial.TrialState
     for number, trial in last.items():

@@ -25,8 +25,8 @@ _LEAST_CHANNELS = 16  # with fewer, at once is faster
 def convolution(x: Array, weight: Array, stride: int = 1) -> jax.Array:
     """Cross-correlation with zeros around the image.
 
-    On a CPU in float32. On an accelerator the factors are rounded to bfloat16, and the
-    gradients left to JAX.
+    On a CPU in float32. On an accelerator factors and product are rounded to bfloat16,
+    and the gradients, of the same type, left to JAX.
 
     Args:
       x: [B, H, W, I] float32.

@@ -105,6 +105,9 @@ def read_timeline(folder: pathlib.Path) -> list[Moment]:
 
 
 def add_moment(folder: pathlib.Path, moment: Moment) -> None:
-    """Appends to the timeline of the work folder."""
-    with (folder / TIMELINE).open("a") as file:
-        file.write(json.dumps(moment._asdict()) + "\n")
+    """Appends to the timeline of the work folder, after a line that a crash cut off."""
+    path = folder / TIMELINE
+    before = path.read_bytes() if path.exists() else b""
+    torn = bool(before) and not before.endswith(b"\n")
+    with path.open("a") as file:
+        file.write("\n" * torn + json.dumps(moment._asdict()) + "\n")

@@ -5,6 +5,8 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 
+from absl import logging
+
 from dnc_jax.footprint import training_work
 from dnc_jax.report import folder, page
 from dnc_jax.report.folder import Moment
@@ -67,9 +69,17 @@ class Reporter(Callback):
         folder.add_moment(self._workdir, moment)
         begin = time.perf_counter()
         if begin >= self._next:
-            page.write(self._workdir)
+            self._write()
             end = time.perf_counter()
             self._next = end + (end - begin) / _SHARE
+
+    def _write(self) -> None:
+        """Writes report.html; a figure that cannot be drawn ends no search."""
+        try:
+            page.write(self._workdir)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            logging.warning("report.html is not up to date: %s", what)
 
 
 def server(workdir: str | pathlib.Path, port: int = 0) -> http.server.HTTPServer:

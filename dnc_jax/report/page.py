@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 from typing import Any
 
@@ -31,7 +32,8 @@ def write(workdir: str | pathlib.Path) -> pathlib.Path:
     """
     run = read(workdir)
     path = run.folder / REPORT
-    partial = path.with_suffix(".html.partial")
+    # A search and `experiments.report` may write at a time.
+    partial = path.with_suffix(f".html.{os.getpid()}.partial")
     partial.write_text(render(run), encoding="utf-8")
     partial.replace(path)
     return path
@@ -145,7 +147,7 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
     summary = run.summary
     energy = Energy.from_json(summary["energy"]) if summary else None
     return {
-        "title": f"{run.folder.name}: a search on {run.config['data']['name']}",
+        "title": f"{run.folder.name}: a search{_on(run)}",
         "status": _status(run),
         "cards": _cards(run),
         "pareto": [(f"pareto-{cost}", plots.COSTS[cost]) for cost in plots.costs(run)],
@@ -174,6 +176,13 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
     }
 
 
+def _on(run: Run) -> str:
+    """The data, where the config, which may be anyone's, names it."""
+    data = run.config.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    return f" on {name}" if name else ""
+
+
 def _status(run: Run) -> str:
     seconds = run.timeline[-1].seconds if run.timeline else 0.0
     done = f"{len(run.trials)} trials, {len(run.timeline)} rungs in {seconds:.1f} s"
@@ -193,9 +202,10 @@ def _cards(run: Run) -> list[tuple[str, str]]:
             *(("its parameters", f"{t.complexity.parameters:,}") for t in best),
             candidates,
         ]
+    metric = run.summary.get("metric", "accuracy")
     formats = {
-        "test_accuracy": ("test accuracy", "{:.2%}"),
-        "best_val_accuracy": ("validation accuracy", "{:.2%}"),
+        "test_accuracy": (f"test {metric}", "{:.2%}"),
+        "best_val_accuracy": (f"validation {metric}", "{:.2%}"),
         "parameters": ("parameters", "{:,}"),
         "flops_per_example": ("FLOPs per example", "{:,}"),
         "score": ("score", "{:.3f}"),

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from dnc_jax.report.folder import Run
 from dnc_jax.search import Candidate, Trial
 from dnc_jax.search.columns import Value, varied
-from dnc_jax.search.trials import cost_of, front, ranking
+from dnc_jax.search.trials import cost_of, front, longest, ranking
 
 # Okabe and Ito's, told apart with any kind of colour vision, on white and on black.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -117,10 +117,7 @@ def pareto(
 def learning_curves(search: Search) -> go.Figure:
     """Validation error by epoch, one line a candidate, coloured by where it stopped."""
     figure = _figure("epoch", "validation error (%)", x_log=True, y_log=True)
-    last: dict[int, Trial] = {}
-    for trial in search.trials:
-        other = last.get(trial.candidate_id, trial)
-        last[trial.candidate_id] = max(trial, other, key=lambda t: t.epochs)
+    last = longest(search.trials)
     least = _least_error(search.trials)
     epochs = sorted({t.epochs for t in last.values()})
     for stopped in epochs:

@@ -54,6 +54,7 @@ class ProgressReport(Callback):
         self._lock = threading.Lock()
         self._best: float | None = None
         self._rung = ""
+        self._epochs: dict[int, int] = {}  # trained so far, by candidate
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -97,7 +98,10 @@ class ProgressReport(Callback):
         if scores:
             self._best = min(scores if self._best is None else [*scores, self._best])
         if resumed:
-            self._bar.advance(self._task, sum(len(t.val_loss) for t in trials))
+            before = self._epochs
+            new = sum(len(t.val_loss) - before.get(t.candidate_id, 0) for t in trials)
+            self._bar.advance(self._task, new)
+        self._epochs |= {t.candidate_id: len(t.val_loss) for t in trials}
         self._describe()
         diverged = sum(t.status == "diverged" for t in trials)
         accuracy = max((t.best_val_accuracy for t in trials), default=0.0)
@@ -211,7 +215,8 @@ def _footprint_lines(summary: dict[str, Any]) -> list[str]:
             f"  CO2e {amount}: {intensity['value']:g} g/kWh ({intensity['source']}), "
             f"PUE {emissions['pue']['value']:g} ({emissions['pue']['source']})"
         )
-    if forecast := summary["forecast"]:
+    forecast = summary["forecast"]
+    if forecast and forecast["seconds_inside"] is not None:
         said = Interval(**forecast["seconds"])
         inside = "inside" if forecast["seconds_inside"] else "outside"
         lines.append(

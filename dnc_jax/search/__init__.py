@@ -9,6 +9,7 @@ from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.dimensions import Choice, Integer, Real
 from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.objective import Objective
+from dnc_jax.search.pareto import efficient, hypervolume
 from dnc_jax.search.space import Candidate, CustomSpace, Space
 from dnc_jax.search.spaces import make_space, space_from_json
 from dnc_jax.search.trials import Store, Trial
@@ -26,6 +27,8 @@ __all__ = [
     "Space",
     "Store",
     "Trial",
+    "efficient",
+    "hypervolume",
     "make_space",
     "space_from_json",
 ]

@@ -28,7 +28,7 @@ class Constraints:
       max_parameters: trainable numbers.
       max_flops: of one example's forward pass.
       max_seconds_per_epoch: of training.
-      max_joules: of training.
+      max_joules_per_epoch: of training.
 
     Raises:
       InputError: a negative limit.
@@ -37,7 +37,7 @@ class Constraints:
     max_parameters: int = 0
     max_flops: int = 0
     max_seconds_per_epoch: float = 0.0
-    max_joules: float = 0.0
+    max_joules_per_epoch: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -55,13 +55,13 @@ class Constraints:
         self,
         cost: Complexity,
         seconds_per_epoch: float | None = None,
-        joules: float | None = None,
+        joules_per_epoch: float | None = None,
     ) -> bool:
         """Whether a trained network keeps to every limit whose quantity is known."""
         return (
             self.excess(cost) <= 1
             and (seconds_per_epoch or 0.0) <= (self.max_seconds_per_epoch or math.inf)
-            and (joules or 0.0) <= (self.max_joules or math.inf)
+            and (joules_per_epoch or 0.0) <= (self.max_joules_per_epoch or math.inf)
         )
 
     def limited(self, space: Space) -> Space:
@@ -129,6 +129,8 @@ class Limited(Space):
         return {**self.space.to_json(), "constraints": limits}
 
     def _allowed(self, draw: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+        if not count:
+            return np.empty((0, len(self.dimensions)))
         kept: list[np.ndarray] = []
         for attempt in range(_TRIES):
             units = draw(count << min(attempt, 4))

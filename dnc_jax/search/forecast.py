@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dnc_jax.errors import InputError
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
 from dnc_jax.training import costs, grouping, machine, plan, programs
@@ -23,6 +24,7 @@ from dnc_jax.training.data import Dataset
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
 _NINETY_PERCENT = 1.645
 _REHEARSAL_SECONDS = 1.0
+_WHOLE = 0.9  # of the candidate-epochs; some candidates diverge before their last
 _POWER_SPREAD = 0.15  # of the log of mean power between searches
 
 
@@ -101,9 +103,16 @@ class Forecast(NamedTuple):
             f"{self.search.flops:.3g} FLOPs{learned}"
         )
 
-    def scored(self, seconds: float, joules: float | None) -> dict[str, Any]:
-        """For summary.json: what was said, what it took, and whether it lay inside."""
+    def scored(
+        self, seconds: float, joules: float | None, candidate_epochs: int
+    ) -> dict[str, Any]:
+        """For summary.json: what was said, what it took, and whether it lay inside.
+
+        Nothing is said of the last where fewer candidate-epochs were trained, because
+        another search had made their trials.
+        """
         said = self.search.seconds
+        whole = candidate_epochs >= _WHOLE * self.search.candidate_epochs
         result: dict[str, Any] = {
             "modelled_seconds": self.modelled_seconds,
             "cost_model": list(self.cost_model),
@@ -112,14 +121,14 @@ class Forecast(NamedTuple):
             "flops": self.search.flops,
             "seconds": said._asdict(),
             "seconds_taken": seconds,
-            "seconds_inside": said.low <= seconds <= said.high,
+            "seconds_inside": said.low <= seconds <= said.high if whole else None,
             "joules": None,
             "joules_taken": joules,
             "joules_inside": None,
         }
         if self.search_joules:
             result["joules"] = self.search_joules._asdict()
-            if joules is not None:
+            if joules is not None and whole:
                 low, high = self.search_joules.low, self.search_joules.high
                 result["joules_inside"] = low <= joules <= high
         return result
@@ -145,6 +154,8 @@ def calibration(
             continue
         said = summary.get("forecast")
         if not said or not summary.get("complete"):
+            continue
+        if said.get("seconds_inside") is None:  # not everything was trained
             continue
         if said.get("cost_model") != constants:
             continue
@@ -173,6 +184,9 @@ def forecast(
       data: of the search.
       calibration: from earlier searches.
       cost: constants of the machine.
+
+    Raises:
+      InputError: the strategy asks for nothing.
     """
     calibration, cost = calibration or Calibration(), cost or costs.CostModel()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
@@ -183,6 +197,10 @@ def forecast(
     ):
         rungs.append(_rung(asked, data, planned, cost))
         state = strategy.tell(state, [scores.random() for _ in asked])
+    if not rungs:
+        raise InputError(
+            "the strategy asks for no candidate; allow one, or widen the space"
+        )
     epochs, flops, running, compiling = map(sum, zip(*rungs, strict=True))
     if asked and strategy.candidate_epochs > epochs:
         more = strategy.candidate_epochs / epochs

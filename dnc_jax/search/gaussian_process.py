@@ -198,36 +198,13 @@ def fit(points: np.ndarray, values: np.ndarray, ordered: np.ndarray) -> Kernel:
     Reference: C. Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High
     Dimensions" (2024), for the prior of the lengths.
     """
-    from scipy.linalg import cho_solve, cholesky
     from scipy.optimize import minimize
 
-    count, width = points.shape
-    apart, eye = _apart(points, points, ordered), np.eye(count)
-    # Logarithms of lengths, amplitude and noise are normally distributed beforehand.
-    centre = np.array([*[_LENGTH[0] + 0.5 * math.log(width)] * width, 0.0, _NOISE[0]])
-    spread = np.array([*[_LENGTH[1]] * width, 1.0, _NOISE[1]])
-
-    def loss(logs: np.ndarray) -> tuple[float, np.ndarray]:
-        inverse = np.exp(-2 * logs[:width])
-        amplitude, noise = np.exp(logs[width:])
-        shape, slope = _matern(np.tensordot(inverse, apart, axes=1))
-        factor = cholesky(amplitude * shape + (noise + _JITTER) * eye, lower=True)
-        solved = cho_solve((factor, True), values)
-        surplus = cho_solve((factor, True), eye) - np.outer(solved, solved)
-        gradient = np.array(
-            [
-                *-np.tensordot(apart, surplus * slope * amplitude, axes=2) * inverse,
-                0.5 * amplitude * np.sum(surplus * shape),
-                0.5 * noise * np.trace(surplus),
-            ]
-        )
-        away = (logs - centre) / spread
-        surprise = 0.5 * values @ solved + np.sum(np.log(np.diag(factor)))
-        return surprise + 0.5 * away @ away, gradient + away / spread
-
+    width = points.shape[1]
+    apart = _apart(points, points, ordered)
     found = minimize(
-        loss,
-        centre,
+        lambda logs: _surprise(logs, apart, values),
+        _prior(width)[0],
         jac=True,
         method="L-BFGS-B",
         bounds=[(-3.0, 4.0)] * width + [(-5.0, 5.0), (-14.0, 0.0)],
@@ -237,6 +214,44 @@ def fit(points: np.ndarray, values: np.ndarray, ordered: np.ndarray) -> Kernel:
     return Kernel(
         ordered, np.exp(found.x[:width]), float(amplitude), float(noise + _JITTER)
     )
+
+
+def _prior(width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of the logarithms of lengths, amplitude and noise."""
+    centre = np.array([*[_LENGTH[0] + 0.5 * math.log(width)] * width, 0.0, _NOISE[0]])
+    return centre, np.array([*[_LENGTH[1]] * width, 1.0, _NOISE[1]])
+
+
+def _surprise(
+    logs: np.ndarray, apart: np.ndarray, values: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Minus the logarithm of values' and prior's density, to a constant; its gradient.
+
+    Args:
+      logs: logarithms of lengths, amplitude and noise, [dimensions + 2].
+      apart: as `_apart` gives it, [dimensions, n, n].
+      values: observed, [n].
+    """
+    from scipy.linalg import cho_solve, cholesky
+
+    width, eye = len(apart), np.eye(len(values))
+    inverse = np.exp(-2 * logs[:width])
+    amplitude, noise = np.exp(logs[width:])
+    shape, slope = _matern(np.tensordot(inverse, apart, axes=1))
+    factor = cholesky(amplitude * shape + (noise + _JITTER) * eye, lower=True)
+    solved = cho_solve((factor, True), values)
+    surplus = cho_solve((factor, True), eye) - np.outer(solved, solved)
+    gradient = np.array(
+        [
+            *-np.tensordot(apart, surplus * slope * amplitude, axes=2) * inverse,
+            0.5 * amplitude * np.sum(surplus * shape),
+            0.5 * noise * np.trace(surplus),
+        ]
+    )
+    centre, spread = _prior(width)
+    away = (logs - centre) / spread
+    surprise = 0.5 * values @ solved + np.sum(np.log(np.diag(factor)))
+    return surprise + 0.5 * away @ away, gradient + away / spread
 
 
 def _apart(points: np.ndarray, others: np.ndarray, ordered: np.ndarray) -> np.ndarray:

@@ -57,7 +57,8 @@ class NetworkSpace(Space):
 
     Attributes:
       learning_rate: log-uniform.
-      weight_decay: log-uniform; values in its lowest decade mean 0.
+      weight_decay: log-uniform; values in its lowest decade mean 0, unless it is all
+        there is.
       batch_sizes: choices. Each is compiled for by itself, and with the learning
         rate tuned, neighbours in powers of two are hardly told apart; so few.
       any_batch_size: every whole number from the least to the largest of them instead.
@@ -120,15 +121,16 @@ class NetworkSpace(Space):
     def training_dimensions(self) -> dict[str, Dimension]:
         """Those of how a network is trained."""
         sizes = sorted(self.batch_sizes)
+        least, most = self.weight_decay
         return {
             "learning_rate": Real(
                 self.learning_rate[0], self.learning_rate[1], log=True
             ),
             "weight_decay": Real(
-                self.weight_decay[0],
-                self.weight_decay[1],
+                least,
+                most,
                 log=True,
-                zero_below=10 * self.weight_decay[0],
+                zero_below=10 * least if most > 10 * least else 0.0,
             ),
             "batch_size": Integer(sizes[0], sizes[-1])
             if self.any_batch_size

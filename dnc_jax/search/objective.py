@@ -9,6 +9,7 @@ from dnc_jax.footprint import Complexity
 
 PERFORMANCES = ("error", "loss", "mse")
 TERMS = ("parameters", "flops", "seconds", "joules")
+_LEAST_LOSS = 1e-9  # told from 0
 _REFERENCE_SECONDS = 10.0  # as in Deep-n-Cheap
 _REFERENCE_JOULES = 1000.0  # ten seconds at 100 W
 
@@ -86,8 +87,9 @@ class Objective:
             a finite loss, whose score is infinite.
           cost: of the network.
           largest: of the largest network of the space.
-          resolution: least `f_p` that is told from 0 (`Dataset.resolution`): the score
+          resolution: least error that is told from 0 (`Dataset.resolution`): the score
             of a perfect network would be minus infinity, and is not known any better.
+            Of a loss 1e-9 is.
           epoch_seconds, epoch_joules: of training, where measured.
 
         Raises:
@@ -95,19 +97,21 @@ class Objective:
         """
         if not val_loss:
             return math.inf
-        by_error = self.performance == "error"
-        f_p = 1 - max(val_accuracy) if by_error else min(val_loss)
+        if self.performance == "error":
+            f_p = max(1 - max(val_accuracy), resolution)
+        else:
+            f_p = max(min(val_loss), _LEAST_LOSS)
         if self.performance == "mse":
             f_p *= 10
         if not self.w_c:
-            return math.log10(max(f_p, resolution))
+            return math.log10(f_p)
         f_c = (
             self.parameters * cost.parameters / largest.parameters
             + self.flops * cost.flops_per_example / largest.flops_per_example
             + _measured(self.seconds, epoch_seconds, _REFERENCE_SECONDS)
             + _measured(self.joules, epoch_joules, _REFERENCE_JOULES)
         )
-        return math.log10(max(f_p, resolution) + self.w_c * f_c)
+        return math.log10(f_p + self.w_c * f_c)
 
 
 def _measured(weight: float, value: float | None, reference: float) -> float:

@@ -154,8 +154,9 @@ def search(
         should_stop=lambda: bool(spending.reached()),
     )
     state = strategy.init(strategy_key)
-    expected = forecast(strategy, state, data, calibration, rungs.programs.cost)
+    expected = None
     if rungs.anew:
+        expected = forecast(strategy, state, data, calibration, rungs.programs.cost)
         budget.check(expected)
         callback.on_forecast(expected)
     trials: list[Trial] = []
@@ -193,7 +194,7 @@ def search(
         complete,
         rungs.flops,
         {str(shape): one for shape, one in rungs.programs.accounts.items()},
-        expected if rungs.anew else None,
+        expected,
         rungs.ledger.attribution(),
         None if complete else ended_by,
     )

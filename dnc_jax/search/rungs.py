@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, training_work
 from dnc_jax.search.ledger import Ledger
 from dnc_jax.search.scoring import Scorer
@@ -22,6 +23,15 @@ def keys(seed: int) -> tuple[Key, Key, Key]:
     """Keys of the strategy, of the candidates and of the order of the rows."""
     strategy, candidates, order = jax.random.split(jax.random.key(seed), 3)
     return strategy, candidates, order
+
+
+def _refuse_other_rows(store: Store, data: Dataset) -> None:
+    now = data.digest()
+    if store.first("rows", now) != now:
+        raise InputError(
+            f"the rows of {data.name} are not those that the store's trials were made "
+            "with; use a new store, or a new work folder"
+        )
 
 
 class Rungs:
@@ -67,6 +77,7 @@ class Rungs:
         constants = (cost or CostModel())._asdict()
         if store:
             constants = store.first("cost_model", constants)
+            _refuse_other_rows(store, data)
         self.programs = population.Programs(
             data,
             order_key,
@@ -106,13 +117,20 @@ class Rungs:
         Fewer than asked for if the search was told to stop.
 
         Raises:
-          InputError: the store cannot be written.
+          InputError: the store cannot be written, or is of another search.
           OSError: the folder cannot be written.
         """
         self._number += 1
         reused = self._reuse(evaluations)
         fresh = [e for e in evaluations if e.candidate_id not in reused]
         known = [self._known.get((e.candidate_id, e.rung)) for e in fresh]
+        for e, trial in zip(fresh, known, strict=True):
+            if trial and trial.candidate != e.candidate:
+                raise InputError(
+                    f"the store's candidate {e.candidate_id} is {trial.candidate}, and "
+                    f"this search asks for {e.candidate}: it was begun with other "
+                    "arguments, or by another version; use a new store"
+                )
         resumed = all(known)
         if resumed:
             # They are planned nevertheless, so that the next rungs are as they were.

@@ -45,11 +45,14 @@ class Scorer:
         read_joules: Callable[[], float] | None,
     ) -> None:
         objective.check(data.task)
-        joules = (objective.w_c and objective.joules) or constraints.max_joules
+        joules = (objective.w_c and objective.joules) or (
+            constraints.max_joules_per_epoch
+        )
         if joules and read_joules is None:
             raise InputError(
-                "objective.joules and constraints.max_joules need an energy counter, "
-                "and this machine has none that can be read; use objective.flops"
+                "objective.joules and constraints.max_joules_per_epoch need an energy "
+                "counter, and this machine has none that can be read; use "
+                "objective.flops"
             )
         self._data, self._objective, self._constraints = data, objective, constraints
         self._largest = complexity(space.largest())
@@ -78,7 +81,8 @@ class Scorer:
           InputError: an energy counter failed.
         """
         for number, candidate, *_ in evaluations if self._measures else ():
-            if number in self._measured:
+            known = self._measured.get(number)
+            if known and (known.joules is not None or not self._read_joules):
                 continue
             try:
                 cost = timing.epoch_cost(

@@ -189,7 +189,11 @@ def _trained(
         "batch_size": size,
     }
     count = complexity(space.build(trained).architecture).parameters
-    return {**trained, "weight_decay": count * decay if count >= least else 0.0}
+    decay = count * decay if count >= least else 0.0
+    allowed = space.dimensions["weight_decay"]
+    assert isinstance(allowed, Real)
+    lowest = 0.0 if allowed.zero_below else allowed.low
+    return {**trained, "weight_decay": min(max(decay, lowest), allowed.high)}
 
 
 def _choice(one: Dimension, wanted: Any) -> Any:

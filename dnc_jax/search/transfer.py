@@ -70,16 +70,17 @@ def training_space(
     """
     if not architectures:
         raise InputError("a transfer needs at least one architecture, got none")
-    choices = tuple(dict.fromkeys(architectures))
+    # Named, because numbers would be near each other or far.
+    choices = {f"{i}": one for i, one in enumerate(dict.fromkeys(architectures))}
 
     def build(
-        architecture: int, learning_rate: float, weight_decay: float, batch_size: int
+        architecture: str, learning_rate: float, weight_decay: float, batch_size: int
     ) -> Candidate:
         return Candidate(
             choices[architecture],
             Hyperparameters(learning_rate, weight_decay, batch_size),
         )
 
-    numbers = Choice(tuple(range(len(choices))))
-    dimensions = {"architecture": numbers, **space.training_dimensions}
+    names = Choice(tuple(choices))
+    dimensions = {"architecture": names, **space.training_dimensions}
     return CustomSpace(dimensions, build)

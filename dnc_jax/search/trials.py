@@ -90,6 +90,15 @@ def ranking(trials: Iterable[Trial]) -> list[Trial]:
     return sorted(best.values(), key=_order)
 
 
+def longest(trials: Iterable[Trial]) -> dict[int, Trial]:
+    """The trial of the most epochs of each candidate, by its number."""
+    last: dict[int, Trial] = {}
+    for trial in trials:
+        other = last.get(trial.candidate_id, trial)
+        last[trial.candidate_id] = max(trial, other, key=lambda t: t.epochs)
+    return last
+
+
 def _order(trial: Trial) -> tuple[float, int, int]:
     return (trial.score, trial.complexity.parameters, trial.candidate_id)
 

@@ -108,8 +108,8 @@ def retrain(
         )
     if any(trial.status == "infeasible" for trial in result.trials):
         raise InputError(
-            "no candidate keeps to constraints.max_seconds_per_epoch and max_joules; "
-            "raise them or make the space smaller"
+            "no candidate keeps to constraints.max_seconds_per_epoch and "
+            "max_joules_per_epoch; raise them or make the space smaller"
         )
     raise InputError(
         "every candidate diverged; lower the upper end of space.learning_rate"

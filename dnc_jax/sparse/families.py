@@ -308,7 +308,7 @@ def random_blocks(
     """Blocks that `random` keeps."""
     check_density(density)
     cells = math.prod(grid(n_in, n_out, block))
-    # Less one part in 1e9, so that 0.1 * 10 cells, which is 1.0000000000000002, is 1.
+    # Less one part in 1e9: 0.07 * 100 is 7.000000000000001 in floating point.
     return max(1, math.ceil(density * cells * (1 - 1e-9)))
 
 

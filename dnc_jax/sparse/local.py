@@ -93,10 +93,11 @@ def window_blocks(
     if not nearest and abs(pixels - density * side * side) > 1e-6 * side * side:
         areas = [math.prod(window) for window in _windows(side)]
         below = max((a for a in areas if a < density * side * side), default=1)
-        above = min(a for a in areas if a > below)
+        above = min((a for a in areas if a > below), default=below)
+        around = dict.fromkeys(f"{a / side**2:.6g}" for a in (below, above))
         raise InputError(
             f"density {density:g} is impossible for windows of {side} x {side} pixels; "
-            f"nearest: {below / side**2:.6g} and {above / side**2:.6g}"
+            f"nearest: {' and '.join(around)}"
         )
     return blocks_out * pixels * channels
 

@@ -127,8 +127,21 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
         np.savez(partial / _PATTERNS, allow_pickle=False, **_edges(trained.patterns))
     with _checkpointer() as checkpointer:
         checkpointer.save(partial / _PARAMS, _named(trained.params, trained.statistics))
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    replace_folder(path, partial)
+
+
+def replace_folder(path: pathlib.Path, new: pathlib.Path) -> None:
+    """Moves the folder `new` to `path`, and only then removes what was there.
+
+    A process that is killed meanwhile leaves a whole folder at `path`, or none and
+    the former one beside it, at `path` + ".old".
+    """
+    old = path.with_name(path.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -153,21 +166,21 @@ def load(path: str | os.PathLike[str]) -> Network:
         )
         with _checkpointer() as checkpointer:
             stored = checkpointer.restore(path / _PARAMS, template)
+        return Network(
+            architecture,
+            hyperparameters,
+            _listed(stored, "junction"),
+            np.asarray(preprocessing["mean"], np.float32),
+            np.asarray(preprocessing["scale"], np.float32),
+            tuple(preprocessing["example_shape"]),
+            patterns,
+            tuple(description["labels"]),
+            tuple(description["target_mean"]),
+            tuple(description["target_scale"]),
+            _listed(stored, "running"),
+        )
     except _UNREADABLE as error:
         raise InputError(f"no readable network in {path}: {error}") from error
-    return Network(
-        architecture,
-        hyperparameters,
-        _listed(stored, "junction"),
-        np.asarray(preprocessing["mean"], np.float32),
-        np.asarray(preprocessing["scale"], np.float32),
-        tuple(preprocessing["example_shape"]),
-        patterns,
-        tuple(description["labels"]),
-        tuple(description["target_mean"]),
-        tuple(description["target_scale"]),
-        _listed(stored, "running"),
-    )
 
 
 def _edges(patterns: Patterns) -> dict[str, np.ndarray]:
@@ -219,4 +232,7 @@ def _named(params: Params, statistics: Statistics) -> dict[str, Any]:
 
 
 def _listed(stored: dict[str, Any], name: str) -> tuple[Any, ...]:
-    return tuple(stored[key] for key in sorted(stored) if key.startswith(name))
+    keys = [key for key in stored if key.startswith(name)]
+    # By number: as text, junction_100 comes before junction_11.
+    keys.sort(key=lambda key: int(key.rpartition("_")[2]))
+    return tuple(stored[key] for key in keys)

@@ -1,5 +1,6 @@
 """Data sets: read once, checked once, kept as they are stored (uint8 for images)."""
 
+import hashlib
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +68,16 @@ class Dataset(NamedTuple):
     def metric(self) -> str:
         """What `val_accuracy` and `test_accuracy` are, for people."""
         return "accuracy" if self.task == "classification" else "R²"
+
+    def digest(self) -> str:
+        """What tells these rows from others; of examples in files, only their shape."""
+        digest = hashlib.blake2b(digest_size=16)
+        for split in (self.train, self.validation, self.test):
+            for array in split:
+                digest.update(f"{array.shape} {array.dtype}".encode())
+                if not isinstance(array, rows.FileRows):
+                    digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     @property
     def resolution(self) -> float:
@@ -198,13 +209,13 @@ def from_arrays(
     if task == "classification":
         y, test_y, labels = _classes(y, test_y, name)
         held_out = _stratified(y, validation_fraction, rng, name, labels)
-        outputs, target_mean, target_scale = len(labels), (), ()
     else:
         labels, held_out = (), _held_out(len(y), validation_fraction, rng, name)
-        rest = np.setdiff1d(np.arange(len(y)), held_out)
-        y, test_y, target_mean, target_scale = _standardised(y, test_y, rest, name)
-        outputs = y.shape[1]
     fit = np.setdiff1d(np.arange(len(y)), held_out)
+    outputs, target_mean, target_scale = len(labels), (), ()
+    if task == "regression":
+        y, test_y, target_mean, target_scale = _standardised(y, test_y, fit, name)
+        outputs = y.shape[1]
     if augment and x.ndim != 4:
         raise InputError(
             f"data.augment is for images [N, H, W, channels], and {name} has examples "
@@ -351,9 +362,12 @@ def _standardised(
             "in test; they must agree"
         )
     mean, spread = targets[0][fit].mean(0), targets[0][fit].std(0)
-    if not spread.all():
+    # The mean of equal numbers is rounded, and so their spread is not quite zero.
+    constant = spread <= 1e-12 * np.abs(mean)
+    if constant.any():
+        number = int(constant.argmax())
         raise InputError(
-            f"{name}: target {int(spread.argmin())} is {mean[spread.argmin()]:g} in "
+            f"{name}: target {number} is {mean[number]:g} in "
             "every training row; there is nothing to predict"
         )
     y, test_y = (((part - mean) / spread).astype(np.float32) for part in targets)

@@ -1,6 +1,7 @@
 """How a network is trained: the part of a candidate that is not its architecture."""
 
 import dataclasses
+import math
 
 from dnc_jax.errors import InputError
 
@@ -15,7 +16,8 @@ class Hyperparameters:
       batch_size: examples a step.
 
     Raises:
-      InputError: a rate that is not positive, a negative decay, a batch below 1.
+      InputError: a rate that is not positive, a negative decay, one that is not
+        finite, a batch below 1.
     """
 
     learning_rate: float = 1e-3
@@ -23,10 +25,14 @@ class Hyperparameters:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise InputError(f"learning_rate must be > 0, got {self.learning_rate}")
-        if self.weight_decay < 0:
-            raise InputError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(
+                f"learning_rate must be finite and > 0, got {self.learning_rate}"
+            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(
+                f"weight_decay must be finite and >= 0, got {self.weight_decay}"
+            )
         if self.batch_size < 1:
             raise InputError(f"batch_size must be >= 1, got {self.batch_size}")
 

@@ -74,6 +74,9 @@ def train(
 
     Returns:
       An outcome for each job, None for those that were dropped.
+
+    Raises:
+      KeyboardInterrupt: this process or another one of the search was interrupted.
     """
     if not jobs:
         return []
@@ -126,6 +129,8 @@ def train(
             control.halted.set()
             pool.shutdown(cancel_futures=jax.process_count() == 1)
             raise
+    if control.halted.is_set():
+        raise KeyboardInterrupt("another process was interrupted")
     programs.forget_orders()
     wall = (time.perf_counter() - begin) * programs.workers
     programs.account(waiting=wall - (programs.busy_seconds - busy))
@@ -143,20 +148,15 @@ class _Control:
         self.halted = threading.Event()  # this process is to end
 
     def ask(self, due: bool) -> int:
-        """STOP if any process has to, with SAVE if one is due.
-
-        Raises:
-          KeyboardInterrupt: another process is to end.
-        """
+        """STOP if any process has to, with SAVE then or if one is due."""
         if self._over.is_set():
-            return self.STOP
+            return self.STOP | self.SAVE
         stop = self._should_stop()
         flags = stop * self.STOP | due * self.SAVE | self.halted.is_set() * self.HALT
         flags = processes.any_of(flags)
-        if flags & self.HALT and not self.halted.is_set():
-            self._over.set()
+        if flags & self.HALT:
+            # The others end too, but not before all of them have saved together.
             self.halted.set()
-            raise KeyboardInterrupt("another process was interrupted")
         if flags & (self.STOP | self.HALT):
             self._over.set()
             return self.STOP | self.SAVE

@@ -102,7 +102,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:  # the backends differ
+        reason = str(error).partition("\n")[0]
         raise ProcessError(
-            f"another process of this search has ended ({str(error).splitlines()[0]}); "
+            f"another process of this search has ended ({reason}); "
             "start all of them again: the same command goes on where it stopped"
         ) from error

@@ -68,8 +68,7 @@ class Programs:
         self.devices = mesh.size if mesh else 1
         self.workers = 1 if mesh else workers()
         self.rows = len(data.train.y)
-        # Processes differ in free memory, and all of them run the same programs.
-        self._limit_bytes = processes.from_first(feed.limit(data))
+        self._limit_bytes = self._agreed(feed.limit(data))
         self._feed = feed.Feed(
             data.train,
             self._limit_bytes,
@@ -94,11 +93,14 @@ class Programs:
         self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
         self._cpu = jax.default_backend() == "cpu"
+        self._free_bytes = self._agreed(feed.free_bytes())
 
     @property
     def shapes(self) -> list[Shape]:
         """Shapes already compiled."""
-        return sorted({shape for shape, _ in self._compiled.values()}, key=str)
+        with self._lock:
+            compiled = {shape for shape, _ in self._compiled.values()}
+        return sorted(compiled, key=str)
 
     @property
     def seconds(self) -> Seconds:
@@ -149,7 +151,7 @@ class Programs:
             self.rows,
             epochs,
             accelerator=not self._cpu,
-            memory_bytes=(usable * feed.free_bytes() - coming) / self.workers,
+            memory_bytes=(usable * self._free_bytes - coming) / self.workers,
         )
 
     def forget_orders(self) -> None:
@@ -185,6 +187,10 @@ class Programs:
         host = processes.gather(tree)
         return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.devices)]
 
+    def _agreed(self, number: float) -> float:
+        """Process 0's number: they differ in free memory, and plan alike."""
+        return processes.from_first(number) if self._mesh else number
+
     def _copy(self, tree: Any) -> Any:
         """On the device, or on all of them."""
         return processes.copy(tree, self._mesh) if self._mesh else jax.device_put(tree)
@@ -202,8 +208,9 @@ class Programs:
                     program = self._compile(shape, state, settings)
                 seconds = time.perf_counter() - begin
                 self.account(compiling=seconds)
-                self.accounts[shape].compile_seconds += seconds
-                self._compiled[key] = (shape, program)
+                with self._lock:
+                    self.accounts[shape].compile_seconds += seconds
+                    self._compiled[key] = (shape, program)
         return self._compiled[key][1]
 
     def _compile(self, shape: Shape, state: Any, settings: Any) -> Program:

@@ -93,6 +93,11 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
         raise InputError(f"{path} is empty; a header and rows are needed") from error
     if not columns:
         raise InputError(f"{path} begins with an empty line; a header is needed there")
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"{path} has more than one column {twice[0]!r}; rename or remove one"
+        )
     target = target or columns[-1]
     if target not in columns:
         raise InputError(
@@ -134,7 +139,7 @@ def _parsed(texts: list[str]) -> np.ndarray:
     for kind in (np.int64, np.float64):
         try:
             return np.array(texts).astype(kind)
-        except ValueError:
+        except (ValueError, OverflowError):  # of more digits than an integer has
             continue
     return np.array(texts)
 

@@ -1,5 +1,6 @@
 """Training one network by itself: the plain path, and the population's reference."""
 
+import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +48,9 @@ class _Course(NamedTuple):
     best: tuple[Params, Statistics]
     best_merit: tuple[float, float]
     history: tuple[tuple[float, float, float, float], ...]
+
+
+_WORST = (-math.inf, -math.inf)  # R^2 has no least value
 
 
 class Evaluation(NamedTuple):
@@ -312,7 +316,7 @@ def train(
     seed = seed_of(dropout_key)
     state = init(init_key, architecture, patterns)
     program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
-    course = _Course(state, (state.params, state.statistics), (-1.0, 0.0), ())
+    course = _Course(state, (state.params, state.statistics), _WORST, ())
     if checkpoint:
         course = _restored(checkpoint, course)
     saved = time.perf_counter()

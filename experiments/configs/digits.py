@@ -53,7 +53,7 @@ def get_config() -> Any:
     config.constraints.max_parameters = 0
     config.constraints.max_flops = 0  # of one example
     config.constraints.max_seconds_per_epoch = 0.0  # by itself
-    config.constraints.max_joules = 0.0  # of an epoch
+    config.constraints.max_joules_per_epoch = 0.0  # of an epoch
 
     config.search = ml_collections.ConfigDict()
     config.search.strategy = "halving"  # or "greedy", "bayes", "evolution", "random"

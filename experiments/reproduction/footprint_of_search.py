@@ -25,7 +25,7 @@ from dnc_jax.training import Hyperparameters, trainer
 from experiments import job, launch
 from experiments.reproduction import record
 from experiments.reproduction.record import Row
-from experiments.reproduction.study import Study, chart
+from experiments.reproduction.study import Study, chart, whole_search
 
 # Pounds of CO2e in table 1 of Strubell et al. (2019), as the talk shows it.
 PUBLISHED = {
@@ -57,7 +57,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     ):
         study_.out.rule(name)
         job.run(own, workdir / folder)
-        summary = launch.read_json(workdir / folder / "summary.json")
+        summary = whole_search(workdir / folder)
         costs[name] = {
             "energy": summary["energy"],
             "test_accuracy": summary["test_accuracy"],

@@ -29,7 +29,7 @@ from experiments import job, launch
 from experiments.configs import mnist_mlp
 from experiments.reproduction import record
 from experiments.reproduction.record import Row
-from experiments.reproduction.study import Study
+from experiments.reproduction.study import Study, whole_search
 
 ENVIRONMENTS = flags.DEFINE_string(
     "environments", "", "Folder of the frameworks' environments, see install.sh."
@@ -118,7 +118,7 @@ def ours(
     own.budget.seconds = 0.8 * config.seconds
     folder = workdir / f"{name}-{seed}"
     job.run(own, folder)
-    summary = launch.read_json(folder / "summary.json")
+    summary = whole_search(folder)
     best = Candidate.from_json(summary["best"])
     return {
         "architecture": str(best.architecture),

@@ -56,6 +56,21 @@ class Mean(NamedTuple):
         }
 
 
+def whole_search(folder: pathlib.Path) -> dict[str, Any]:
+    """The summary of a search that ran in one go: of another, seconds are missing.
+
+    Raises:
+      InputError: it was interrupted, or its summary is damaged.
+    """
+    summary = launch.read_json(folder / "summary.json")
+    if summary["resumed"]:
+        raise InputError(
+            f"the search in {folder} was interrupted, and its seconds and energy are "
+            "those of the last run alone; remove the folder and start again"
+        )
+    return summary
+
+
 class Study:
     """A work folder in which points are trained once and tables are left.
 

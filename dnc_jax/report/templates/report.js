@@ -32,10 +32,19 @@ function draw(element) {
 }
 
 const plots = document.querySelectorAll(".plot");
-// Drawn when they come near the window: opening takes the time of the first few.
+// Drawn when they come near the window, one by one: opening takes the time of the first.
+const waiting = new Set();
+function drawNext() {
+  const [first] = waiting;
+  waiting.delete(first);
+  if (!first.data) draw(first);
+  if (waiting.size) setTimeout(drawNext);
+}
 const near = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
-    if (isIntersecting && !target.data) draw(target);
+    if (!isIntersecting || target.data) continue;
+    if (!waiting.size) setTimeout(drawNext);
+    waiting.add(target);
   }
 }, { rootMargin: "300px" });
 

@@ -7,8 +7,9 @@ import numpy as np
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import model
 from dnc_jax.search.strategies.base import Strategy
-from dnc_jax.search.strategies.history import Seen, drawn, unseen
-from dnc_jax.search.strategies.single import single
+from dnc_jax.search.strategies.history import Seen, drawn, nothing, unseen
+from dnc_jax.search.strategies.single import generator, single
+from dnc_jax.typing import Key
 
 _FIRST = 8  # candidates before the model is asked
 
@@ -40,12 +41,14 @@ def bayes(
     Optimization" (2010), for the batches.
     """
 
-    def propose(
-        space: Space, seen: Seen, count: int, rng: np.random.Generator
-    ) -> list[np.ndarray]:
-        known = set(seen.candidates)
-        if len(seen.scores) < _FIRST or not np.isfinite(seen.scores).any():
-            found = unseen(space, space.draw_sobol(rng, count), known, count)
+    def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
+        known, told, rng = set(seen.candidates), len(seen.scores), generator(key, seen)
+        if told < _FIRST:
+            # One sequence, however small the batches.
+            sequence = space.draw_sobol(generator(key, nothing(space)), told + count)
+            found = unseen(space, sequence[told:], known, count)
+        elif not np.isfinite(seen.scores).any():
+            found = []
         else:
             points, scores = seen.points, seen.scores
             found = model.proposed(space, points, scores, known, count, rng)

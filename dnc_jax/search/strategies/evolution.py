@@ -9,7 +9,8 @@ from dnc_jax.search.dimensions import Choice
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies.base import Strategy
 from dnc_jax.search.strategies.history import Seen, drawn, unseen
-from dnc_jax.search.strategies.single import single
+from dnc_jax.search.strategies.single import generator, single
+from dnc_jax.typing import Key
 
 _REACH = 0.15  # standard deviation of a mutated number, of the unit interval
 _CROSSED = 0.5  # share of children that have two parents
@@ -27,10 +28,11 @@ def evolution(
 ) -> Strategy:
     """Children of the better ones among the youngest candidates.
 
-    The first `population` candidates are random. A parent is the best of `tournament`
-    drawn from the youngest `population`, whatever older ones reached, so that a lucky
-    score does not stay for ever. Half of the children take each dimension from one of
-    two parents; then one dimension on average is mutated, at least one.
+    The first `population` candidates are random, or half of all if those are fewer. A
+    parent is the best of `tournament` drawn from the youngest `population`, whatever
+    older ones reached, so that a lucky score does not stay for ever. Half of the
+    children take each dimension from one of two parents; then one dimension on average
+    is mutated, at least one.
 
     Args:
       space: where candidates come from.
@@ -51,17 +53,19 @@ def evolution(
             "search.population and search.tournament must be >= 1, got "
             f"{population} and {tournament}"
         )
+    first = max(1, min(population, candidates // 2))
 
-    def propose(
-        space: Space, seen: Seen, count: int, rng: np.random.Generator
-    ) -> list[np.ndarray]:
+    def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
+        rng = generator(key, seen)
         known = set(seen.candidates)
         found: list[np.ndarray] = []
-        if len(seen.scores) >= min(population, candidates // 2):
+        if len(seen.scores) >= first:
             youngest = seen.points[-population:], seen.scores[-population:]
             for _ in range(_TRIES):
                 children = _children(space, *youngest, tournament, count, rng)
                 found += unseen(space, children, known, count - len(found))
+                if len(found) == count:
+                    break
         return found + drawn(space, known, count - len(found), rng)
 
     return single(space, propose, candidates=candidates, batch=batch, rungs=rungs)

@@ -16,6 +16,7 @@ from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
 
 _NOISE = 1e-4
+_DRAWS = 10  # in vain, before a space counts as exhausted
 _MARGIN = 1e-4  # xi of the expected improvement
 
 
@@ -76,7 +77,8 @@ def greedy(
       fit_kernel: choose the distance scale by likelihood instead of 3.
 
     Raises:
-      InputError: a count below 1, or a space without stages.
+      InputError: a count below 1, a space without stages, or, from `init`, one whose
+        networks with the presets of stage 1 are all too large.
 
     Reference: S. Dey et al., "Deep-n-Cheap" (2020), algorithm of the search.
     """
@@ -106,8 +108,8 @@ def greedy(
         names = plan.architecture if state.phase == 0 else TRAINING
         known = {one.candidate for one in state.told}
         whole, found = complete(state), []
-        before = -1
-        while before < len(found) < count:
+        fruitless = 0
+        while len(found) < count and fruitless < (1 if found else _DRAWS):
             before = len(found)
             for drawn in space.decode(draw(count)):
                 values = whole({n: v for n, v in drawn.items() if n in names})
@@ -115,6 +117,7 @@ def greedy(
                 if candidate not in known and space.allows(candidate):
                     known.add(candidate)
                     found.append((values, candidate))
+            fruitless = fruitless + 1 if len(found) == before else 0
         return found[:count]
 
     def bayesian(state: State, asked: int) -> list[tuple[Values, Candidate]]:
@@ -145,7 +148,12 @@ def greedy(
             elif asked:
                 more = []
             else:
-                assert state.best
+                if not state.best:
+                    raise InputError(
+                        "greedy's first stage, which presets all but the layers, finds "
+                        "no network that keeps to the constraints; allow larger "
+                        "networks, or use another strategy"
+                    )
                 known = {one.candidate for one in state.told}
                 values = grid(space, plan.grids[state.phase - 1], state.best.values)
                 built = {space.build(one): one for one in values}

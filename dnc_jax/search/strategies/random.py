@@ -7,7 +7,8 @@ import numpy as np
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies.base import Strategy
 from dnc_jax.search.strategies.history import Seen, drawn
-from dnc_jax.search.strategies.single import single
+from dnc_jax.search.strategies.single import generator, single
+from dnc_jax.typing import Key
 
 
 def random(
@@ -32,9 +33,7 @@ def random(
     Optimization" (2012).
     """
 
-    def propose(
-        space: Space, seen: Seen, count: int, rng: np.random.Generator
-    ) -> list[np.ndarray]:
-        return drawn(space, set(seen.candidates), count, rng)
+    def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
+        return drawn(space, set(seen.candidates), count, generator(key, seen))
 
     return single(space, propose, candidates=candidates, batch=batch, rungs=rungs)

@@ -13,8 +13,9 @@ from dnc_jax.search.strategies.history import Seen, nothing
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
 
-# Points to try next: (space, seen, how many, generator) -> list of [dimensions].
-Propose = Callable[[Space, Seen, int, np.random.Generator], list[np.ndarray]]
+# Points to try next: (space, seen, how many, key of the search) -> list of
+# [dimensions].
+Propose = Callable[[Space, Seen, int, Key], list[np.ndarray]]
 
 
 class State(NamedTuple):
@@ -23,6 +24,11 @@ class State(NamedTuple):
     key: Key
     seen: Seen
     pending: np.ndarray  # [batch, dimensions]
+
+
+def generator(key: Key, seen: Seen) -> np.random.Generator:
+    """For the proposals of this moment of a search; the key is not consumed."""
+    return generator_of(jax.random.fold_in(key, len(seen.scores)))
 
 
 def single(
@@ -59,8 +65,7 @@ def single(
     def waiting(key: Key, seen: Seen) -> State:
         told = len(seen.scores)
         count = min(batch, candidates - told)
-        rng = generator_of(jax.random.fold_in(key, told))
-        points = propose(space, seen, count, rng) if count else []
+        points = propose(space, seen, count, key) if count else []
         return State(key, seen, np.reshape(points, (-1, len(space.dimensions))))
 
     def init(key: Key) -> State:
