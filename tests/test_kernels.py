@@ -1,5 +1,7 @@
 """Every kernel against the dense product with a mask, in float64."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_jax import sparse
-from dnc_jax.sparse import gather, kernels, pallas
+from dnc_jax.sparse import choice, gather, kernels, pallas
 from tests.oracle import dense_of
 
 KEY = jax.random.key(0)
@@ -92,6 +94,32 @@ def test_chunks_and_long_batches_change_nothing(impl, monkeypatch):
         assert_close(results, oracle(pattern, *arguments), 1e-5)
 
 
+@pytest.mark.parametrize("density", [0.1, 0.4])
+@pytest.mark.parametrize("dense_gradient", [False, True])
+def test_both_weight_gradients_of_single_elements_equal_the_oracle(
+    density, dense_gradient, monkeypatch
+):
+    """The one by dot products of rows, and the one out of the full product."""
+    monkeypatch.setattr(kernels, "break_even", lambda impl: not dense_gradient)
+    pattern = sparse.random(KEY, 40, 30, density=density)
+    arguments = problem(pattern, 37, "float32")
+    results = computed(pattern, *arguments, "elements")
+    assert_close(results, oracle(pattern, *arguments), 1e-5)
+
+
+@pytest.mark.parametrize("block", [(1, 1), (4, 1), (2, 3)])
+@pytest.mark.parametrize("regular", [False, True])
+def test_the_dense_kernel_finds_its_cells_where_no_table_of_them_is_kept(
+    block, regular
+):
+    family = sparse.structured if regular else sparse.random
+    pattern = family(KEY, 12 * block[0], 8 * block[1], density=0.25, block=block)
+    bare = dataclasses.replace(pattern, cells=None)
+    arguments = problem(bare, 9, "float32")
+    results = computed(bare, *arguments, "dense")
+    assert_close(results, oracle(bare, *arguments), 1e-5)
+
+
 @pytest.mark.parametrize("machine", ["tpu", "gpu"])
 @pytest.mark.parametrize("block", [(64, 64), (128, 128)])
 def test_pallas_kernels_of_both_machines_equal_the_oracle(machine, block):
@@ -145,19 +173,30 @@ def test_no_kernel_scatters(impl):
         assert "scatter" not in lowered.as_text()
 
 
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize(
-    ("pattern", "batch", "impl"),
+    ("pattern", "batch", "impl", "on_wide"),
     [
-        (sparse.structured(KEY, 64, 64, density=0.125), 8, "elements"),
-        (sparse.structured(KEY, 64, 64, density=0.5), 8, "dense"),
-        (sparse.grouped(KEY, 64, 64, density=0.125, side=16), 8, "groups"),
-        (sparse.block(KEY, 256, 256, density=0.25, side=16), 8, "groups"),
-        (sparse.block(KEY, 256, 256, density=0.25, side=16), 2**14, "blocks"),
-        (sparse.block(KEY, 64, 64, density=0.75, side=16), 8, "dense"),
+        (sparse.structured(KEY, 64, 64, density=0.125), 8, "elements", "elements"),
+        (sparse.structured(KEY, 64, 64, density=0.375), 8, "elements", "dense"),
+        (sparse.structured(KEY, 64, 64, density=0.625), 8, "dense", "dense"),
+        (sparse.grouped(KEY, 64, 64, density=0.125, side=16), 8, "groups", "groups"),
+        (sparse.block(KEY, 256, 256, density=0.25, side=16), 8, "groups", "groups"),
+        (sparse.block(KEY, 256, 256, density=0.25, side=16), 2**14, *["blocks"] * 2),
+        (sparse.block(KEY, 64, 64, density=0.75, side=16), 2**14, "blocks", "dense"),
+        (sparse.block(KEY, 64, 64, density=1.0, side=16), 2**14, "dense", "dense"),
     ],
 )
-def test_auto_chooses_by_block_density_and_batch(pattern, batch, impl):
-    assert kernels.choose(pattern, batch) == impl
+def test_auto_chooses_by_block_density_batch_and_machine(
+    pattern, batch, impl, on_wide, wide, monkeypatch
+):
+    monkeypatch.setattr(choice, "_has_512_bits", lambda: wide)
+    assert choice.choose(pattern, batch) == (on_wide if wide else impl)
+
+
+def test_numpy_tells_how_wide_the_registers_are():
+    choice._has_512_bits.cache_clear()
+    assert isinstance(choice._has_512_bits(), bool)
 
 
 def test_an_unknown_kernel_is_refused_with_those_known():

@@ -22,6 +22,7 @@ from jax import lax
 
 from dnc_jax.errors import InputError
 from dnc_jax.sparse import pallas
+from dnc_jax.sparse.choice import break_even, choose
 from dnc_jax.sparse.gather import (
     CHUNK_BYTES,
     by_edge,
@@ -38,27 +39,8 @@ from dnc_jax.sparse.gather import (
 from dnc_jax.sparse.pattern import Pattern
 from dnc_jax.typing import Array
 
-_SMALL = 8  # a block side below this is too thin for a matrix product
 _PASS = 256  # columns of the batch that one pass reads
 _VECTOR = 16  # float32 in an AVX-512 register
-# Densities above which the dense product is faster, by kernel, measured by
-# experiments/benchmarks/sparse.py on a 2-core AVX-512 CPU.
-_BREAK_EVEN = {"elements": 0.25, "groups": 0.6, "blocks": 0.6, "d_weight": 0.08}
-
-
-def choose(pattern: Pattern, batch: int) -> str:
-    """The kernel that `impl="auto"` takes: by block, density, batch and device."""
-    b_in, b_out = pattern.block
-    if jax.default_backend() != "cpu":
-        # Narrow gathers starve a wide machine.
-        return "blocks" if min(b_in, b_out) >= 16 and pattern.density < 0.5 else "dense"
-    if max(b_in, b_out) < _SMALL:
-        impl = "elements"
-    elif b_in < _SMALL or 4 * pattern.block_edges * b_in * batch <= CHUNK_BYTES:
-        impl = "groups"
-    else:
-        impl = "blocks"
-    return "dense" if pattern.density > _BREAK_EVEN[impl] else impl
 
 
 def matmul(
@@ -226,7 +208,7 @@ def _elements_backward(
     dx = sum_terms(term, edges.shape[1]).reshape(x.shape)
     dx, x, dy = lax.optimization_barrier((dx, x, dy))
 
-    if pattern.density > _BREAK_EVEN["d_weight"]:
+    if pattern.density > break_even("d_weight"):
         return _dense_d_weight(pattern, x, dy), dx
 
     # Dot products of rows, first as one register of partial sums for each: a loop
@@ -276,13 +258,23 @@ def _outer_sum(weight: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def to_dense(weight: jax.Array, pattern: Pattern) -> jax.Array:
-    """The weights as a matrix with zeros where there is no edge: [n_out, n_in]."""
+    """The weights as a matrix with zeros where there is no edge, for `_dense_layout`.
+
+    [n_in, n_out]; [n_out, n_in] where blocks have one output.
+    """
     if _complete(pattern):
         blocks = weight.reshape(pattern.blocks_out, pattern.blocks_in, *pattern.block)
     else:
         cells = jnp.asarray(_cells(pattern))
         blocks = lookup_of(weight, cells)(cells)
-    return blocks.transpose(0, 3, 1, 2).reshape(pattern.n_out, pattern.n_in)
+    if pattern.block[1] == 1:
+        return blocks.reshape(pattern.n_out, pattern.n_in)
+    return blocks.transpose(1, 2, 0, 3).reshape(pattern.n_in, pattern.n_out)
+
+
+def _dense_layout(pattern: Pattern) -> str:
+    """Axes of `to_dense`: those that move whole rows of blocks, no single numbers."""
+    return "oi" if pattern.block[1] == 1 else "io"
 
 
 def _complete(pattern: Pattern) -> bool:
@@ -306,26 +298,27 @@ def _cells(pattern: Pattern) -> Array:
 
 
 def _dense_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
-    return einsum("oi,ib->ob", to_dense(weight, pattern), x).astype(x.dtype)
+    formula = f"{_dense_layout(pattern)},ib->ob"
+    return einsum(formula, to_dense(weight, pattern), x).astype(x.dtype)
 
 
 def _dense_backward(
     weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    dx = einsum("oi,ob->ib", to_dense(weight, pattern), dy)
+    dx = einsum(f"{_dense_layout(pattern)},ob->ib", to_dense(weight, pattern), dy)
     return _dense_d_weight(pattern, x, dy), dx
 
 
 def _dense_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
     """The full outer product, of which each edge takes its block."""
     b_in, b_out = pattern.block
-    full = einsum("ob,ib->oi", dy, x)
-    if pattern.block == (1, 1):
+    full = einsum(f"ob,ib->{_dense_layout(pattern)}", dy, x)
+    if b_out == 1:
         # The barrier keeps XLA from a layout that it then copies, element by element.
         full = lax.optimization_barrier(full.reshape(-1))
     else:
-        full = full.reshape(pattern.blocks_out, b_out, pattern.blocks_in, b_in)
-        full = full.transpose(0, 2, 3, 1)
+        full = full.reshape(pattern.blocks_in, b_in, pattern.blocks_out, b_out)
+        full = full.transpose(2, 0, 1, 3)
     blocks = full.reshape(-1, b_in, b_out)
     if _complete(pattern):
         return blocks

@@ -29,7 +29,7 @@ from jax.experimental import sparse as jax_sparse
 from dnc_jax import sparse
 from dnc_jax.networks import MLP, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.sparse import kernels
+from dnc_jax.sparse import choice, kernels
 from dnc_jax.training import data as datasets
 from dnc_jax.training import trainer
 
@@ -150,7 +150,7 @@ def case(
     )
     dense = min(times[name] for name in times if name.startswith("dense"))
     return {
-        "impl": kernels.choose(pattern, BATCH),
+        "impl": choice.choose(pattern, BATCH),
         "density": pattern.density,
         "dense_ms": 1e3 * dense,
         "ours_ms": 1e3 * times["ours"],

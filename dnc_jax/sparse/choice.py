@@ -1,0 +1,46 @@
+"""Which kernel is fastest: by block, density, batch and machine, as was measured."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from dnc_jax.sparse.gather import CHUNK_BYTES
+from dnc_jax.sparse.pattern import Pattern
+
+_SMALL = 8  # a block side below this is too thin for a matrix product
+# Densities above which the dense product is faster, by kernel, measured as in
+# experiments/benchmarks/sparse.py on 2 cores: with registers of 512 bits the dense
+# product takes half the time, and what gathers hardly less. The last is of the weight
+# gradient of single elements alone.
+_BREAK_EVEN_512 = {"elements": 0.25, "groups": 0.6, "blocks": 0.6, "d_weight": 0.08}
+_BREAK_EVEN = {"elements": 0.5, "groups": 0.75, "blocks": 0.8, "d_weight": 0.18}
+
+
+def choose(pattern: Pattern, batch: int) -> str:
+    """The kernel that `impl="auto"` takes: by block, density, batch and device."""
+    b_in, b_out = pattern.block
+    if jax.default_backend() != "cpu":
+        # Narrow gathers starve a wide machine.
+        return "blocks" if min(b_in, b_out) >= 16 and pattern.density < 0.5 else "dense"
+    if max(b_in, b_out) < _SMALL:
+        impl = "elements"
+    elif b_in < _SMALL or 4 * pattern.block_edges * b_in * batch <= CHUNK_BYTES:
+        impl = "groups"
+    else:
+        impl = "blocks"
+    return "dense" if pattern.density > break_even(impl) else impl
+
+
+def break_even(impl: str) -> float:
+    """The density above which the dense product is faster than this kernel's."""
+    return (_BREAK_EVEN_512 if _has_512_bits() else _BREAK_EVEN)[impl]
+
+
+@functools.cache
+def _has_512_bits() -> bool:
+    """Whether the processor has registers of 512 bits, as far as NumPy knows."""
+    config: Any = np.show_config(mode="dicts")
+    found = config["SIMD Extensions"]["found"]
+    return any(name.startswith("AVX512") or name == "X86_V4" for name in found)
