@@ -248,7 +248,8 @@ def draw(growth: dict[str, Any], path: pathlib.Path) -> None:
             x=counts,
             y=linear,
             line={"dash": "dot", "color": "gray"},
-            name="linear",
+            name="in proportion",
+            showlegend=column == 1,
             row=1,
             col=column,
         )
@@ -257,14 +258,17 @@ def draw(growth: dict[str, Any], path: pathlib.Path) -> None:
             y=seconds,
             line={"color": "#0072b2"},
             name="measured",
+            showlegend=column == 1,
             row=1,
             col=column,
         )
         title = f"{name}: seconds grow with power {found['exponent']:.2f}"
         figure.update_xaxes(type="log", tickvals=counts, title=title, col=column)
-    figure.update_yaxes(type="log", dtick="D2")
+    ticks = [step * 10.0**power for power in range(-3, 4) for step in (1, 2, 5)]
+    figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
     figure.update_yaxes(title="seconds of an epoch of all", col=1)
-    figure.update_layout(showlegend=False, template="plotly_white", margin_t=20)
+    figure.update_layout(template="plotly_white", margin_t=20)
+    figure.update_layout(legend={"orientation": "h", "y": 1.12})
     figure.write_image(path, width=800, height=350, scale=2)
 
 

@@ -6,7 +6,14 @@ Result:  w_c 0: 98.06 % validation accuracy, 274,171 parameters (published: 98.5
          460,000); w_c 10: 90.87 %, 7,850 (published: 92.8 %, 7,900)
 
 With --config=experiments/configs/wc_sweep.py:full the authors' own strategy and
-lengths; with :cnn small CNNs on CIFAR-10.
+lengths; with :cnn small CNNs on CIFAR-10:
+
+Command: python -m experiments.reproduction.wc_sweep --w_c=0,0.1,10 \
+             --config=experiments/configs/wc_sweep.py:cnn --config.data.dir=DIR
+Time:    24 minutes on 2 cores
+Result:  w_c 0: 76.03 % validation accuracy, 88,218 parameters, the largest of the
+         search (published: 93.74 % after 29 hours); w_c 10: 61.31 %, 3,882 (83.82 %,
+         302,714)
 """
 
 from typing import Any
