@@ -221,6 +221,15 @@ def test_the_table_of_equivalents_is_the_papers():
     assert counts["trainings of an NLP pipeline"] == pytest.approx(2)
 
 
+def test_a_factor_is_read_with_its_year_and_source():
+    told = {name: str(factor) for name, factor in carbon.PUES.items()}
+    assert told == {
+        "none": "1 (none assumed: the computer alone)",
+        "uptime": "1.56 (average of Uptime Institute's survey, 2024)",
+        "strubell": "1.58 (average in Strubell et al. 2019, 2018)",
+    }
+
+
 def test_a_grid_is_what_the_user_says_and_else_the_regions():
     assert carbon.grid("") is None
     france = carbon.region("FR").intensity
@@ -299,5 +308,7 @@ def test_a_record_with_everything_survives_json_and_reads_well():
         "energy 1,000 J (700 to 1,600), estimated, 40% of it measured, 800 J above "
         "idling, without the memory; 7 CPU seconds, 2e+06 FLOPs"
     )
+    counted = record._replace(kind="measured", measured_fraction=1.0, band_joules=None)
+    assert "measured, 800 J" in str(counted)
     nothing = record._replace(joules=None, reason="no counter", flops=None)
     assert str(nothing) == "energy unavailable (no counter); 7 CPU seconds"

@@ -121,6 +121,15 @@ def test_a_shortcut_costs_its_averages_and_additions():
     )
 
 
+def test_a_shortcut_from_a_halved_image_needs_no_averages():
+    pooled = {"downsampling": ("pool", "", "")}
+    with_one, without = (
+        complexity(CNN(IMAGE, (8, 8, 16), 5, **pooled, shortcuts=distance))
+        for distance in (2, 0)
+    )
+    assert with_one.flops_per_example - without.flops_per_example == 2 * 3 * 8
+
+
 def test_bytes_are_those_of_ten_numbers_a_parameter_and_five_an_activation():
     network = MLP(3, (4,), 2)
     parameters, activations = complexity(network).parameters, 4 + 2

@@ -68,7 +68,7 @@ def test_a_search_writes_what_the_readme_names(finished):
     )
     assert count.fetchone() == (5,)
     assert (folder / "report.html").stat().st_size > 1_000_000, "plotly is inside"
-    assert not list(folder.glob("rung-*"))
+    assert not (folder / "under_way").exists()
 
 
 def test_a_profile_shows_what_was_compiled_and_when_it_trained(finished):

@@ -1,5 +1,6 @@
 """Patterns: what they store, how families draw them, and what is refused."""
 
+import dataclasses
 import itertools
 import math
 import pickle
@@ -455,3 +456,27 @@ def test_dither_is_counted_by_hand(kind, count):
     assert count == sparse.clash_free_patterns(
         12, 12, density=1 / 6, memories=4, kind=kind, dither=True
     )
+
+
+def test_a_description_counts_nodes_and_not_blocks():
+    # Input block 0 goes to both outputs, 1 to one, 2 to none; output 2 has none.
+    sources, outputs = np.array([0, 0, 1]), np.array([0, 1, 1])
+    pattern = sparse.from_edges(sources, outputs, 6, 9, (2, 3))
+    told = pattern.describe()
+    assert (told.edges, told.density) == (18, 18 / 54)
+    assert (told.fan_in, told.fan_out) == ((0, 4), (0, 6))
+    assert (told.unconnected_inputs, told.unconnected_outputs) == (2, 3)
+    assert told.duplicate_edges == 0
+    tall = sparse.from_dense(np.ones((6, 3)))  # more inputs than outputs
+    assert tall.describe().duplicate_edges == 0
+    twice = dataclasses.replace(
+        sparse.structured(KEY, 4, 2, density=0.5), sources=np.array([[1, 1], [0, 2]])
+    )
+    assert twice.describe().duplicate_edges == 1
+
+
+def test_only_matrices_are_patterns_and_their_blocks_are_single_nodes():
+    for shape in ((4,), (2, 2, 2)):
+        with pytest.raises(ValueError, match="an adjacency matrix has 2 axes, got"):
+            sparse.from_dense(np.ones(shape))
+    assert sparse.from_dense(np.eye(3)).block == (1, 1)

@@ -42,7 +42,7 @@ def start(workdir, *flags, devices=1):
     )
 
 
-def together(workdir, processes):
+def together(workdir, processes, *flags):
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"
@@ -52,6 +52,7 @@ def together(workdir, processes):
             f"--coordinator_address={address}",
             f"--processes={processes}",
             f"--process_id={number}",
+            *flags,
         )
         for number in range(processes)
     ]
@@ -157,8 +158,9 @@ def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(
     assert_same(found(tmp_path), alone)
 
 
-def test_ctrl_c_in_one_process_ends_the_others_and_loses_nothing(alone, tmp_path):
-    running = together(tmp_path, 2)
+def test_ctrl_c_in_one_process_ends_the_others_and_loses_nothing(tmp_path):
+    long = "--config.search.rungs=(40,120)"  # not over before it is interrupted
+    running = together(tmp_path, 2, long)
     while not list(tmp_path.glob("under_way/rung-*")):
         time.sleep(0.05)
         assert running[0].poll() is None, running[0].communicate()
@@ -167,5 +169,8 @@ def test_ctrl_c_in_one_process_ends_the_others_and_loses_nothing(alone, tmp_path
     assert running[1].returncode == 130, errors
     # Between two rungs there is nobody to ask: then the other finds out later.
     assert running[0].returncode in (130, pod.LOST), errors
-    finish(together(tmp_path, 2))
-    assert_same(found(tmp_path), alone)
+    kept = {(t.candidate_id, t.rung): t for t in read(tmp_path / "trials.sqlite")[1]}
+    finish(together(tmp_path, 2, long))
+    trials = {(t.candidate_id, t.rung): t for t in found(tmp_path)[0]}
+    assert len(trials) > len(kept)
+    assert all(trials[place] == trial for place, trial in kept.items())

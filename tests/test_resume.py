@@ -328,3 +328,9 @@ def test_a_fork_measures_what_the_search_before_did_not(small, whole, monkeypatc
     assert asked
     assert {t.epoch_joules for t in result.trials} == {5.0}
     assert {t.status for t in result.trials} == {"infeasible"}
+
+
+def test_a_store_that_cannot_be_written_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file cannot be written \("):
+        Store(tmp_path / "file" / "t.sqlite", {})

@@ -215,7 +215,10 @@ def test_a_search_whose_rung_files_are_gone_starts_that_rung_from_scratch(
 
     with Store(tmp_path / "t.sqlite", {}) as store, pytest.raises(KeyboardInterrupt):
         run(small, store=store, folder=tmp_path, callback=Kill())
-    (tmp_path / "rung-1.npz").write_bytes(b"torn")
+    torn = list((tmp_path / "under_way").glob("rung-1-*"))
+    assert torn
+    for path in torn:
+        path.write_bytes(b"torn")
     with Store(tmp_path / "t.sqlite", {}) as store:
         again = run(small, store=store, folder=tmp_path)
     assert [len(t.val_loss) for t in again.trials] == [len(t.val_loss) for t in whole]
@@ -341,3 +344,12 @@ def test_terms_without_a_weight_need_no_measurement():
     one = Complexity(1, 1)
     objective = Objective(w_c=0.0, joules=1.0)
     assert objective.score((0.5,), (0.9,), one, one, 1e-3) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("task", ["classification", "a task to come"])
+def test_squared_errors_are_for_regression_alone(task):
+    Objective("mse").check("regression")
+    for performance in ("error", "loss"):
+        Objective(performance).check(task)
+    with pytest.raises(InputError, match="'mse' is for regression"):
+        Objective("mse").check(task)

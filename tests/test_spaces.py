@@ -381,6 +381,13 @@ def test_a_space_is_made_for_a_data_set_by_its_kind(digits, small):
         make_space(small, "cnn")
 
 
+def test_a_limited_space_survives_json_with_its_limits():
+    limited = Constraints(max_parameters=5_000).limited(MLPSpace(6, 4))
+    back = space_from_json(json.loads(json.dumps(limited.to_json())))
+    assert back.to_json() == limited.to_json()
+    assert back.sample(jax.random.key(1), 9) == limited.sample(jax.random.key(1), 9)
+
+
 def test_nothing_drawn_is_nothing_also_within_limits():
     limited = Constraints(max_parameters=5_000).limited(MLPSpace(6, 4))
     assert limited.sample(jax.random.key(0), 0) == []

@@ -121,6 +121,9 @@ def search(
         gives; those in the store go before.
       callback: told of progress.
 
+    Returns:
+      What was found and what it took, see `SearchResult`.
+
     Raises:
       InputError: as `check` does, or not one candidate was, or can be, evaluated within
         the budget, or the store cannot be written.

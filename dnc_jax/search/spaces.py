@@ -6,9 +6,11 @@ from typing import Any
 
 from dnc_jax.errors import InputError
 from dnc_jax.search.cnn_space import CNNSpace
+from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.dimensions import tuples
 from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.network_space import NetworkSpace
+from dnc_jax.search.space import Space
 from dnc_jax.training.data import Dataset
 
 SPACES: dict[str, Callable[..., NetworkSpace]] = {"mlp": MLPSpace, "cnn": CNNSpace}
@@ -37,18 +39,21 @@ def make_space(data: Dataset, kind: str = "mlp", **fields: Any) -> NetworkSpace:
     return space(given, data.outputs, **fields).limited_to(len(data.train.y))
 
 
-def space_from_json(data: dict[str, Any]) -> NetworkSpace:
-    """The space of networks that `to_json` described.
+def space_from_json(data: dict[str, Any]) -> Space:
+    """The space of networks that `to_json` described, with its limits if it has any.
 
     >>> space_from_json({"kind": "mlp", "inputs": 64, "outputs": 10}).depth
     (0, 3)
 
     Raises:
-      InputError: an unknown kind, or a field that is not one of the space's.
+      InputError: an unknown kind, or a field that is not one of the space's or of the
+        limits'.
     """
     fields = {name: tuples(value) for name, value in data.items()}
+    limits = fields.pop("constraints", {})
     try:
-        return _known(str(fields.pop("kind", "")))(**fields)
+        space = _known(str(fields.pop("kind", "")))(**fields)
+        return Constraints(**limits).limited(space)
     except TypeError as error:
         raise InputError(f"not the description of a space: {error}") from error
 

@@ -220,6 +220,11 @@ def _lock(path: pathlib.Path) -> Any:
             f"another run is using {path.parent}; wait for its end, or name another "
             "folder with --workdir=DIR"
         ) from error
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be written ({error.strerror}); name another folder "
+            "with --workdir=DIR"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -39,8 +39,21 @@ def retrain(
     the next in the ranking. With a folder it goes on, like the search, after an
     interruption.
 
+    Args:
+      result: of the search.
+      space: that was searched; scores are relative to its largest network.
+      data, objective, seed: as the search had them; its seed makes the same weights.
+      epochs: of the training; the learning-rate schedule is spread over them.
+      refit: train once more, on all rows but those of the test.
+      folder: of the search's store; the training under way is kept there.
+      callback: told of each epoch.
+
+    Returns:
+      The winner, see `Winner`.
+
     Raises:
       InputError: epochs below 1, or every candidate diverged or is infeasible.
+      OSError: the folder cannot be written.
     """
     if epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {epochs}")

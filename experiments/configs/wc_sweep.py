@@ -10,7 +10,7 @@ lengths; with :cnn small CNNs on CIFAR-10:
 
 Command: python -m experiments.reproduction.wc_sweep --w_c=0,0.1,10 \
              --config=experiments/configs/wc_sweep.py:cnn --config.data.dir=DIR
-Time:    24 minutes on 2 cores
+Time:    25 minutes on 2 cores
 Result:  w_c 0: 76.03 % validation accuracy, 88,218 parameters, the largest of the
          search (published: 93.74 % after 29 hours); w_c 10: 61.31 %, 3,882 (83.82 %,
          302,714)
