@@ -23,8 +23,9 @@ from dnc_jax.search.run import (
     retrain,
     search,
 )
+from dnc_jax.search.rungs import shared
 from dnc_jax.search.strategies import Strategy, make
-from dnc_jax.search.trials import from_row, read, to_row
+from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints, compilation, machine, processes
 from dnc_jax.training.costs import CostModel
@@ -231,12 +232,10 @@ def stored_search(folder: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
     Raises:
       InputError: there is no search.
     """
-    content = None
+    config, trials = {}, []
     if processes.is_first():
         config, trials = read(folder / "trials.sqlite")
-        content = json.dumps(config), [to_row(trial) for trial in trials]
-    config, rows = processes.from_first(content)
-    return json.loads(config), [from_row(row) for row in rows]
+    return json.loads(processes.from_first(json.dumps(config))), shared(trials)
 
 
 def _others(folder: pathlib.Path) -> Iterator[Any]:

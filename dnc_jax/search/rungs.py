@@ -25,6 +25,12 @@ def keys(seed: int) -> tuple[Key, Key, Key]:
     return strategy, candidates, order
 
 
+def shared(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that process 0 has read, in every process."""
+    rows = processes.from_first([to_row(trial) for trial in trials])
+    return [from_row(row) for row in rows]
+
+
 def _refuse_other_rows(store: Store, data: Dataset) -> None:
     now = data.digest()
     if store.first("rows", now) != now:
@@ -89,10 +95,7 @@ class Rungs:
         self._rows = (len(data.train.y), len(data.validation.y))
         self._epochs = epochs
         self._store, self._units = store, Units(folder)
-        rows = processes.from_first(
-            [to_row(t) for t in store.trials()] if store else []
-        )
-        known = [from_row(row) for row in rows]
+        known = shared(store.trials() if store else [])
         self._known = {(t.candidate_id, t.rung): t for t in known}
         self.anew = not known
         scorer.remember(known)
