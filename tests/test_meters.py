@@ -21,7 +21,11 @@ def zone(root, folder, name, microjoules=0, limit=262_143_328_850):
 
 
 def move(path, microjoules):
-    (path / "energy_uj").write_text(f"{microjoules}\n")
+    # In one step, as the kernel does it: a meter's thread may read meanwhile,
+    # and `write_text` alone leaves the file empty for a moment.
+    fresh = path / "energy_uj.new"
+    fresh.write_text(f"{microjoules}\n")
+    fresh.replace(path / "energy_uj")
 
 
 @pytest.fixture
