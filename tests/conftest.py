@@ -18,7 +18,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 # Tests compile much and run little: LLVM's passes would take two thirds of their time.
-# The programs of populations ask for a level of their own.
 os.environ["XLA_FLAGS"] = (
     f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 )

@@ -11,7 +11,7 @@ from dnc_jax import InputError
 from dnc_jax.footprint import Energy
 from dnc_jax.footprint.records import Part
 from experiments import footprint
-from tests.test_launch import launch
+from tests.launches import launch
 
 
 @pytest.fixture

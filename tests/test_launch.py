@@ -3,8 +3,6 @@
 import csv
 import gzip
 import json
-import os
-import pathlib
 import sqlite3
 import subprocess
 import sys
@@ -14,8 +12,8 @@ import pytest
 
 import dnc_jax
 from dnc_jax import exporting
+from tests.launches import launch
 
-ROOT = pathlib.Path(__file__).parents[1]
 QUICK = (
     "--config.search.candidates=4",
     "--config.search.rungs=(1,2)",
@@ -23,18 +21,6 @@ QUICK = (
     "--config.space.depth=(0,1)",
     "--config.space.batch_sizes=(128,)",
 )
-
-
-def launch(*flags, module="search"):
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", *flags],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnc_jax.errors import InputError
-from dnc_jax.sparse import pallas
 from dnc_jax.sparse.choice import break_even, choose
 from dnc_jax.sparse.gather import (
     CHUNK_BYTES,
@@ -330,6 +329,8 @@ def _dense_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _pallas_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
+    from dnc_jax.sparse import pallas
+
     edges = pattern.edges_in
     if edges is None:
         edges = jnp.arange(pattern.block_edges, dtype=jnp.int32)
@@ -347,6 +348,8 @@ def _pallas_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Ar
 def _pallas_backward(
     weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+    from dnc_jax.sparse import pallas
+
     b_in, b_out = pattern.block
     dx = pallas.gather_matmul(
         pattern.targets,

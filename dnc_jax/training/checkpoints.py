@@ -6,12 +6,11 @@ import os
 import pathlib
 import shutil
 import zipfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks import Architecture, from_json, network, to_json
@@ -21,6 +20,9 @@ from dnc_jax.training.data import Dataset, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.trainer import Trained
 from dnc_jax.typing import Array, Params, Statistics
+
+if TYPE_CHECKING:
+    from orbax.checkpoint import StandardCheckpointer
 
 _DESCRIPTION, _PARAMS, _PATTERNS = "architecture.json", "params", "patterns.npz"
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
@@ -206,8 +208,10 @@ def _load_patterns(path: pathlib.Path, architecture: Architecture) -> Patterns:
     return tuple(patterns)
 
 
-def _checkpointer() -> ocp.StandardCheckpointer:
+def _checkpointer() -> "StandardCheckpointer":
     """For this process by itself: Orbax would wait for all the others."""
+    import orbax.checkpoint as ocp  # a third of a second, for those who save or load
+
     number = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=number,

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.optimize
 
 from dnc_jax.networks import MLP
 from dnc_jax.training import costs, lanes, shapes
@@ -114,6 +113,8 @@ def measure() -> tuple[costs.CostModel, float]:
       The constants, and the share of its workers' time in which this process had a
       processor; 1 on an accelerator, where it does not matter.
     """
+    from scipy.optimize import nnls
+
     begin, cpu = time.perf_counter(), time.process_time()
     # A number of rows that no program in the compilation cache has: it would not be
     # compiled again.
@@ -130,9 +131,7 @@ def measure() -> tuple[costs.CostModel, float]:
         [costs.demand(shape, work, default.cache_bytes) for shape in _PROBES]
     )
     # Relative errors count, of steps of 0.1 to 10 ms; nothing takes less than no time.
-    prices, _ = scipy.optimize.nnls(
-        demands / np.reshape(seconds, (-1, 1)), np.ones(len(_PROBES))
-    )
+    prices, _ = nnls(demands / np.reshape(seconds, (-1, 1)), np.ones(len(_PROBES)))
     step, flop, byte, slow_byte = (float(price) for price in np.maximum(prices, 1e-18))
     wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
     on_cpu = jax.default_backend() == "cpu"

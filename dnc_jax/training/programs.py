@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +30,8 @@ from dnc_jax.training.jobs import Account, Seconds
 from dnc_jax.typing import Key
 
 Shape = shapes.Shape | shapes.Exact
+
+_KEPT = 64  # shapes whose programs outlast their search, of some 4 MB each
 
 
 class Program(NamedTuple):
@@ -214,15 +216,7 @@ class Programs:
         return self._compiled[key][1]
 
     def _compile(self, shape: Shape, state: Any, settings: Any) -> Program:
-        engine = exact if isinstance(shape, shapes.Exact) else lanes
-        convolutional = isinstance(shape, shapes.Exact) and isinstance(
-            shape.network, CNN
-        )
-        options = compilation.options(convolutional=convolutional)
-        train = jax.jit(
-            self._on_devices(partial(engine.train, shape=shape)), donate_argnums=0
-        )
-        evaluate = jax.jit(self._on_devices(partial(engine.evaluate, shape=shape)))
+        train, evaluate = _functions(shape, self._mesh)
         statistics = (*self._statistics, self._augment)
         factor = np.float32(1)
         with closing(self._feed.epoch(0, shape.batch_size)) as segments:
@@ -231,8 +225,7 @@ class Programs:
         with closing(self._validation.once()) as parts:
             count, rows = next(parts)
         check = evaluate.lower(state, settings, rows, count, *self._statistics)
-        compiled_step = step.compile(compiler_options=options)
-        compiled_check = check.compile(compiler_options=options)
+        compiled_step, compiled_check = step.compile(), check.compile()
 
         def run(state: Any, settings: Any, factor: Any, epoch: int) -> Any:
             for _, order, rows in self._feed.epoch(epoch, shape.batch_size):
@@ -255,27 +248,50 @@ class Programs:
 
         return Program(run, validate)
 
-    def _on_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of `(state, settings, *shared)` on every device by itself."""
-        if not self._mesh:
-            return function
 
-        def on_one(state: Any, settings: Any, *shared: Any) -> Any:
-            block = jax.tree.map(lambda leaf: leaf[0], (state, settings))
-            result = function(*block, *shared)
-            return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), result)
+@lru_cache(maxsize=_KEPT)
+def _functions(shape: Shape, mesh: Mesh | None) -> tuple[Any, Any]:
+    """An epoch of `shape` and its validation, as JAX compiles them.
 
-        def on_all(state: Any, settings: Any, *shared: Any) -> Any:
-            split = PartitionSpec(processes.AXIS)
-            return jax.shard_map(
-                on_one,
-                mesh=self._mesh,
-                in_specs=(split, split, *[PartitionSpec()] * len(shared)),
-                out_specs=split,
-                check_vma=False,
-            )(state, settings, *shared)
+    The same functions for every search of this process: JAX keeps what it has traced
+    and compiled of them, so that a later search finds it.
+    """
+    exactly = isinstance(shape, shapes.Exact)
+    engine = exact if exactly else lanes
+    options = compilation.options(
+        convolutional=exactly and isinstance(shape.network, CNN)
+    )
+    train, evaluate = (
+        _on_devices(partial(function, shape=shape), mesh)
+        for function in (engine.train, engine.evaluate)
+    )
+    return (
+        jax.jit(train, donate_argnums=0, compiler_options=options),
+        jax.jit(evaluate, compiler_options=options),
+    )
 
-        return on_all
+
+def _on_devices(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """The function of `(state, settings, *shared)` on every device by itself."""
+    if not mesh:
+        return function
+
+    def on_one(state: Any, settings: Any, *shared: Any) -> Any:
+        block = jax.tree.map(lambda leaf: leaf[0], (state, settings))
+        result = function(*block, *shared)
+        return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), result)
+
+    def on_all(state: Any, settings: Any, *shared: Any) -> Any:
+        split = PartitionSpec(processes.AXIS)
+        return jax.shard_map(
+            on_one,
+            mesh=mesh,
+            in_specs=(split, split, *[PartitionSpec()] * len(shared)),
+            out_specs=split,
+            check_vma=False,
+        )(state, settings, *shared)
+
+    return on_all
 
 
 def workers() -> int:

@@ -1,0 +1,42 @@
+"""Launch files, each in a process of its own, as `python -m experiments.X` runs them.
+
+The processes are forked from one that has imported everything and run nothing:
+importing JAX anew for each of some sixty would be a fifth of the tests' time.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+_SERVER = multiprocessing.get_context("forkserver")
+# Everything but the launch files, which are run and not imported.
+_SERVER.set_forkserver_preload(["dnc_jax.estimators", "experiments.job"])
+
+
+def launch(*flags, module="search"):
+    """What `python -m experiments.MODULE FLAGS` prints, and its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        texts = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
+        process = _SERVER.Process(target=_run, args=(module, flags, *texts))
+        process.start()
+        process.join(timeout=300)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"experiments.{module} {flags}")
+        outputs = [text.read_text() for text in texts]
+    return subprocess.CompletedProcess(flags, process.exitcode, *outputs)
+
+
+def _run(module, flags, stdout, stderr):
+    for number, path in enumerate((stdout, stderr), 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(ROOT)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    sys.argv = [module, *map(str, flags)]
+    runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
