@@ -96,7 +96,7 @@ def test_a_cap_on_energy_needs_someone_who_counts_it():
     with Meter(Found((), "no RAPL zones")) as meter:
         for nobody in (meter, None):
             with pytest.raises(
-                InputError, match=r"not counted here .*energy.tdp_watts=W estimates it"
+                InputError, match=r"not counted here .*energy.tdp_watts estimates it"
             ):
                 Spending(Budget(watt_hours=1.0), nobody)
         Spending(Budget(seconds=1.0), meter)

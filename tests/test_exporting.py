@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 
+import flax.linen
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dnc_jax import InputError, exporting
 from dnc_jax.networks import CNN, MLP, Sparsity
 from dnc_jax.networks import network as networks
+from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.sparse import from_edges
 from dnc_jax.training import Hyperparameters, checkpoints
 
@@ -168,3 +171,10 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="exists and is no exported network"):
         exporting.export(saved, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_the_source_of_an_activation_is_the_activation(activation):
+    x = jnp.linspace(-4, 4, 81)
+    exported = eval(activation.source, {"jnp": jnp, "nn": flax.linen})
+    np.testing.assert_array_equal(exported(x), activation(x))

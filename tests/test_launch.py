@@ -149,7 +149,7 @@ def test_a_finished_search_is_shown_again_and_not_run_again(finished):
         (["--config.search.rungs=(3,1)"], "search.rungs"),
         (["--config.train.epochs=0"], "train.epochs must be >= 1"),
         (["--config.budget.seconds=-5"], "budget.seconds must be finite and >= 0"),
-        (["--config.budget.grams_co2e=5"], "--config.energy.region=FR"),
+        (["--config.budget.grams_co2e=5"], "energy.region, such as FR"),
         (["--config.budget.candidate_epochs=3"], "which takes about 192 candidate-epo"),
         (["--config.energy.region=Frnce"], "nearest: France"),
         (["--config=missing.py"], "missing.py"),

@@ -31,7 +31,7 @@ def test_an_architecture_survives_json(architecture):
     ("fields", "message"),
     [
         ({"hidden": (0,)}, "at least 1 node"),
-        ({"hidden": (4,), "activation": "gelu"}, "unknown activation 'gelu'"),
+        ({"hidden": (4,), "activation": "step"}, "unknown activation 'step'"),
         ({"hidden": (4,), "dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
         ({"hidden": (4,), "sparsity": (None,)}, "describes 1 junctions, .* has 2"),
         (

@@ -2,6 +2,7 @@ import dataclasses
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -249,6 +250,17 @@ def test_the_plan_is_explained_without_being_carried_out(small):
     assert programs.planned == set()
 
 
+def test_an_activation_without_a_form_for_lanes_trains_as_it_is(small):
+    jobs = [job(0, (9, 5), "gelu", 0.2), job(1, (4,), "elu"), job(2, (4,), "tanh")]
+    programs = population.Programs(small, ORDER)
+    outcomes = population.train(jobs, programs)
+    assert sorted(map(shapes.engine, programs.shapes)) == ["bucketed", "exact", "exact"]
+    for one, outcome in zip(jobs, outcomes, strict=True):
+        state, losses = alone(one, small, 2)
+        np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
+        assert_same(outcome.snapshot.params, state.params, 1e-5)
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 def test_padding_stays_exactly_zero_through_training(small, activation):
     programs = population.Programs(small, ORDER)
@@ -368,5 +380,15 @@ def test_one_process_by_itself_asks_nobody(small, monkeypatch):
     assert programs.workload(1).memory_bytes > 0
 
 
-def test_lanes_know_every_activation_or_train_a_wrong_network():
-    assert set(lanes._SMOOTH) | {"relu"} == set(ACTIVATIONS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_lane_form_of_an_activation_is_the_activation(name):
+    x = jnp.linspace(-4, 4, 81)
+    form = ACTIVATIONS[name].lane_form
+    if form is None:
+        with pytest.raises(TypeError, match=f"{name} has no form"):
+            lanes.settings([job(0, (3,), name)], shapes.Shape(1, (16,), 32))
+        return
+    smooth = form.amplitude * np.tanh(form.slope * x) + form.offset
+    np.testing.assert_allclose(
+        np.maximum(x, 0) if form.rectified else smooth, ACTIVATIONS[name](x), atol=1e-6
+    )

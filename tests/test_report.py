@@ -13,6 +13,7 @@ from dnc_jax.report.folder import Moment
 from dnc_jax.search import Candidate, MLPSpace
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.training import Hyperparameters
+from dnc_jax.training.timing import EpochCost
 from tests.test_search import trial
 
 
@@ -66,9 +67,11 @@ def test_dense_and_sparse_candidates_have_symbols_of_their_own():
 
 def test_joules_are_a_cost_of_those_trials_that_have_them():
     known = [
-        dataclasses.replace(TRIALS[0], joules=2.0, epoch_joules=0.5),
+        dataclasses.replace(TRIALS[0], joules=2.0, epoch_cost=EpochCost(joules=0.5)),
         dataclasses.replace(TRIALS[1], joules=4.0),
-        dataclasses.replace(TRIALS[0], rung=1, epochs=3, joules=6.0, epoch_joules=0.5),
+        dataclasses.replace(
+            TRIALS[0], rung=1, epochs=3, joules=6.0, epoch_cost=EpochCost(joules=0.5)
+        ),
         TRIALS[2],
     ]
     assert plots.costs(Run(TRIALS)) == ["parameters", "flops_per_example"]

@@ -307,8 +307,7 @@ def test_a_fork_measures_what_the_search_before_did_not(small, whole, monkeypatc
 
     monkeypatch.setattr(timing, "epoch_cost", cost)
     seconds_only = [
-        dataclasses.replace(t, epoch_seconds=1.0, epoch_joules=None)
-        for t in whole.trials
+        dataclasses.replace(t, epoch_cost=timing.EpochCost(1.0)) for t in whole.trials
     ]
     strategy = halving(
         SPACE, candidates=6, rungs=(2, 4), reduction=3, brackets=2, modelled=False
@@ -326,7 +325,7 @@ def test_a_fork_measures_what_the_search_before_did_not(small, whole, monkeypatc
         read_joules=lambda: 0.0,
     )
     assert asked
-    assert {t.epoch_joules for t in result.trials} == {5.0}
+    assert {t.epoch_cost.joules for t in result.trials} == {5.0}
     assert {t.status for t in result.trials} == {"infeasible"}
 
 

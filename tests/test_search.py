@@ -18,6 +18,7 @@ from dnc_jax.search.run import Callback, Callbacks, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking
 from dnc_jax.training import Hyperparameters
+from dnc_jax.training.timing import EpochCost
 
 SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 2), batch_sizes=(32, 64))
 
@@ -52,12 +53,28 @@ def test_the_score_is_the_logarithm_of_error_plus_weighted_complexity():
 def test_measured_terms_are_relative_to_fixed_seconds_and_joules():
     one = Complexity(1, 1)
     objective = Objective(w_c=0.1, parameters=0.0, seconds=2.0, joules=1.0)
-    score = objective.score(
-        (0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0, epoch_joules=300.0
-    )
+    score = objective.score((0.5,), (0.9,), one, one, 1e-3, EpochCost(5.0, 300.0))
     assert score == pytest.approx(math.log10(0.1 + 0.1 * (2 * 5 / 10 + 300 / 1000)))
     with pytest.raises(ValueError, match="not measured"):
-        objective.score((0.5,), (0.9,), one, one, 1e-3, epoch_seconds=5.0)
+        objective.score((0.5,), (0.9,), one, one, 1e-3, EpochCost(5.0))
+
+
+class Fitting(Objective):
+    """The error alone; of networks of over 60 parameters none is good."""
+
+    def score(self, val_loss, val_accuracy, cost, *rest):
+        error = super().score(val_loss, val_accuracy, cost, *rest)
+        return error + 9 * (cost.parameters > 60)
+
+
+def test_an_objective_of_ones_own_ranks_and_chooses(small):
+    strategy = halving(SPACE, candidates=6, rungs=(1, 2), reduction=2)
+    result = search(SPACE, small, Fitting(), strategy, seed=5)
+    sizes = [trial.complexity.parameters for trial in ranking(result.trials)]
+    assert min(sizes) <= 60 < max(sizes)
+    assert sizes[0] <= 60
+    winner = retrain(result, SPACE, small, Fitting(), seed=5, epochs=1)
+    assert winner.trial.complexity.parameters <= 60
 
 
 def test_the_score_may_use_the_loss():
@@ -267,9 +284,10 @@ def test_seconds_of_a_candidate_are_measured_once_and_kept(small, tmp_path):
         trials = search(SPACE, small, objective, strategy, seed=5, store=store).trials
     promoted = trials[-1]
     first = trials[promoted.candidate_id]
-    assert first.epoch_seconds == promoted.epoch_seconds > 0
+    assert first.epoch_cost == promoted.epoch_cost
+    assert first.epoch_cost.seconds > 0
     error = max(1 - promoted.best_val_accuracy, small.resolution)
-    assert 10**promoted.score == pytest.approx(error + promoted.epoch_seconds / 10)
+    assert 10**promoted.score == pytest.approx(error + promoted.epoch_cost.seconds / 10)
     with Store(tmp_path / "t.sqlite", {}) as store:
         again = search(SPACE, small, objective, strategy, seed=5, store=store)
     assert again.trials == trials
@@ -283,7 +301,7 @@ def test_joules_are_asked_of_whoever_counts_them(small):
     result = search(
         SPACE, small, objective, strategy, seed=5, read_joules=time.perf_counter
     )
-    assert all(trial.epoch_joules > 0 for trial in result.trials)
+    assert all(trial.epoch_cost.joules > 0 for trial in result.trials)
 
 
 def test_what_takes_longer_than_allowed_does_not_win(small):

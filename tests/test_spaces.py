@@ -27,6 +27,7 @@ from dnc_jax.search import dimensions as dims
 from dnc_jax.search.network_space import fitting
 from dnc_jax.sparse import edge_count
 from dnc_jax.training import Hyperparameters
+from dnc_jax.training.timing import EpochCost
 
 SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
 SPARSE = MLPSpace(64, 10, densities=(1.0, 0.5, 0.2, 0.1), width_step=10)
@@ -233,7 +234,7 @@ def test_batches_are_cut_to_the_training_rows():
         ({"depth": (-1, 2)}, "space.depth must be >= 0, got -1"),
         ({"learning_rate": (0.0, 1.0)}, "space.learning_rate must be >="),
         ({"dropout": (0.0, 1.0)}, "space.dropout must be < 1"),
-        ({"activations": ("relu", "elu")}, "unknown 'elu'; known: relu"),
+        ({"activations": ("relu", "step")}, "unknown 'step'; known: relu"),
         ({"activations": ()}, "must not be"),
         ({"batch_sizes": (0,)}, "space.batch_sizes must be >= 1"),
         ({"width": (20,)}, "must be .lower, upper."),
@@ -361,9 +362,9 @@ def test_limits_on_what_is_measured_are_judged_after_training():
     assert limits.limited(space) is space
     cost = complexity(space.largest())
     assert limits.met(cost)
-    assert limits.met(cost, seconds_per_epoch=2.0, joules_per_epoch=50.0)
-    assert not limits.met(cost, seconds_per_epoch=2.1)
-    assert not limits.met(cost, joules_per_epoch=51.0)
+    assert limits.met(cost, EpochCost(2.0, 50.0))
+    assert not limits.met(cost, EpochCost(2.1))
+    assert not limits.met(cost, EpochCost(joules=51.0))
 
 
 def test_a_space_is_made_for_a_data_set_by_its_kind(digits, small):

@@ -1,7 +1,8 @@
 """What the exported source of a convolutional network consists of."""
 
-from dnc_jax.exporting.layers import ACTIVATIONS, Layers, dropout, patterns_of
+from dnc_jax.exporting.layers import Layers, dropout, patterns_of
 from dnc_jax.networks import CNN
+from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.training.checkpoints import Network
 
 # By keyword, which jax2onnx asks for.
@@ -29,7 +30,7 @@ def describe(architecture: CNN, network: Network) -> tuple[Layers, list[str], st
             lines.append(f"x = {norm}(x)")
         if start in architecture.shortcut_starts:
             lines += _shortcut(architecture, start)
-        lines.append(f"x = {ACTIVATIONS[architecture.activation]}(x)")
+        lines.append(f"x = {ACTIVATIONS[architecture.activation].source}(x)")
         lines += dropout(dropped[layer])
     head = layers.dense(network.params[count], patterns[count])
     return layers, [*lines, "x = x.mean((1, 2))"], head

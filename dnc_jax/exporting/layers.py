@@ -9,8 +9,6 @@ from dnc_jax.sparse import Pattern
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.typing import Params, Statistics
 
-ACTIVATIONS = {"relu": "nn.relu", "tanh": "jnp.tanh", "sigmoid": "nn.sigmoid"}
-
 
 class Layers:
     """Collects a network's layers in the order in which its source calls them.

@@ -1,14 +1,15 @@
 """What the exported source of a multilayer perceptron consists of."""
 
-from dnc_jax.exporting.layers import ACTIVATIONS, Layers, dropout, patterns_of
+from dnc_jax.exporting.layers import Layers, dropout, patterns_of
 from dnc_jax.networks import MLP
+from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.training.checkpoints import Network
 
 
 def describe(architecture: MLP, network: Network) -> tuple[Layers, list[str], str]:
     """Its layers, the lines that call all but the last, and that one."""
     layers = Layers()
-    activation = ACTIVATIONS[architecture.activation]
+    activation = ACTIVATIONS[architecture.activation].source
     called = [
         layers.dense(junction, pattern)
         for junction, pattern in zip(network.params, patterns_of(network), strict=True)

@@ -76,8 +76,7 @@ def read(workdir: str | pathlib.Path) -> Run:
     folder = pathlib.Path(workdir)
     if not (folder / TRIALS).is_file():
         raise InputError(
-            f"{folder} holds no search: it has no {TRIALS}; name the folder that "
-            "a search was given as --workdir"
+            f"{folder} holds no search: it has no {TRIALS}; name the work folder of one"
         )
     config, done = trials.read(folder / TRIALS)
     summary = folder / SUMMARY

@@ -48,8 +48,8 @@ class Budget:
                 raise InputError(f"budget.{name} must be finite and >= 0, got {value}")
         if self.grams_co2e and not self.grid:
             raise InputError(
-                "budget.grams_co2e needs to know whose grid it is: --config.energy."
-                "region=FR, or --config.energy.intensity= grams a kWh"
+                "budget.grams_co2e needs to know whose grid it is: energy.region, such "
+                "as FR, or energy.intensity, in grams a kWh"
             )
 
     @property
@@ -73,7 +73,7 @@ class Budget:
             why = meter.energy().reason if meter else "no meter was given"
             raise InputError(
                 f"budget.{next(iter(self.joules))}: the energy is not counted here "
-                f"({why}); --config.energy.tdp_watts=W estimates it"
+                f"({why}); energy.tdp_watts estimates it"
             )
 
     def check(self, forecast: Forecast) -> None:

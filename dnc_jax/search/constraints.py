@@ -12,6 +12,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity, complexity
 from dnc_jax.search.dimensions import Dimension
 from dnc_jax.search.space import Space, Values
+from dnc_jax.training.timing import UNMEASURED, EpochCost
 
 _TRIES = 20  # draws for each point wanted, before the others are made smaller
 
@@ -51,18 +52,19 @@ class Constraints:
             cost.flops_per_example / (self.max_flops or math.inf),
         )
 
-    def met(
-        self,
-        cost: Complexity,
-        seconds_per_epoch: float | None = None,
-        joules_per_epoch: float | None = None,
-    ) -> bool:
+    @property
+    def measured(self) -> frozenset[str]:
+        """The fields of `EpochCost` that are limited."""
+        return frozenset(name for name in EpochCost._fields if self._limit(name))
+
+    def met(self, cost: Complexity, epoch: EpochCost = UNMEASURED) -> bool:
         """Whether a trained network keeps to every limit whose quantity is known."""
-        return (
-            self.excess(cost) <= 1
-            and (seconds_per_epoch or 0.0) <= (self.max_seconds_per_epoch or math.inf)
-            and (joules_per_epoch or 0.0) <= (self.max_joules_per_epoch or math.inf)
+        return self.excess(cost) <= 1 and all(
+            (getattr(epoch, name) or 0.0) <= self._limit(name) for name in self.measured
         )
+
+    def _limit(self, name: str) -> float:
+        return getattr(self, f"max_{name}_per_epoch")
 
     def limited(self, space: Space) -> Space:
         """The space without the networks that are too large.

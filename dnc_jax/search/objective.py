@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity
+from dnc_jax.training.timing import UNMEASURED, EpochCost
 
 PERFORMANCES = ("error", "loss", "mse")
-TERMS = ("parameters", "flops", "seconds", "joules")
 _LEAST_LOSS = 1e-9  # told from 0
 _REFERENCE_SECONDS = 10.0  # as in Deep-n-Cheap
 _REFERENCE_JOULES = 1000.0  # ten seconds at 100 W
@@ -50,12 +50,17 @@ class Objective:
                 f"objective.performance must be one of {', '.join(PERFORMANCES)}, "
                 f"got {self.performance!r}"
             )
-        for name in ("w_c", *TERMS):
+        for name in (field.name for field in dataclasses.fields(Objective)[1:]):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(
                     f"objective.{name} must be a finite number >= 0, got {value}"
                 )
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """The fields of `EpochCost` that weigh something."""
+        return frozenset(n for n in EpochCost._fields if self.w_c and getattr(self, n))
 
     def check(self, task: str) -> None:
         """Whether this objective suits a `Dataset.task`.
@@ -76,9 +81,7 @@ class Objective:
         cost: Complexity,
         largest: Complexity,
         resolution: float,
-        *,
-        epoch_seconds: float | None = None,
-        epoch_joules: float | None = None,
+        epoch: EpochCost = UNMEASURED,
     ) -> float:
         """Score of a network from its curves, one entry an epoch, and its cost.
 
@@ -90,7 +93,7 @@ class Objective:
           resolution: least error that is told from 0 (`Dataset.resolution`): the score
             of a perfect network would be minus infinity, and is not known any better.
             Of a loss 1e-9 is.
-          epoch_seconds, epoch_joules: of training, where measured.
+          epoch: what an epoch of training takes, as far as `measured` asks for it.
 
         Raises:
           ValueError: a term with a weight was not measured.
@@ -105,18 +108,26 @@ class Objective:
             f_p *= 10
         if not self.w_c:
             return math.log10(f_p)
-        f_c = (
-            self.parameters * cost.parameters / largest.parameters
-            + self.flops * cost.flops_per_example / largest.flops_per_example
-            + _measured(self.seconds, epoch_seconds, _REFERENCE_SECONDS)
-            + _measured(self.joules, epoch_joules, _REFERENCE_JOULES)
-        )
+        f_c = 0.0
+        for name, term in _terms(cost, largest, epoch).items():
+            if weight := getattr(self, name):
+                if term is None:
+                    raise ValueError(f"objective.{name} weighs what was not measured")
+                f_c += weight * term
         return math.log10(f_p + self.w_c * f_c)
 
 
-def _measured(weight: float, value: float | None, reference: float) -> float:
-    if not weight:
-        return 0.0
-    if value is None:
-        raise ValueError("the objective weighs a term that was not measured")
-    return weight * value / reference
+def _terms(
+    cost: Complexity, largest: Complexity, epoch: EpochCost
+) -> dict[str, float | None]:
+    """What `f_c` sums, by the name of the weight; None where it was not measured."""
+
+    def relative(value: float | None, reference: float) -> float | None:
+        return None if value is None else value / reference
+
+    return {
+        "parameters": cost.parameters / largest.parameters,
+        "flops": cost.flops_per_example / largest.flops_per_example,
+        "seconds": relative(epoch.seconds, _REFERENCE_SECONDS),
+        "joules": relative(epoch.joules, _REFERENCE_JOULES),
+    }

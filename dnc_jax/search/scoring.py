@@ -15,7 +15,7 @@ from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial
 from dnc_jax.training import processes, timing
 from dnc_jax.training.data import Dataset
-from dnc_jax.training.timing import EpochCost
+from dnc_jax.training.timing import UNMEASURED, EpochCost
 from dnc_jax.typing import Key
 
 
@@ -45,10 +45,8 @@ class Scorer:
         read_joules: Callable[[], float] | None,
     ) -> None:
         objective.check(data.task)
-        joules = (objective.w_c and objective.joules) or (
-            constraints.max_joules_per_epoch
-        )
-        if joules and read_joules is None:
+        self._asked = objective.measured | constraints.measured
+        if "joules" in self._asked and read_joules is None:
             raise InputError(
                 "objective.joules and constraints.max_joules_per_epoch need an energy "
                 "counter, and this machine has none that can be read; use "
@@ -58,19 +56,14 @@ class Scorer:
         self._largest = complexity(space.largest())
         self._key = key
         self._schedule_epochs = schedule_epochs
-        self._read_joules = read_joules if joules else None
-        seconds = (objective.w_c and objective.seconds) or (
-            constraints.max_seconds_per_epoch
-        )
-        self._measures = bool(joules or seconds)
+        self._read_joules = read_joules if "joules" in self._asked else None
         self._measured: dict[int, EpochCost] = {}
 
     def remember(self, trials: Iterable[Trial]) -> None:
         """Takes over what was measured for trials of an earlier run."""
         for trial in trials:
-            if trial.epoch_seconds is not None:
-                cost = EpochCost(trial.epoch_seconds, trial.epoch_joules)
-                self._measured[trial.candidate_id] = cost
+            if trial.epoch_cost != UNMEASURED:
+                self._measured[trial.candidate_id] = trial.epoch_cost
 
     def measure(self, evaluations: Iterable[Evaluation]) -> None:
         """Trains the candidates that are new, each by itself for a moment, if asked to.
@@ -80,9 +73,9 @@ class Scorer:
         Raises:
           InputError: an energy counter failed.
         """
-        for number, candidate, *_ in evaluations if self._measures else ():
-            known = self._measured.get(number)
-            if known and (known.joules is not None or not self._read_joules):
+        for number, candidate, *_ in evaluations:
+            known = self._measured.get(number, UNMEASURED)
+            if all(getattr(known, name) is not None for name in self._asked):
                 continue
             try:
                 cost = timing.epoch_cost(
@@ -112,9 +105,8 @@ class Scorer:
         """The trial of an evaluation with these curves, one entry an epoch."""
         number, candidate = evaluation.candidate_id, evaluation.candidate
         cost = complexity(candidate.architecture)
-        measured = self._measured.get(number)
-        epoch_seconds, epoch_joules = measured or (None, None)
-        met = self._constraints.met(cost, epoch_seconds, epoch_joules)
+        epoch = self._measured.get(number, UNMEASURED)
+        met = self._constraints.met(cost, epoch)
         return Trial(
             candidate_id=number,
             candidate=candidate,
@@ -129,14 +121,12 @@ class Scorer:
                 cost,
                 self._largest,
                 self._data.resolution,
-                epoch_seconds=epoch_seconds,
-                epoch_joules=epoch_joules,
+                epoch,
             ),
             seconds=seconds,
             status="diverged" if diverged else "done" if met else "infeasible",
             schedule_epochs=self._schedule_epochs,
-            epoch_seconds=epoch_seconds,
-            epoch_joules=epoch_joules,
+            epoch_cost=epoch,
         )
 
     def again(self, evaluation: Evaluation, prior: Trial) -> Trial:

@@ -14,8 +14,9 @@ import filelock
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity
 from dnc_jax.search.space import Candidate
+from dnc_jax.training.timing import UNMEASURED, EpochCost
 
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS search (config TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
@@ -31,8 +32,7 @@ CREATE TABLE IF NOT EXISTS trials (
   seconds REAL NOT NULL,
   status TEXT NOT NULL,
   schedule_epochs INTEGER NOT NULL,
-  epoch_seconds REAL,
-  epoch_joules REAL,
+  {"".join(f"epoch_{name} REAL, " for name in EpochCost._fields)}
   joules REAL,
   PRIMARY KEY (candidate_id, rung)
 );
@@ -53,8 +53,7 @@ class Trial:
       seconds: this candidate's share of the rung's training time.
       status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
       schedule_epochs: what the learning-rate schedule was spread over.
-      epoch_seconds, epoch_joules: of training this network by itself, where the search
-        asks for them.
+      epoch_cost: of training this network by itself, as far as the search asks for it.
       joules: this candidate's share of the rung's energy, modelled; None where energy
         is not counted.
     """
@@ -70,8 +69,7 @@ class Trial:
     seconds: float
     status: str
     schedule_epochs: int = 0
-    epoch_seconds: float | None = None
-    epoch_joules: float | None = None
+    epoch_cost: EpochCost = UNMEASURED
     joules: float | None = None
 
     @property
@@ -104,9 +102,14 @@ def _order(trial: Trial) -> tuple[float, int, int]:
 
 
 def cost_of(trial: Trial, cost: str) -> int | float | None:
-    """A term of the trial's `Complexity`, or another of its own fields, as a number."""
-    held = trial.complexity if cost in Complexity._fields else trial
-    return getattr(held, cost)
+    """A number of the trial by its name in the store, such as "epoch_seconds"."""
+    held = {
+        **trial.complexity._asdict(),
+        **{
+            f"epoch_{name}": value for name, value in trial.epoch_cost._asdict().items()
+        },
+    }
+    return held[cost] if cost in held else getattr(trial, cost)
 
 
 def front(trials: Iterable[Trial], cost: str = "parameters") -> list[Trial]:
@@ -144,7 +147,7 @@ class Store:
             opened.enter_context(_lock(path))
             with _clear(
                 f"{path} is not a writable trial store",
-                "move it away, or name another folder with --workdir=DIR",
+                "move it away, or name another work folder",
             ):
                 self._db = opened.enter_context(
                     contextlib.closing(sqlite3.connect(path))
@@ -167,7 +170,8 @@ class Store:
     def add(self, trials: Iterable[Trial]) -> None:
         """Writes trials in one transaction, all or none; known ones are replaced."""
         rows = [to_row(trial) for trial in trials]
-        insert = f"INSERT OR REPLACE INTO trials VALUES ({', '.join('?' * 15)})"
+        places = ", ".join("?" * (13 + len(EpochCost._fields)))
+        insert = f"INSERT OR REPLACE INTO trials VALUES ({places})"
         with (
             _clear(
                 f"cannot write to {self._path}",
@@ -218,12 +222,12 @@ def _lock(path: pathlib.Path) -> Any:
     except filelock.Timeout as error:
         raise InputError(
             f"another run is using {path.parent}; wait for its end, or name another "
-            "folder with --workdir=DIR"
+            "work folder"
         ) from error
     except OSError as error:
         raise InputError(
-            f"{path.parent} cannot be written ({error.strerror}); name another folder "
-            "with --workdir=DIR"
+            f"{path.parent} cannot be written ({error.strerror}); name another work "
+            "folder"
         ) from error
 
 
@@ -270,8 +274,7 @@ def to_row(trial: Trial) -> tuple[Any, ...]:
         trial.seconds,
         trial.status,
         trial.schedule_epochs,
-        trial.epoch_seconds,
-        trial.epoch_joules,
+        *trial.epoch_cost,
         trial.joules,
     )
 
@@ -290,9 +293,8 @@ def from_row(row: Sequence[Any]) -> Trial:
         seconds=row[9],
         status=row[10],
         schedule_epochs=row[11],
-        epoch_seconds=row[12],
-        epoch_joules=row[13],
-        joules=row[14],
+        epoch_cost=EpochCost(*row[12:-1]),
+        joules=row[-1],
     )
 
 
@@ -308,7 +310,7 @@ def _refuse_other(
     if changed:
         raise InputError(
             f"{path.parent} holds a search with another config "
-            f"({'; '.join(changed)}); name another folder with --workdir=DIR"
+            f"({'; '.join(changed)}); name another work folder"
         )
 
 

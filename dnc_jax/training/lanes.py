@@ -25,6 +25,7 @@ import optax
 from jax import lax
 
 from dnc_jax.networks import MLP, mlp
+from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.training import feed, losses, trainer
 from dnc_jax.training.augmentation import prepare
@@ -57,14 +58,10 @@ class Settings(NamedTuple):
     weight_decay: Array  # [G] float32
     dropout: Array  # [G] float32
     seed: Array  # [G] uint32
-    rectified: Array  # [G] bool: relu; else amplitude * tanh(slope * x) + offset
+    rectified: Array  # [G] bool; this and what follows as in `LaneForm`
     amplitude: Array  # [G] float32
     slope: Array  # [G] float32
     offset: tuple[Array, ...]  # L times [G, H] float32, 0 at padded nodes
-
-
-# The logistic function is a hyperbolic tangent, scaled and moved.
-_SMOOTH = {"tanh": (1.0, 1.0, 0.0), "sigmoid": (0.5, 0.5, 0.5)}
 
 
 def zeros(shape: Shape, inputs: int, outputs: int) -> Weights:
@@ -98,12 +95,13 @@ def settings(jobs: Sequence[Job], shape: Shape) -> Settings:
         result.weight_decay[lane] = hyperparameters.weight_decay
         result.dropout[lane] = architecture.dropout
         result.seed[lane] = trainer.seed_of(trainer.keys_of(job.key)[1])
-        if architecture.activation in _SMOOTH:
-            amplitude, slope, offset = _SMOOTH[architecture.activation]
-            result.rectified[lane] = False
-            result.amplitude[lane], result.slope[lane] = amplitude, slope
-            for column, width in zip(result.offset, architecture.hidden, strict=True):
-                column[lane, :width] = offset
+        form = ACTIVATIONS[architecture.activation].lane_form
+        if form is None:
+            raise TypeError(f"{architecture.activation} has no form for lanes")
+        result.rectified[lane] = form.rectified
+        result.amplitude[lane], result.slope[lane] = form.amplitude, form.slope
+        for column, width in zip(result.offset, architecture.hidden, strict=True):
+            column[lane, :width] = form.offset
     return result
 
 

@@ -1,7 +1,8 @@
 """Which networks share a compiled program, and in what shape they run in it.
 
-Dense MLPs may run padded, as lanes of one program; any other network runs as it is
-(`Exact`), beside others of its structure only on an accelerator.
+Dense MLPs may run padded, as lanes of one program, if their activation has a form for
+it; any other network runs as it is (`Exact`), beside others of its structure only on an
+accelerator.
 
 On a CPU three costs compete. A program takes more than a second to compile, so few
 shapes are good. Networks of one program are padded to common widths, so many shapes
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dnc_jax.networks import MLP, Architecture, network
+from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.training.costs import (
     CostModel,
     Workload,
@@ -41,6 +43,12 @@ class Group(NamedTuple):
 
     shape: Shape | Exact
     members: tuple[int, ...]
+
+
+def _padded(architecture: MLP) -> bool:
+    """Whether it may run as a lane."""
+    form = ACTIVATIONS[architecture.activation].lane_form
+    return not architecture.sparsity and form is not None
 
 
 def padded(width: int) -> int:
@@ -130,7 +138,7 @@ def make(
     classes: dict[tuple[int, int], list[int]] = {}
     alike: dict[tuple[Architecture, int], list[int]] = {}
     for index, (architecture, batch_size) in enumerate(networks):
-        if isinstance(architecture, MLP) and not architecture.sparsity:
+        if isinstance(architecture, MLP) and _padded(architecture):
             hidden = tuple(map(padded, architecture.hidden))
             needs[index] = Shape(1, hidden, batch_size)
             classes.setdefault((len(hidden), batch_size), []).append(index)

@@ -233,7 +233,7 @@ def _tfds(source: Source) -> tuple[Rows, Rows]:
         raise InputError(
             f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
             "file, a folder with xtr.npy or shards of it; for a TFDS set name its data "
-            f"directory with --config.data.dir=DIR, since {directory} does not exist"
+            f"directory (data.dir), since {directory} does not exist"
         )
     known = sorted(path.parent.name for path in directory.glob("*/[0-9]*.*"))
     if name not in known:

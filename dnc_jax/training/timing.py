@@ -21,10 +21,16 @@ _MOST_REPEATS = 1000
 
 
 class EpochCost(NamedTuple):
-    """Of one epoch of training, without compiling and validating."""
+    """Of one epoch of training, without compiling and validating.
 
-    seconds: float
-    joules: float | None  # None where they are not counted
+    None is what was not measured.
+    """
+
+    seconds: float | None = None
+    joules: float | None = None
+
+
+UNMEASURED = EpochCost()
 
 
 def epoch_cost(

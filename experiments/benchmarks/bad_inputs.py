@@ -116,7 +116,7 @@ FLAGS = """
 --config.space.width=__import__('os').mkdir('pwned') | --config.space.depth=(-1,2)
 --config.space.depth=(3,1) | --config.space.activations=()
 --config.space.activations=relu
---config.space.activations=('elu',) | --config.space.activations=(1,2)
+--config.space.activations=('step',) | --config.space.activations=(1,2)
 --config.space.dropout=(0,1) | --config.space.dropout=(-0.1,0.5)
 --config.space.dropout=(0.5,0.1) | --config.space.learning_rate=(0,1)
 --config.space.learning_rate=(1e-1,1e-3) | --config.space.learning_rate=('x','y')
@@ -167,7 +167,7 @@ FLAGS = """
 TRAIN_FLAGS = """
 --config.network.hidden=(0,) | --config.network.hidden=(64,) | --config.train.epochs=0
 --config.network.densities=(0.1,1.0) | --config.network.densities=(0,0.125,1)
---config.network.densities=(2,0.125,1) | --config.network.activation=elu
+--config.network.densities=(2,0.125,1) | --config.network.activation=step
 --config.network.families=('ring','random','random') | --config.network.dropout=1
 --config.network.block_outputs=(7,64,1) | --config.network.block_inputs=(0,64,1)
 --config.train.batch_size=0 | --config.train.learning_rate=-1

@@ -171,10 +171,9 @@ def halving(
                 at.rung,
                 at.start,
                 rungs[at.rung],
-                expected,
+                expected_epochs(at),
             )
             for at in state.active
-            for expected in (expected_epochs(at),)
             for one in at.members
         ]
 
