@@ -71,7 +71,7 @@ setuptools.setup(
         **INTERCHANGE,
         "test": TEST,
         "docs": DOCS,
-        "dev": [*TEST, *DOCS, "pre-commit>=4"],
+        "dev": [*TEST, *DOCS, "pre-commit>=4", "pytest-cov>=5"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

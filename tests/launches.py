@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 
+import jax
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -23,6 +25,8 @@ def launch(*flags, module="search"):
     """What `python -m experiments.MODULE FLAGS` prints, and its exit code."""
     with tempfile.TemporaryDirectory() as folder:
         texts = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
+        for text in texts:
+            text.touch()
         process = _SERVER.Process(target=_run, args=(module, flags, *texts))
         process.start()
         process.join(timeout=300)
@@ -35,8 +39,8 @@ def launch(*flags, module="search"):
 
 def _run(module, flags, stdout, stderr):
     for number, path in enumerate((stdout, stderr), 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_WRONLY), number)
     os.chdir(ROOT)
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")
     sys.argv = [module, *map(str, flags)]
     runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)

@@ -28,7 +28,8 @@ QUICK = (
 
 
 def start(workdir, *flags, devices=1):
-    options = f"--xla_force_host_platform_device_count={devices}"
+    options = os.environ.get("XLA_FLAGS", "")
+    options += f" --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "experiments.search"),

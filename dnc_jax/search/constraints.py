@@ -64,7 +64,7 @@ class Constraints:
         )
 
     def _limit(self, name: str) -> float:
-        return getattr(self, f"max_{name}_per_epoch")
+        return getattr(self, f"max_{name}_per_epoch", 0.0)
 
     def limited(self, space: Space) -> Space:
         """The space without the networks that are too large.

@@ -56,6 +56,7 @@ def keep(folder: str = "") -> pathlib.Path | None:
       The folder, or None.
     """
     if folder == "off":
+        jax.config.update("jax_compilation_cache_dir", None)
         return None
     folder = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

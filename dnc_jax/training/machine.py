@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from dnc_jax.networks import MLP
-from dnc_jax.training import costs, lanes, shapes
+from dnc_jax.training import compilation, costs, lanes, shapes
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job
@@ -97,7 +97,13 @@ def path(folder: pathlib.Path) -> pathlib.Path:
 
 def _place() -> dict[str, Any]:
     """What must be equal for constants to be used; one device is measured."""
-    place = {**describe(), "model": _model(), "jax": jax.__version__}
+    options = compilation.options(convolutional=False)
+    place = {
+        **describe(),
+        "model": _model(),
+        "jax": jax.__version__,
+        "options": dict(options),
+    }
     del place["devices"]
     return place
 

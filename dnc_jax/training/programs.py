@@ -31,7 +31,7 @@ from dnc_jax.typing import Key
 
 Shape = shapes.Shape | shapes.Exact
 
-_KEPT = 64  # shapes whose programs outlast their search, of some 4 MB each
+_KEPT = 64  # programs that outlast their search, of some 4 MB each
 
 
 class Program(NamedTuple):
@@ -216,16 +216,18 @@ class Programs:
         return self._compiled[key][1]
 
     def _compile(self, shape: Shape, state: Any, settings: Any) -> Program:
-        train, evaluate = _functions(shape, self._mesh)
         statistics = (*self._statistics, self._augment)
-        factor = np.float32(1)
         with closing(self._feed.epoch(0, shape.batch_size)) as segments:
             _, order, rows = next(segments)
-            step = train.lower(state, settings, factor, order, rows, *statistics)
         with closing(self._validation.once()) as parts:
-            count, rows = next(parts)
-        check = evaluate.lower(state, settings, rows, count, *self._statistics)
-        compiled_step, compiled_check = step.compile(), check.compile()
+            count, held_out = next(parts)
+        trained = (state, settings, np.float32(1), order, rows, *statistics)
+        checked = (state, settings, held_out, count, *self._statistics)
+        leaves, structure = jax.tree.flatten((trained, checked))
+        signature = (structure, *map(jax.typeof, leaves))
+        train, evaluate = _functions(shape, self._mesh, signature)
+        compiled_step = train.lower(*trained).compile()
+        compiled_check = evaluate.lower(*checked).compile()
 
         def run(state: Any, settings: Any, factor: Any, epoch: int) -> Any:
             for _, order, rows in self._feed.epoch(epoch, shape.batch_size):
@@ -250,11 +252,15 @@ class Programs:
 
 
 @lru_cache(maxsize=_KEPT)
-def _functions(shape: Shape, mesh: Mesh | None) -> tuple[Any, Any]:
+def _functions(shape: Shape, mesh: Mesh | None, signature: Any) -> tuple[Any, Any]:
     """An epoch of `shape` and its validation, as JAX compiles them.
 
     The same functions for every search of this process: JAX keeps what it has traced
-    and compiled of them, so that a later search finds it.
+    and compiled of them as long as they are kept, so that a later search finds it.
+
+    Args:
+      shape, mesh: of the program.
+      signature: of all arguments of both, so that one entry holds one program.
     """
     exactly = isinstance(shape, shapes.Exact)
     engine = exact if exactly else lanes

@@ -30,7 +30,8 @@ def get_config() -> Any:
     config.space.kind = "mlp"  # or "cnn", see configs/cifar10_cnn.py
     config.space.depth = (0, 3)  # hidden layers
     config.space.width = (20, 400)  # nodes of each, log-uniform
-    config.space.activations = ("relu", "tanh", "sigmoid")  # "elu", "gelu", "silu" ...
+    # Of "leaky_relu", "elu", "gelu" and "silu" each structure needs its own program.
+    config.space.activations = ("relu", "tanh", "sigmoid")
     config.space.dropout = (0.0, 0.5)
     config.space.learning_rate = (1e-5, 1e-1)  # log-uniform
     config.space.weight_decay = (1e-6, 1e-3)  # log-uniform; lowest decade: 0
