@@ -118,6 +118,11 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def written(finished):
+    return page.write(finished)
+
+
+@pytest.fixture(scope="module")
 def browser():
     if not CHROMIUM:
         pytest.skip("needs an installed Chromium (Debian: apt-get install chromium)")
@@ -153,10 +158,10 @@ def open_page(browser):
     assert complaints == []
 
 
-def test_every_plot_of_a_finished_search_is_drawn(finished, open_page):
+def test_every_plot_of_a_finished_search_is_drawn(finished, written, open_page):
     names = page.figures(read(finished)).keys()
     assert {"pareto-joules", "best-joules", "importance", "pattern-1"} <= names
-    tab = open_page(page.write(finished).as_uri())
+    tab = open_page(written.as_uri())
     for button in tab.locator("[role=tab]").all():
         button.click()
         tab.locator(f"#{button.get_attribute('data-shows')} svg").first.wait_for()
@@ -172,8 +177,10 @@ def test_every_plot_of_a_finished_search_is_drawn(finished, open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_click_on_a_point_of_the_front_shows_its_trial(finished, open_page, scheme):
-    tab = open_page(page.write(finished).as_uri(), color_scheme=scheme)
+def test_a_click_on_a_point_of_the_front_shows_its_trial(
+    finished, written, open_page, scheme
+):
+    tab = open_page(written.as_uri(), color_scheme=scheme)
     plot = tab.locator("#pareto-parameters")
     chosen = front(read(finished).trials)[0]
     assert not tab.locator("#trial-details").is_visible()
@@ -190,26 +197,24 @@ def test_a_click_on_a_point_of_the_front_shows_its_trial(finished, open_page, sc
     assert tab.locator("#trial-curve svg").count()
 
 
-def test_names_from_outside_are_text_and_never_markup(finished, open_page):
-    tab = open_page(page.write(finished).as_uri())
+def test_names_from_outside_are_text_and_never_markup(written, open_page):
+    tab = open_page(written.as_uri())
     assert NASTY in tab.title()
     assert NASTY in tab.locator("h1").inner_text()
     assert tab.locator("img, h1 b").count() == 0
 
 
-def test_emissions_stand_beside_their_factors_and_familiar_things(finished):
+def test_emissions_stand_beside_their_factors_and_familiar_things(written):
     intensity = carbon.region("FR").intensity
-    html = page.write(finished).read_text()
+    html = written.read_text()
     assert f"{1.5 * intensity.value:,.3g} g, estimated" in html
     assert str(intensity) in html
     assert "1.5 (given by the user)" in html
     assert "flights New York - San Francisco" in html
 
 
-def test_a_phone_scrolls_down_and_not_sideways(finished, open_page):
-    tab = open_page(
-        page.write(finished).as_uri(), viewport={"width": 390, "height": 844}
-    )
+def test_a_phone_scrolls_down_and_not_sideways(written, open_page):
+    tab = open_page(written.as_uri(), viewport={"width": 390, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
 
 

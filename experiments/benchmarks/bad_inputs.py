@@ -21,7 +21,7 @@ import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 
-from dnc_jax.training import population, trainer
+from dnc_jax.training import data, population, trainer
 from experiments import launch, search, train
 from experiments.configs import digits, sparse_mnist
 
@@ -330,14 +330,15 @@ def random_inputs(count: int) -> Iterator[tuple[str, list[str], Attempt]]:
     """Module, arguments and outcome of `count` random inputs to each launch file."""
     for module, config in (("search", digits), ("train", sparse_mnist)):
         fields = sorted(set(_fields(config.get_config())) - {"--config.data.name"})
-        data = ["--config.data.name=digits"] if module == "train" else []
+        given = ["--config.data.name=digits"] if module == "train" else []
         for arguments in _overrides(fields, count):
-            yield module, arguments, attempt(data + arguments, module)
+            yield module, arguments, attempt(given + arguments, module)
 
 
 def main(count: int, every: int = 1) -> dict[str, int]:
     """Prints what is not clean, for whoever repairs it, and counts."""
     total = refused = failed = 0
+    data.load("digits")  # imports scikit-learn once, and not in every fork
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         for inputs in (corpus(folder, every), random_inputs(count)):
