@@ -1,7 +1,7 @@
 """Launch files, each in a process of its own, as `python -m experiments.X` runs them.
 
-The processes are forked from one that has imported everything and run nothing:
-importing JAX anew for each of some sixty would be a fifth of the tests' time.
+The processes are forked from one that has imported everything and run nothing. With
+JAX imported anew for each, test_launch.py took 170 s of a run of all tests, now 28.
 """
 
 import multiprocessing

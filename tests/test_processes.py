@@ -161,9 +161,10 @@ def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(
 
 def test_ctrl_c_in_one_process_ends_the_others_and_loses_nothing(tmp_path):
     # In the background of a shell it is ignored, also by those that are started here.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     long = "--config.search.rungs=(40,120)"  # not over before it is interrupted
     running = together(tmp_path, 2, long)
+    signal.signal(signal.SIGINT, before)
     while not list(tmp_path.glob("under_way/rung-*")):
         time.sleep(0.05)
         assert running[0].poll() is None, running[0].communicate()

@@ -20,7 +20,7 @@ from dnc_jax.search.trials import front, ranking
 from dnc_jax.training import Hyperparameters
 from dnc_jax.training.timing import EpochCost
 
-SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 2), batch_sizes=(32, 64))
+SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
 
 
 def trial(number, rung=0, accuracy=0.5, parameters=100, score=None, status="done"):

@@ -103,13 +103,11 @@ def _order(trial: Trial) -> tuple[float, int, int]:
 
 def cost_of(trial: Trial, cost: str) -> int | float | None:
     """A number of the trial by its name in the store, such as "epoch_seconds"."""
-    held = {
-        **trial.complexity._asdict(),
-        **{
-            f"epoch_{name}": value for name, value in trial.epoch_cost._asdict().items()
-        },
-    }
-    return held[cost] if cost in held else getattr(trial, cost)
+    if cost in Complexity._fields:
+        return getattr(trial.complexity, cost)
+    if cost.startswith("epoch_"):
+        return getattr(trial.epoch_cost, cost.removeprefix("epoch_"))
+    return getattr(trial, cost)
 
 
 def front(trials: Iterable[Trial], cost: str = "parameters") -> list[Trial]:
@@ -170,7 +168,9 @@ class Store:
     def add(self, trials: Iterable[Trial]) -> None:
         """Writes trials in one transaction, all or none; known ones are replaced."""
         rows = [to_row(trial) for trial in trials]
-        places = ", ".join("?" * (13 + len(EpochCost._fields)))
+        if not rows:
+            return
+        places = ", ".join("?" * len(rows[0]))
         insert = f"INSERT OR REPLACE INTO trials VALUES ({places})"
         with (
             _clear(

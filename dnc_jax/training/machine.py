@@ -97,12 +97,11 @@ def path(folder: pathlib.Path) -> pathlib.Path:
 
 def _place() -> dict[str, Any]:
     """What must be equal for constants to be used; one device is measured."""
-    options = compilation.options(convolutional=False)
     place = {
         **describe(),
         "model": _model(),
         "jax": jax.__version__,
-        "options": dict(options),
+        "options": compilation.options(convolutional=False),
     }
     del place["devices"]
     return place

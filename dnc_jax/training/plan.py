@@ -45,12 +45,6 @@ class Group(NamedTuple):
     members: tuple[int, ...]
 
 
-def _padded(architecture: MLP) -> bool:
-    """Whether it may run as a lane."""
-    form = ACTIVATIONS[architecture.activation].lane_form
-    return not architecture.sparsity and form is not None
-
-
 def padded(width: int) -> int:
     """The width rounded up to whole vector registers."""
     return -(-width // WIDTH_STEP) * WIDTH_STEP
@@ -63,6 +57,12 @@ def chunks(group: Group) -> list[tuple[int, ...]]:
         group.members[start : start + lanes]
         for start in range(0, len(group.members), lanes)
     ]
+
+
+def _fits_lanes(architecture: MLP) -> bool:
+    """Whether it may run as a lane."""
+    form = ACTIVATIONS[architecture.activation].lane_form
+    return not architecture.sparsity and form is not None
 
 
 def total_seconds(
@@ -138,7 +138,7 @@ def make(
     classes: dict[tuple[int, int], list[int]] = {}
     alike: dict[tuple[Architecture, int], list[int]] = {}
     for index, (architecture, batch_size) in enumerate(networks):
-        if isinstance(architecture, MLP) and _padded(architecture):
+        if isinstance(architecture, MLP) and _fits_lanes(architecture):
             hidden = tuple(map(padded, architecture.hidden))
             needs[index] = Shape(1, hidden, batch_size)
             classes.setdefault((len(hidden), batch_size), []).append(index)
