@@ -1,8 +1,10 @@
 import json
+import math
 
 import pytest
 
-from dnc_jax.training import costs, machine, programs
+from dnc_jax.networks import CNN
+from dnc_jax.training import costs, machine, programs, shapes
 
 FOUND = costs.CostModel(0.9, 5e-5, 3e11, 4e10, 2e10, 4e6)
 
@@ -62,3 +64,32 @@ def test_constants_are_those_that_explain_the_seconds_of_the_steps(monkeypatch):
     constants, share = machine.measure()
     assert constants == FOUND._replace(workers=programs.workers())
     assert share > 0
+
+
+def test_rates_of_convolutions_are_those_that_explain_the_seconds(monkeypatch):
+    found = {
+        "grouped_flops_per_second": 4e13,
+        "beside_flops_per_second": 3e14,
+        "im2col_flops_per_second": 2e14,
+        "patch_bytes_per_second": 5e11,
+    }
+
+    def seconds(form, pixels, lanes, images, n_in, n_out):
+        network = CNN((pixels, pixels, n_in), (n_out,), 10)
+        cost = costs.CostModel(**found)
+        work = costs.Workload(network.inputs, 10, rows=images, epochs=1)
+        shape = shapes.Exact(lanes, network, images, form)
+        rest = cost._replace(**dict.fromkeys(found, math.inf))
+        return costs.run_seconds(shape, lanes, work, cost) - costs.run_seconds(
+            shape, lanes, work, rest
+        )
+
+    monkeypatch.setattr(machine, "_convolution_seconds", seconds)
+    assert machine.convolution_rates() == found
+
+
+def test_both_forms_of_an_accelerator_run_where_they_are_measured(monkeypatch):
+    monkeypatch.setattr(machine, "_SECONDS", 1e-9)
+    rates = machine.convolution_rates(lanes=2, batch_size=2, pixels=4)
+    assert list(rates) == list(costs.CostModel._fields[-4:])
+    assert all(0 < rate < math.inf for rate in rates.values())

@@ -115,6 +115,53 @@ def test_a_compiled_program_that_is_large_enough_is_used_again():
     assert plan.make(nets, WORK, ready)[0].shape == ready[0]
 
 
+def test_on_an_accelerator_convolutions_take_the_form_that_is_faster():
+    few, many = (CNN((8, 8, 3), (width,) * 3, 10) for width in (8, 128))
+    cost = costs.CostModel(
+        grouped_flops_per_second=1e14,
+        beside_flops_per_second=1e15,
+        im2col_flops_per_second=2e14,
+        patch_bytes_per_second=1e12,
+    )
+
+    def form(network, count, **work):
+        nets, work = [(network, 64)] * count, WORK._replace(**work)
+        (group,) = plan.make(nets, work, cost=cost)
+        (other,) = {*plan.FORMS} - {group.shape.form} if work.accelerator else (None,)
+        alike = group.shape._replace(form=other)
+        taken, lost = (
+            costs.run_seconds(shape, count, work, cost)
+            for shape in (group.shape, alike)
+        )
+        assert taken <= lost
+        return group.shape.form
+
+    # Patches cost most where few channels are made of them, grouping where many
+    # networks stand side by side.
+    assert form(few, 1, accelerator=True) == "grouped"
+    assert form(few, 64, accelerator=True) == "im2col"
+    assert form(many, 1, accelerator=True) == "im2col"
+    assert form(few, 64) is None
+    # Nobody has measured: XLA's own.
+    (group,) = plan.make([(many, 64)] * 8, WORK._replace(accelerator=True))
+    assert group.shape.form == "grouped"
+
+
+def test_patches_are_in_the_memory_of_a_program_and_are_split_to_fit():
+    network = CNN((8, 8, 3), (16, 16), 10)
+    work = WORK._replace(accelerator=True)
+    grouped, patches = (
+        costs.memory_bytes(shapes.Exact(8, network, 64, form), work)
+        for form in ("grouped", "im2col")
+    )
+    assert patches - grouped == 8 * 64 * 2 * 9 * 64 * (3 + 16)
+    cost = costs.CostModel(beside_flops_per_second=1.0)
+    nets = [(network, 64)] * 8
+    for memory, lanes in ((patches, 8), (patches - 1, 4)):
+        (group,) = plan.make(nets, work._replace(memory_bytes=memory), cost=cost)
+        assert (group.shape.form, group.shape.lanes) == ("im2col", lanes)
+
+
 def test_a_plan_is_deterministic():
     nets = [(MLP(784, (20 + 7 * i,), 10), 128) for i in range(20)]
     assert plan.make(nets, WORK) == plan.make(nets, WORK)

@@ -14,6 +14,7 @@ from dnc_jax.training import (
     data,
     grouping,
     lanes,
+    plan,
     population,
     processes,
     shapes,
@@ -159,7 +160,14 @@ def test_a_network_of_any_layers_is_itself_alone_after_ten_adam_steps(
         assert_same(outcome.snapshot.statistics, state.statistics, 1e-5)
 
 
-def test_networks_of_one_structure_run_vmapped_as_they_do_alone(pictures):
+# The forms of an accelerator compute in bfloat16.
+@pytest.mark.parametrize(
+    ("form", "tolerance"), [(None, 1e-5), ("grouped", 2e-2), ("im2col", 2e-2)]
+)
+def test_networks_of_one_structure_run_vmapped_as_they_do_alone(
+    pictures, monkeypatch, form, tolerance
+):
+    monkeypatch.setattr(plan, "FORMS", (form,))
     programs = population.Programs(pictures, ORDER)
     programs.workload = lambda epochs: costs.Workload(
         72, 3, 160, epochs, accelerator=True
@@ -173,11 +181,11 @@ def test_networks_of_one_structure_run_vmapped_as_they_do_alone(pictures):
     ]
     outcomes = population.train(jobs, programs)
     (shape,) = programs.shapes
-    assert (shapes.engine(shape), shape.lanes) == ("vmapped", 4)
+    assert (shapes.engine(shape), shape.lanes, shape.form) == ("vmapped", 4, form)
     for one, outcome in zip(jobs, outcomes, strict=True):
         state, losses = alone(one, pictures, 2)
-        np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
-        assert_same(outcome.snapshot.params, state.params, 1e-5)
+        np.testing.assert_allclose(outcome.val_loss, losses, atol=tolerance)
+        assert_same(outcome.snapshot.params, state.params, tolerance)
 
 
 def test_a_sparse_cnn_goes_on_after_a_rung_with_its_patterns(pictures):

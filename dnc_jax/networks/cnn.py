@@ -10,7 +10,7 @@ from dnc_jax import sparse
 from dnc_jax.networks import channels
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import CNN
-from dnc_jax.networks.convolution import convolution
+from dnc_jax.networks.convolution import Form, convolution
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
@@ -67,6 +67,7 @@ def apply(
     *,
     dropout_seed: Scalar | None = None,
     rates: Array | None = None,
+    form: Form | None = None,
 ) -> tuple[jax.Array, Statistics]:
     """Logits of a batch, and the statistics after it.
 
@@ -80,6 +81,7 @@ def apply(
         inference.
       rates: [layers] float32, of the dropout instead of the architecture's, where that
         has any: values that are traced.
+      form: static, of the dense convolutions; None is the device's.
 
     Returns:
       Outputs [B, C] and, in training, the new statistics.
@@ -92,6 +94,7 @@ def apply(
         statistics,
         dropout_seed=dropout_seed,
         rates=rates,
+        form=form,
     )
     return _head(params[-1], images.mean((1, 2)), patterns), moved
 
@@ -105,6 +108,7 @@ def features(
     *,
     dropout_seed: Scalar | None = None,
     rates: Array | None = None,
+    form: Form | None = None,
 ) -> tuple[jax.Array, Statistics]:
     """What the last layer computes, [B, H, W, channels], before mean and head.
 
@@ -133,7 +137,7 @@ def features(
             edges = {"weight": weight, "bias": bias}
             hidden = sparse.conv_apply(edges, pattern, hidden, strides=(stride, stride))
         else:
-            hidden = channels.add(convolution(hidden, weight, stride), bias)
+            hidden = channels.add(convolution(hidden, weight, stride, form), bias)
         if halving[layer] == "pool":
             hidden = _halve(hidden, -jnp.inf).max((2, 4))
         if "scale" in junction:

@@ -7,6 +7,7 @@ import numpy as np
 
 from dnc_jax.networks import cnn, mlp
 from dnc_jax.networks.architecture import CNN, MLP, Architecture
+from dnc_jax.networks.convolution import Form
 from dnc_jax.networks.patterns import Patterns, check, patterns
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
 
@@ -41,6 +42,7 @@ def apply(
     x: Array,
     patterns: Patterns = (),
     statistics: Statistics = (),
+    form: Form | None = None,
 ) -> jax.Array:
     """Outputs in inference: [B, D] normalised examples to [B, C].
 
@@ -50,10 +52,11 @@ def apply(
       x: flat examples.
       patterns: those that `init` was given.
       statistics: as training left them.
+      form: static, of a CNN's convolutions; None is the device's.
     """
     if isinstance(architecture, MLP):
         return mlp.apply(params, architecture, x, patterns)
-    return cnn.apply(params, architecture, x, patterns, statistics)[0]
+    return cnn.apply(params, architecture, x, patterns, statistics, form=form)[0]
 
 
 def train_apply(
@@ -65,6 +68,7 @@ def train_apply(
     *,
     seed: Scalar,
     rates: Array | None = None,
+    form: Form | None = None,
 ) -> tuple[jax.Array, Statistics]:
     """As `apply`, in training: dropout and the batch's own statistics.
 
@@ -72,6 +76,7 @@ def train_apply(
       seed: [] uint32 of the dropout, another one for every step.
       rates: as the function `rates` returns them; None takes the architecture's, as
         constants of the program.
+      form: as in `apply`.
 
     Returns:
       Outputs [B, C] and the moved statistics.
@@ -82,7 +87,14 @@ def train_apply(
         )
         return outputs, ()
     return cnn.apply(
-        params, architecture, x, patterns, statistics, dropout_seed=seed, rates=rates
+        params,
+        architecture,
+        x,
+        patterns,
+        statistics,
+        dropout_seed=seed,
+        rates=rates,
+        form=form,
     )
 
 

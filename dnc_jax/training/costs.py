@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dnc_jax.networks import CNN, Architecture
+from dnc_jax.networks.convolution import Form
 from dnc_jax.training.shapes import Exact, Shape
 
 # That a training step moves for each number of an image between two layers: activation,
@@ -23,7 +24,9 @@ class CostModel(NamedTuple):
 
     The defaults were fitted on a 2-core AVX-512 CPU (jax 0.10.2) with a program on
     each core, over networks of 50 k to 640 k parameters and batches of 32 to 512;
-    `machine.cost_model` has those of the machine at hand.
+    `machine.cost_model` has those of the machine at hand. The last four count on an
+    accelerator, and are measured on one; their defaults, measured nowhere, keep to
+    XLA's own convolution.
 
     Attributes:
       compile_seconds: of one program of dense layers, see `compile_seconds`.
@@ -35,6 +38,12 @@ class CostModel(NamedTuple):
       slow_bytes_per_second: of what does not fit.
       cache_bytes: of a core.
       workers: programs that run at a time; on an accelerator always one.
+      grouped_flops_per_second: of the convolutions of one network in the form
+        "grouped", there and back.
+      beside_flops_per_second: adds its inverse, times each FLOP, for each network
+        beside a network in that form.
+      im2col_flops_per_second: of the products of the form "im2col", there and back.
+      patch_bytes_per_second: of its patches, of 2 bytes a number, there and back.
     """
 
     compile_seconds: float = 1.6
@@ -44,6 +53,10 @@ class CostModel(NamedTuple):
     slow_bytes_per_second: float = 1.8e10
     cache_bytes: float = 4e6
     workers: int = 2
+    grouped_flops_per_second: float = 1.4e11
+    beside_flops_per_second: float = 1e18
+    im2col_flops_per_second: float = 1.4e11
+    patch_bytes_per_second: float = 1.8e10
 
 
 class Workload(NamedTuple):
@@ -84,6 +97,7 @@ def run_seconds(
         + flops / cost.flops_per_second
         + moved / cost.bytes_per_second
         + moved_slowly / cost.slow_bytes_per_second
+        + _convolution_seconds(shape, cost)
     )
     passes = -(-members // shape.lanes)
     return passes * work.epochs * max(1, work.rows // shape.batch_size) * step
@@ -95,13 +109,16 @@ def demand(
     """What a step takes of each rate of a cost model.
 
     Returns:
-      The step itself, its FLOPs, the bytes that it moves within the core's cache, and
-      those beyond it.
+      The step itself, its FLOPs (without convolutions whose form was chosen, see
+      `convolution_demand`), the bytes that it moves within the core's cache, and those
+      beyond it.
     """
     parameters = shape.lanes * _parameters(shape, work)
     multiply_adds = parameters
     if isinstance(shape, Exact):
         multiply_adds = shape.lanes * useful_multiply_adds(shape.network)
+        if shape.form:
+            multiply_adds -= shape.lanes * _convolutions(shape.network)[0]
     moved = 40.0 * parameters
     state = 16.0 * parameters  # parameters, gradient and both moments
     missed = max(0.0, 1 - cache_bytes / state)
@@ -116,14 +133,68 @@ def demand(
     )
 
 
+def convolution_demand(
+    form: Form, multiply_adds: int, patch_numbers: int, lanes: int, batch_size: int
+) -> tuple[float, float]:
+    """What convolutions take of the two rates of their form, there and back.
+
+    Args:
+      form: "grouped" or "im2col".
+      multiply_adds: of one example in one lane.
+      patch_numbers: of one example in one lane: nine for each output pixel and input
+        channel.
+      lanes, batch_size: of the program.
+
+    Returns:
+      FLOPs, and either FLOPs times the lanes beside each or the bytes of the patches.
+    """
+    flops = 6.0 * multiply_adds * lanes * batch_size
+    if form == "grouped":
+        return flops, flops * (lanes - 1)
+    return flops, 2.0 * patch_numbers * lanes * batch_size
+
+
+def _convolution_seconds(shape: Shape | Exact, cost: CostModel) -> float:
+    """Of one step, for convolutions whose form was chosen."""
+    if not isinstance(shape, Exact) or not shape.form:
+        return 0.0
+    rates = {
+        "grouped": (cost.grouped_flops_per_second, cost.beside_flops_per_second),
+        "im2col": (cost.im2col_flops_per_second, cost.patch_bytes_per_second),
+    }[shape.form]
+    demands = convolution_demand(
+        shape.form, *_convolutions(shape.network), shape.lanes, shape.batch_size
+    )
+    return sum(demand / rate for demand, rate in zip(demands, rates, strict=True))
+
+
+def _convolutions(network: Architecture) -> tuple[int, int]:
+    """Multiply-adds of a CNN's dense convolutions, and the numbers of their patches."""
+    multiply_adds = patch_numbers = 0
+    if isinstance(network, CNN):
+        sparsity = network.sparsity or (None,) * len(network.junctions)
+        for (height, width), (n_in, n_out), sparse in zip(
+            network.grids, network.junctions, sparsity, strict=False
+        ):
+            if not sparse:
+                patch_numbers += 9 * height * width * n_in
+                multiply_adds += 9 * height * width * n_in * n_out
+    return multiply_adds, patch_numbers
+
+
 def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
     """Predicted bytes that a program of this shape needs, besides the data.
 
     Parameters, gradients, both moments and their next values; and for each example of
-    a batch, what the backward pass needs of every layer, twice.
+    a batch, what the backward pass needs of every layer, twice; and where convolutions
+    are products of patches, those.
     """
     state = 7 * _parameters(shape, work)
-    return 4.0 * shape.lanes * (state + 2 * shape.batch_size * _numbers(shape, work))
+    total = 4.0 * shape.lanes * (state + 2 * shape.batch_size * _numbers(shape, work))
+    if isinstance(shape, Exact) and shape.form == "im2col":
+        patch_numbers = _convolutions(shape.network)[1]
+        total += 2.0 * shape.lanes * shape.batch_size * patch_numbers
+    return total
 
 
 def multiply_adds(shape: Shape | Exact, work: Workload) -> int:

@@ -86,6 +86,7 @@ def train(
             settings.patterns,
             augment,
             settings.rates,
+            shape.form,
         )[0]
 
     many = jax.vmap(one) if shape.lanes > 1 else one
@@ -114,6 +115,7 @@ def evaluate(
             scale,
             settings.patterns,
             state.statistics,
+            shape.form,
         )
 
     many = jax.vmap(one) if shape.lanes > 1 else one

@@ -7,7 +7,9 @@ import os
 import pathlib
 import platform
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -15,6 +17,7 @@ import jax
 import numpy as np
 
 from dnc_jax.networks import MLP
+from dnc_jax.networks.convolution import Form, convolution
 from dnc_jax.training import compilation, costs, lanes, shapes
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.hyperparameters import Hyperparameters
@@ -62,9 +65,10 @@ def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
     if folder is None:
         return costs.CostModel()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = costs.CostModel(**json.loads(path(folder).read_text())["constants"])
-        if all(value > 0 for value in kept):
-            return kept
+        kept = json.loads(path(folder).read_text())["constants"]
+        values = [kept[name] for name in costs.CostModel._fields]
+        if all(value > 0 for value in values):
+            return costs.CostModel(*values)
     constants, share = measure()
     if share < _UNDISTURBED:
         return costs.CostModel()
@@ -112,14 +116,12 @@ def measure() -> tuple[costs.CostModel, float]:
 
     As a population does, each on all of its workers at a time. Of several times the
     least counts: what else the machine does adds to it. The size of the cache is not
-    measured.
+    measured, and the forms of convolutions on an accelerator alone.
 
     Returns:
       The constants, and the share of its workers' time in which this process had a
       processor; 1 on an accelerator, where it does not matter.
     """
-    from scipy.optimize import nnls
-
     begin, cpu = time.perf_counter(), time.process_time()
     # A number of rows that no program in the compilation cache has: it would not be
     # compiled again.
@@ -132,25 +134,94 @@ def measure() -> tuple[costs.CostModel, float]:
             min(pool.map(_step_seconds, [shape] * programs.workers, repeat(programs)))
             for shape in _PROBES
         ]
-    demands = np.array(
-        [costs.demand(shape, work, default.cache_bytes) for shape in _PROBES]
-    )
-    # Relative errors count, of steps of 0.1 to 10 ms; nothing takes less than no time.
-    prices, _ = nnls(demands / np.reshape(seconds, (-1, 1)), np.ones(len(_PROBES)))
-    step, flop, byte, slow_byte = (float(price) for price in np.maximum(prices, 1e-18))
+    demands = [costs.demand(shape, work, default.cache_bytes) for shape in _PROBES]
+    step, flop, byte, slow_byte = _prices(demands, seconds)
     wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
     on_cpu = jax.default_backend() == "cpu"
     share = cpu / (wall * programs.workers) if on_cpu else 1.0
-    constants = costs.CostModel(
-        _two_digits(min(one.compile_seconds for one in programs.accounts.values())),
-        _two_digits(step),
-        _two_digits(1 / flop),
-        _two_digits(1 / byte),
-        _two_digits(1 / slow_byte),
-        default.cache_bytes,
-        programs.workers,
+    constants = default._replace(
+        compile_seconds=_two_digits(
+            min(one.compile_seconds for one in programs.accounts.values())
+        ),
+        step_seconds=_two_digits(step),
+        flops_per_second=_two_digits(1 / flop),
+        bytes_per_second=_two_digits(1 / byte),
+        slow_bytes_per_second=_two_digits(1 / slow_byte),
+        workers=programs.workers,
     )
-    return constants, share
+    return constants if on_cpu else constants._replace(**convolution_rates()), share
+
+
+def convolution_rates(
+    lanes: int = 16, batch_size: int = 64, pixels: int = 16
+) -> dict[str, float]:
+    """What the two forms of convolutions on an accelerator take here, to two digits.
+
+    By the gradients of single convolutions, two for each form: one network and many
+    with as many images in all; and patches of which few or many products are made.
+
+    Args:
+      lanes, batch_size: of the program with many networks.
+      pixels: of the width and height of an image.
+
+    Returns:
+      The last four constants of a `costs.CostModel`, by their names.
+    """
+    probes: dict[Form, Any] = {  # lanes, images of each, channels in and out
+        "grouped": ((1, lanes * batch_size, 32, 32), (lanes, batch_size, 32, 32)),
+        "im2col": ((lanes, batch_size, 64, 8), (lanes, batch_size, 32, 128)),
+    }
+    rates: list[float] = []
+    for form, sizes in probes.items():
+        demands = [
+            costs.convolution_demand(
+                form, 9 * pixels**2 * n_in * n_out, 9 * pixels**2 * n_in, many, images
+            )
+            for many, images, n_in, n_out in sizes
+        ]
+        seconds = [_convolution_seconds(form, pixels, *size) for size in sizes]
+        rates += [_two_digits(1 / price) for price in _prices(demands, seconds)]
+    return dict(zip(costs.CostModel._fields[-4:], rates, strict=True))
+
+
+def _convolution_seconds(
+    form: Form, pixels: int, lanes: int, images: int, n_in: int, n_out: int
+) -> float:
+    """Of a convolution's product and both of its gradients."""
+
+    def gradients(x: jax.Array, weight: jax.Array, y: jax.Array) -> Any:
+        product, pull = jax.vjp(partial(convolution, form=form), x, weight)
+        return product, pull(y)
+
+    square = (lanes, images, pixels, pixels)
+    arrays = [
+        jax.random.normal(jax.random.key(number), size)
+        for number, size in enumerate(
+            ((*square, n_in), (lanes, 3, 3, n_in, n_out), (*square, n_out))
+        )
+    ]
+    program = jax.jit(jax.vmap(gradients))
+    jax.block_until_ready(program(*arrays))  # compiled
+    times: list[float] = []
+    while sum(times) < _SECONDS:
+        begin = time.perf_counter()
+        jax.block_until_ready(program(*arrays))
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def _prices(
+    demands: Sequence[Sequence[float]], seconds: Sequence[float]
+) -> list[float]:
+    """Seconds for a unit of each demand, that explain the seconds of every probe best.
+
+    Relative errors count, of steps of 0.1 to 10 ms; nothing takes less than no time.
+    """
+    from scipy.optimize import nnls
+
+    relative = np.array(demands) / np.reshape(seconds, (-1, 1))
+    prices, _ = nnls(relative, np.ones(len(seconds)))
+    return [float(price) for price in np.maximum(prices, 1e-18)]
 
 
 def _prepared(shape: shapes.Shape, programs: Programs) -> tuple[Any, Any, Any]:

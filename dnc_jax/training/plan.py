@@ -2,7 +2,7 @@
 
 Dense MLPs may run padded, as lanes of one program, if their activation has a form for
 it; any other network runs as it is (`Exact`), beside others of its structure only on an
-accelerator.
+accelerator, where its convolutions take the form that is predicted to be faster.
 
 On a CPU three costs compete. A program takes more than a second to compile, so few
 shapes are good. Networks of one program are padded to common widths, so many shapes
@@ -17,8 +17,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from dnc_jax.networks import MLP, Architecture, network
+from dnc_jax.networks import CNN, MLP, Architecture, network
 from dnc_jax.networks.activations import ACTIVATIONS
+from dnc_jax.networks.convolution import Form
 from dnc_jax.training.costs import (
     CostModel,
     Workload,
@@ -32,6 +33,7 @@ from dnc_jax.training.shapes import Exact, Shape
 
 WIDTH_STEP = 16  # one AVX-512 register of float32: narrower padding saves nothing
 LANES = (1, 2, 4, 8)
+FORMS: tuple[Form | None, ...] = ("grouped", "im2col")  # of an accelerator
 
 
 class Group(NamedTuple):
@@ -151,7 +153,7 @@ def make(
         for group in _merge(members, needs, ready, work, cost)
     ]
     groups += [
-        Group(_exact(len(members), *structure, work), tuple(members))
+        Group(_exact(len(members), *structure, work, cost), tuple(members))
         for structure, members in alike.items()
     ]
 
@@ -187,22 +189,35 @@ def _spread(
 
 
 def _exact(
-    members: int, structure: Architecture, batch_size: int, work: Workload
+    members: int,
+    structure: Architecture,
+    batch_size: int,
+    work: Workload,
+    cost: CostModel,
 ) -> Exact:
-    """The program for so many networks of one structure.
+    """The program for so many networks of one structure, the fastest of its forms."""
+    chosen = work.accelerator and isinstance(structure, CNN)
+    programs = [
+        _filled(Exact(1, structure, batch_size, form), members, work)
+        for form in (FORMS if chosen else (None,))
+    ]
+    return min(programs, key=lambda shape: run_seconds(shape, members, work, cost))
 
-    Those with sparse junctions run one by one: their patterns differ in shape.
+
+def _filled(shape: Exact, members: int, work: Workload) -> Exact:
+    """On an accelerator with as many lanes as members fill and its memory holds.
+
+    Networks with sparse junctions run one by one: their patterns differ in shape.
     """
-    lanes = 1
     while (
         work.accelerator
-        and not structure.sparsity
-        and lanes < members
-        and memory_bytes(Exact(2 * lanes, structure, batch_size), work)
+        and not shape.network.sparsity
+        and shape.lanes < members
+        and memory_bytes(larger := shape._replace(lanes=2 * shape.lanes), work)
         <= work.memory_bytes
     ):
-        lanes *= 2
-    return Exact(lanes, structure, batch_size)
+        shape = larger
+    return shape
 
 
 def padding_waste(

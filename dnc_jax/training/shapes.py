@@ -6,6 +6,7 @@ A network is trained padded, as a lane of a `Shape`, or as it is, in an `Exact`.
 from typing import NamedTuple
 
 from dnc_jax.networks import Architecture
+from dnc_jax.networks.convolution import Form
 
 
 class Shape(NamedTuple):
@@ -33,14 +34,16 @@ class Exact(NamedTuple):
       lanes: networks side by side.
       network: their structure, as `network.structure` gives it.
       batch_size: rows a step, shared by all lanes.
+      form: of its convolutions, where the plan has chosen one; None is the device's.
     """
 
     lanes: int
     network: Architecture
     batch_size: int
+    form: Form | None = None
 
     def __str__(self) -> str:
-        return f"{self.lanes} x {self.network}, batch {self.batch_size}"
+        return f"{self.lanes} x {sizes(self)}, batch {self.batch_size}"
 
 
 def engine(shape: Shape | Exact) -> str:
@@ -53,5 +56,6 @@ def engine(shape: Shape | Exact) -> str:
 def sizes(shape: Shape | Exact) -> str:
     """What the program computes, for people."""
     if isinstance(shape, Exact):
-        return str(shape.network)
+        form = f", {shape.form} convolutions" if shape.form else ""
+        return f"{shape.network}{form}"
     return "-".join(map(str, shape.hidden)) or "linear"

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from dnc_jax.networks import MLP, Architecture, network
+from dnc_jax.networks.convolution import Form
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.network import Patterns
 from dnc_jax.training import compilation, feed, losses, under_way
@@ -128,6 +129,7 @@ def epoch_steps(
     patterns: Patterns = (),
     augment: Scalar | None = None,
     rates: Array | None = None,
+    form: Form | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """One pass over the rows in `order`, in steps of `batch_size`.
 
@@ -144,6 +146,7 @@ def epoch_steps(
       patterns: of the network's sparse junctions, as `network.patterns` draws them.
       augment: [] uint32, as `augment_seed` gives it.
       rates: of the dropout, as in `network.train_apply`.
+      form: static, of a CNN's convolutions; None is the device's.
 
     Returns:
       The new state and the mean training loss of the epoch, [] float32.
@@ -158,6 +161,7 @@ def epoch_steps(
             state.statistics,
             seed=fold_in(dropout_seed, state.step),
             rates=rates,
+            form=form,
         )
         return losses.loss(outputs, y).mean(), statistics
 
@@ -201,6 +205,7 @@ def sums(
     scale: Array,
     patterns: Patterns = (),
     statistics: Statistics = (),
+    form: Form | None = None,
 ) -> Evaluation:
     """Sums of loss and accuracy over the first `count` rows, 1,000 at a time."""
 
@@ -210,7 +215,7 @@ def sums(
         real = rows < jnp.asarray(count)
         rows = jnp.minimum(rows, len(data.y) - 1)
         x, y = normalise(data.x[rows], mean, scale), data.y[rows]
-        outputs = network.apply(params, architecture, x, patterns, statistics)
+        outputs = network.apply(params, architecture, x, patterns, statistics, form)
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
         return (totals[0] + loss.sum(), totals[1] + merit.sum()), None

@@ -38,7 +38,7 @@ from dnc_jax.training import (
     population,
     shapes,
 )
-from dnc_jax.training.data import Dataset, Split
+from experiments.benchmarks.random_data import pictures
 from experiments.configs import mnist_mlp
 
 PEER = flags.DEFINE_string("peer_python", None, "Python with torch.")
@@ -51,19 +51,6 @@ BATCH, STEPS = 64, 20
 CNN_TURNS = 5  # of each repeat: these steps are the quickest, and vary most
 RUNGS = (1, 3, 9, 27)
 LARGE = CNN((32, 32, 3), (32,) * 6, 10, downsampling=("", "pool", "", "pool", "", ""))
-
-
-def random_data(rows: int, shape: tuple[int, ...]) -> Dataset:
-    """Random pictures, a quarter as many of them for validation."""
-    rng = np.random.default_rng(0)
-
-    def split(count: int) -> Split:
-        x = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
-        return Split(x, (np.arange(count) % 10).astype(np.int32))
-
-    held_out = split(max(10, rows // 4))
-    ones = np.ones(1, np.float32)
-    return Dataset("random", 10, split(rows), held_out, held_out, 128 * ones, ones / 64)
 
 
 def jobs_of(mlps: Sequence[dict[str, Any]]) -> list[population.Job]:
@@ -87,7 +74,7 @@ def train_mlps(asked: dict[str, Any]) -> dict[str, Any]:
     """Seconds of one epoch of all, at first and with all programs compiled."""
     compilation.keep(asked["cache"])
     programs = population.Programs(
-        random_data(asked["rows"], (28, 28, 1)),
+        pictures(asked["rows"], (28, 28, 1)),
         jax.random.key(0),
         cost=costs.CostModel(**asked["constants"]),
     )
@@ -151,7 +138,7 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
     """
     steps = asked["steps"]
     programs = population.Programs(
-        random_data(steps * BATCH, (32, 32, 3)), jax.random.key(0)
+        pictures(steps * BATCH, (32, 32, 3)), jax.random.key(0)
     )
     if asked["naive"]:
         cnn.convolution = lambda x, weight, stride=1: jax.lax.conv_general_dilated(
@@ -186,7 +173,7 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
 
 def stream(asked: dict[str, Any]) -> dict[str, Any]:
     """Seconds of one epoch of all MLPs from rows on the device, and from a stream."""
-    data = random_data(asked["rows"], (28, 28, 1))
+    data = pictures(asked["rows"], (28, 28, 1))
     limit = (data.train.x.nbytes + data.train.y.nbytes) // 4
     kinds = {"resident": data, "streamed": data._replace(resident_bytes=limit)}
     programs = {
@@ -213,9 +200,7 @@ def slope(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
     def seconds(candidates: int, rows: int) -> float:
-        programs = population.Programs(
-            random_data(rows, (28, 28, 1)), jax.random.key(0)
-        )
+        programs = population.Programs(pictures(rows, (28, 28, 1)), jax.random.key(0))
         times = []
         for _ in range(4):
             begin = time.perf_counter()
@@ -303,7 +288,7 @@ def _torch(**asked: Any) -> dict[str, Any]:
 
 def sampled(count: int) -> list[dict[str, Any]]:
     """MLPs of the space of configs/mnist_mlp.py, seed 0."""
-    data = random_data(1_000, (28, 28, 1))
+    data = pictures(1_000, (28, 28, 1))
     space = make_space(data, **mnist_mlp.get_config().space)
     found = []
     for candidate in space.sample(jax.random.key(0), count):
