@@ -20,7 +20,6 @@ TEST = [
     "beartype>=0.19",
     "chex>=0.1.88",
     "hypothesis>=6.100",
-    "jaxtyping>=0.2.36",
     "playwright>=1.49",  # drives an installed Chromium
     "pyright>=1.1.390",
     "pytest>=8",

@@ -8,8 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from dnc_jax.footprint import locks
-from dnc_jax.training import compilation, costs, data, machine
+from tests import checked
+
+checked.install()
+
+from dnc_jax.footprint import locks  # noqa: E402
+from dnc_jax.training import compilation, costs, data, machine  # noqa: E402
 
 # All processes of a run of the tests share compiled programs.
 _CACHE = None
@@ -17,9 +21,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
 compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
-# Tests compile much and run little: LLVM's passes would take two thirds of their time.
+# Tests compile much and run little. LLVM's passes would take two thirds of their time,
+# and XLA's newer way to write fused loops half of the rest.
 os.environ["XLA_FLAGS"] = (
-    f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    + os.environ.get("XLA_FLAGS", "")
 )
 
 # Two runs of the tests on one machine do not wait for each other's counters.

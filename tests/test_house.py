@@ -6,8 +6,10 @@ import pathlib
 import re
 
 import pytest
+from beartype.roar import BeartypeCallHintViolation
 
 import dnc_jax
+from dnc_jax.networks import presets
 from experiments.configs import digits
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -145,3 +147,8 @@ def test_the_readmes_energy_example_runs(capsys):
 def test_every_file_the_readme_links_is_there():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_calls_in_tests_are_held_against_the_annotations():
+    with pytest.raises(BeartypeCallHintViolation, match="layers='many'"):
+        presets.shortcut_distance("many")

@@ -2,9 +2,7 @@
 
 import json
 import os
-import pathlib
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +13,8 @@ import pytest
 
 from dnc_jax.search.trials import read
 from experiments import pod
+from tests.launches import ROOT, Running
 
-ROOT = pathlib.Path(__file__).parents[1]
 QUICK = (
     "--config.search.candidates=6",
     "--config.search.rungs=(2,6)",
@@ -28,19 +26,7 @@ QUICK = (
 
 
 def start(workdir, *flags, devices=1):
-    options = os.environ.get("XLA_FLAGS", "")
-    options += f" --xla_force_host_platform_device_count={devices}"
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "experiments.search"),
-            *(f"--workdir={workdir}", *QUICK, *flags),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": options},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Running(f"--workdir={workdir}", *QUICK, *flags, devices=devices)
 
 
 def together(workdir, processes, *flags):
@@ -61,7 +47,7 @@ def together(workdir, processes, *flags):
 
 def finish(running):
     for process in running:
-        _, error = process.communicate(timeout=240)
+        _, error = process.communicate()
         assert process.returncode == 0, error
 
 
@@ -93,7 +79,7 @@ def test_four_devices_find_what_one_does(alone, tmp_path):
 
 def test_two_processes_find_what_one_does_and_the_first_alone_reports(alone, tmp_path):
     running = together(tmp_path, 2)
-    outputs = [process.communicate(timeout=240) for process in running]
+    outputs = [process.communicate() for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     assert "Winner" in outputs[0][0]
     assert "rung 0" not in outputs[1][0]
@@ -160,15 +146,12 @@ def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(
 
 
 def test_ctrl_c_in_one_process_ends_the_others_and_loses_nothing(tmp_path):
-    # In the background of a shell it is ignored, also by those that are started here.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     long = "--config.search.rungs=(40,120)"  # not over before it is interrupted
     running = together(tmp_path, 2, long)
-    signal.signal(signal.SIGINT, before)
     while not list(tmp_path.glob("under_way/rung-*")):
         time.sleep(0.05)
         assert running[0].poll() is None, running[0].communicate()
-    running[1].send_signal(signal.SIGINT)
+    running[1].interrupt()
     errors = [process.communicate(timeout=60)[1] for process in running]
     assert running[1].returncode == 130, errors
     # Between two rungs there is nobody to ask: then the other finds out later.

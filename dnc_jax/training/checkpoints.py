@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,6 @@ from dnc_jax.training.data import Dataset, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.trainer import Trained
 from dnc_jax.typing import Array, Params, Statistics
-
-if TYPE_CHECKING:
-    from orbax.checkpoint import StandardCheckpointer
 
 _DESCRIPTION, _PARAMS, _PATTERNS = "architecture.json", "params", "patterns.npz"
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
@@ -208,7 +205,7 @@ def _load_patterns(path: pathlib.Path, architecture: Architecture) -> Patterns:
     return tuple(patterns)
 
 
-def _checkpointer() -> "StandardCheckpointer":
+def _checkpointer() -> Any:
     """For this process by itself: Orbax would wait for all the others."""
     import orbax.checkpoint as ocp  # a third of a second, for those who save or load
 

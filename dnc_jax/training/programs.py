@@ -198,9 +198,7 @@ class Programs:
         return processes.copy(tree, self._mesh) if self._mesh else jax.device_put(tree)
 
     def _get(self, shape: Shape, state: Any, settings: Any) -> Program:
-        leaves, structure = jax.tree.flatten((state, settings))
-        kinds = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-        key = (shape, structure, kinds)
+        key = (shape, _signature((state, settings)))
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
@@ -223,8 +221,7 @@ class Programs:
             count, held_out = next(parts)
         trained = (state, settings, np.float32(1), order, rows, *statistics)
         checked = (state, settings, held_out, count, *self._statistics)
-        leaves, structure = jax.tree.flatten((trained, checked))
-        signature = (structure, *map(jax.typeof, leaves))
+        signature = _signature((trained, checked))
         train, evaluate = _functions(shape, self._mesh, signature)
         compiled_step = train.lower(*trained).compile()
         compiled_check = evaluate.lower(*checked).compile()
@@ -249,6 +246,12 @@ class Programs:
             ]
 
         return Program(run, validate)
+
+
+def _signature(tree: Any) -> tuple[Any, ...]:
+    """What a program is compiled for: structure and types of its arguments."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, *map(jax.typeof, leaves)
 
 
 @lru_cache(maxsize=_KEPT)
