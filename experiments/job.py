@@ -116,16 +116,14 @@ def run(
     if not processes.is_first():
         # It trains its share; process 0 reads, writes and reports.
         if not processes.from_first(None):
-            # Energy is capped by process 0, which counts it.
-            capped = dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0)
             search(
                 *what,
                 **common,
                 prior=prior,
-                budget=capped,
                 calibration=learned,
                 cost=cost,
-                # Process 0 counts, and tells the others.
+                # Process 0 counts and caps energy, and tells the others.
+                budget=dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0),
                 read_joules=lambda: 0.0,
             )
         return
@@ -162,22 +160,27 @@ def run(
                 callback=callback,
             )
         checkpoints.save(workdir / "best", winner.network)
-        energy = meter.energy(result.flops + winner.flops)
         summary = summaries.summarise(
             config,
             problem.data,
             result,
             winner,
-            energy,
+            meter.energy(result.flops + winner.flops),
             problem.grid,
             time.perf_counter() - begin,
         )
-        partial = workdir / "summary.json.partial"
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
-        partial.rename(path)
-        page.write(workdir)
-        Units(workdir).remove()
+        _finish(workdir, summary)
         summaries.show(out, summary, result.trials, workdir)
+
+
+def _finish(workdir: pathlib.Path, summary: Mapping[str, Any]) -> None:
+    """Writes what says that the search is over; what it kept to go on is removed."""
+    path = workdir / "summary.json"
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(summary, indent=2) + "\n")
+    partial.rename(path)
+    page.write(workdir)
+    Units(workdir).remove()
 
 
 def _cost_model(workdir: pathlib.Path) -> CostModel:

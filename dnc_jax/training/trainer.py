@@ -326,7 +326,7 @@ def train(
         course = _restored(checkpoint, course)
     saved = time.perf_counter()
     for epoch in range(len(course.history), epochs):
-        state, best, best_merit, history = course
+        state = course.state
         rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
         begin = time.perf_counter()
         total = 0.0
@@ -365,12 +365,7 @@ def train(
                 f"{epoch + 1}; a smaller learning rate than "
                 f"{hyperparameters.learning_rate:g} may help"
             )
-        merit = (row[2], -row[1])
-        if merit > best_merit or keep_last:
-            best_merit = merit
-            # A copy: the next epoch donates the state's buffers.
-            best = jax.tree.map(np.array, (state.params, state.statistics))
-        course = _Course(state, best, best_merit, (*history, row))
+        course = _after(course, state, row, keep_last)
         due = time.perf_counter() - saved > under_way.SAVE_SECONDS
         if checkpoint and (due or epoch + 1 == epochs):
             under_way.write(checkpoint, course)
@@ -378,6 +373,21 @@ def train(
         on_epoch(epoch + 1, row[2])
     history = History(*zip(*course.history, strict=True))
     return Trained(*course.best, patterns), history
+
+
+def _after(
+    course: _Course,
+    state: TrainState,
+    row: tuple[float, float, float, float],
+    keep_last: bool,
+) -> _Course:
+    """The run after one more epoch, of which `row` is the history."""
+    merit, best, best_merit = (row[2], -row[1]), course.best, course.best_merit
+    if merit > best_merit or keep_last:
+        best_merit = merit
+        # A copy: the next epoch donates the state's buffers.
+        best = jax.tree.map(np.array, (state.params, state.statistics))
+    return _Course(state, best, best_merit, (*course.history, row))
 
 
 def _restored(path: pathlib.Path, fresh: _Course) -> _Course:
