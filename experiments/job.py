@@ -105,12 +105,7 @@ def run(
     )
     what = (problem.space, problem.data, problem.objective, problem.strategy)
     common: dict[str, Any] = {"seed": config.seed, "constraints": problem.constraints}
-    measured = {
-        "meter": meter,
-        "calibration": learned,
-        "cost": cost,
-        "read_joules": meter.joules if meter.available else None,
-    }
+    measured = {"meter": meter, "calibration": learned, "cost": cost}
     budget = problem.budget
     check(*what, **common, **measured, budget=None if workdir.exists() else budget)
     if not processes.is_first():
@@ -199,12 +194,10 @@ def _progress(
     problem: Problem, workdir: pathlib.Path, meter: Meter
 ) -> Iterator[Callback]:
     """Tells the terminal and report.html while the search runs."""
-    data = problem.data
-    rows = (len(data.train.y), len(data.validation.y))
-    reporter = Reporter(workdir, rows, lambda: meter.energy().joules)
+    reporter = Reporter(workdir, lambda: meter.energy().joules)
     with (
         terminal.ProgressReport(
-            launch.console(), problem.strategy.candidate_epochs, data.metric
+            launch.console(), problem.strategy.candidate_epochs, problem.data.metric
         ) as progress,
         profiling.Trace(workdir) as trace,
     ):

@@ -1,12 +1,14 @@
 """The paper's search in three stages."""
 
+import dataclasses
+
 import jax
 import pytest
 
 from dnc_jax import InputError
 from dnc_jax.footprint import complexity
 from dnc_jax.networks import CNN, presets
-from dnc_jax.search import CNNSpace, Constraints, MLPSpace
+from dnc_jax.search import Choice, CNNSpace, Constraints, MLPSpace
 from dnc_jax.search.stages import stages
 from dnc_jax.search.strategies import greedy
 from tests.played import SPACE, played
@@ -87,6 +89,31 @@ def test_greedy_presets_cnns_as_the_paper_does_and_tries_its_grids():
     assert best.activation == "tanh"
     assert "pool" not in best.downsampling
     assert max(best.dropout) == 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Wider(CNNSpace):
+    """With a hyperparameter that the authors do not have: channels so many times."""
+
+    def describe(self):
+        return {**super().describe(), "times": Choice((1, 2))}
+
+    def build(self, values):
+        built = super().build(values)
+        channels = tuple(n * values["times"] for n in built.architecture.channels)
+        network = dataclasses.replace(built.architecture, channels=channels)
+        return dataclasses.replace(built, architecture=network)
+
+
+def test_greedy_varies_a_dimension_that_the_authors_do_not_have():
+    space = Wider((8, 8, 1), 10, depth=(4, 5))
+
+    def truth(candidate):
+        return -candidate.architecture.channels[0]
+
+    calls, state = played(greedy(space, **STEPS), jax.random.key(1), truth)
+    assert all(e.candidate.architecture.channels[0] <= 64 for e in calls[0])
+    assert state.best.candidate.architecture.channels[0] > 64
 
 
 def test_greedy_takes_densities_into_its_first_stage_and_fits_its_kernel_if_asked():

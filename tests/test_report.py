@@ -181,7 +181,7 @@ def test_programs_are_stacked_by_compiling_and_running():
 def test_a_line_a_rung_is_printed_where_there_is_no_terminal():
     out = Console(file=io.StringIO(), width=110)
     with terminal.ProgressReport(out, 4) as report:
-        report.on_rung_end(TRIALS, resumed=False)
+        report.on_rung_end(TRIALS, resumed=False, flops=0)
         report.on_epoch([0.5] * 4)
     text = out.file.getvalue()
     assert "best score -1.000" in text
@@ -193,7 +193,7 @@ def test_a_terminal_gets_a_bar_with_rung_best_score_and_time_left():
     evaluation = Evaluation(0, TRIALS[0].candidate, rung=1, start=3, stop=9)
     with terminal.ProgressReport(out, 10) as report:
         report.on_rung_start([evaluation, evaluation])
-        report.on_rung_end(TRIALS, resumed=False)
+        report.on_rung_end(TRIALS, resumed=False, flops=0)
         report.on_epoch([0.5] * 5)
     text = out.file.getvalue()
     assert "rung 1: 2 alive, to epoch 9" in text
@@ -205,6 +205,6 @@ def test_a_rung_from_the_store_moves_the_bar_by_what_it_adds():
     out = Console(file=io.StringIO(), width=120, force_terminal=True)
     longer = dataclasses.replace(TRIALS[0], val_loss=(0.5,) * 3, rung=1)
     with terminal.ProgressReport(out, 10) as report:
-        report.on_rung_end(TRIALS, resumed=True)  # an epoch each
-        report.on_rung_end([longer], resumed=True)  # two more
+        report.on_rung_end(TRIALS, resumed=True, flops=0)  # an epoch each
+        report.on_rung_end([longer], resumed=True, flops=0)  # two more
         assert report._bar.tasks[0].completed == 4 + 2

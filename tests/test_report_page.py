@@ -251,13 +251,13 @@ def test_the_timeline_survives_a_line_that_was_cut_off(tmp_path):
 
 def test_a_figure_that_cannot_be_drawn_ends_no_search(tmp_path, monkeypatch, caplog):
     running = work_folder(tmp_path / "broken", 5, finished=False)
-    reporter = live.Reporter(running, (100, 20), lambda: None)
+    reporter = live.Reporter(running, lambda: None)
 
     def broken(run):
         raise ZeroDivisionError("no such axis")
 
     monkeypatch.setattr(page, "render", broken)
-    reporter.on_rung_end(read(running).trials, resumed=False)
+    reporter.on_rung_end(read(running).trials, resumed=False, flops=5)
     assert "report.html is not up to date: ZeroDivisionError: no such" in caplog.text
 
 
@@ -273,11 +273,13 @@ def test_a_library_search_without_a_config_has_a_report(tmp_path):
 def test_a_search_that_goes_on_adds_to_the_time_it_had_taken(tmp_path):
     running = work_folder(tmp_path / "again", 5, finished=False)
     trials = [t for t in read(running).trials if t.rung == 2]
-    reporter = live.Reporter(running, (100, 20), lambda: 7.0)
-    reporter.on_rung_end(trials, resumed=True)
+    reporter = live.Reporter(running, lambda: 7.0)
+    reporter.on_rung_end(trials, resumed=True, flops=0)
     assert len(read(running).timeline) == 3
-    reporter.on_rung_end(trials, resumed=False)
+    before = read(running).timeline[-1]
+    reporter.on_rung_end(trials, resumed=False, flops=50)
     moment = read(running).timeline[-1]
+    assert moment.flops == before.flops + 50
     assert 4.0 < moment.seconds < 60
     assert moment.joules == 27.0
     assert (running / "report.html").exists()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc_jax import InputError
-from dnc_jax.footprint import Complexity
+from dnc_jax.footprint import Complexity, Meter
+from dnc_jax.footprint.counters import Found
 from dnc_jax.networks import MLP
 from dnc_jax.search import Candidate, Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.budget import Budget
@@ -162,9 +163,10 @@ def test_a_file_that_is_no_store_is_refused(tmp_path):
 
 class Counter(Callback):
     def __init__(self):
-        self.trained, self.resumed = [], []
+        self.trained, self.resumed, self.flops = [], [], []
 
-    def on_rung_end(self, trials, resumed):
+    def on_rung_end(self, trials, resumed, flops):
+        self.flops.append(flops)
         (self.resumed if resumed else self.trained).append(len(trials))
 
 
@@ -217,6 +219,9 @@ def test_a_search_killed_after_any_rung_ends_with_the_same_trials(small, tmp_pat
         with Store(folder / "t.sqlite", {}) as store:
             again = run(small, store=store, folder=folder, callback=counter)
         assert counter.resumed == [8, 4][:rungs]
+        assert counter.flops[: rungs + 1] == sorted(counter.flops[: rungs + 1])
+        assert counter.flops[rungs - 1] == 0, "all from the store"
+        assert counter.flops[-1] == again.flops > 0
         assert same(again.trials, whole)
 
 
@@ -293,6 +298,15 @@ def test_seconds_of_a_candidate_are_measured_once_and_kept(small, tmp_path):
     assert again.trials == trials
 
 
+class Clock:
+    """A watt, all the time."""
+
+    name, device, range_joules = "clock", "clock", math.inf
+
+    def read(self):
+        return time.perf_counter()
+
+
 def test_joules_are_asked_of_whoever_counts_them(small):
     strategy = halving(SPACE, candidates=2, rungs=(1,))
     objective = Objective(w_c=1.0, parameters=0.0, joules=1.0)
@@ -302,6 +316,18 @@ def test_joules_are_asked_of_whoever_counts_them(small):
         SPACE, small, objective, strategy, seed=5, read_joules=time.perf_counter
     )
     assert all(trial.epoch_cost.joules > 0 for trial in result.trials)
+    assert result.table()["epoch_joules"] == [
+        trial.epoch_cost.joules for trial in result.trials
+    ]
+    with Meter(Found((Clock(),), None)) as meter:
+        result = search(SPACE, small, objective, strategy, seed=5, meter=meter)
+    assert all(trial.epoch_cost.joules > 0 for trial in result.trials)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_jax_would_take_for_another_is_refused(small, seed):
+    with pytest.raises(InputError, match=f"seed must lie in .*, got {seed}"):
+        run(small, seed=seed)
 
 
 def test_what_takes_longer_than_allowed_does_not_win(small):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from absl import logging
 
-from dnc_jax.footprint import training_work
 from dnc_jax.report import folder, page
 from dnc_jax.report.folder import Moment
 from dnc_jax.search import Trial
@@ -25,36 +24,20 @@ class Reporter(Callback):
 
     Args:
       workdir: of the search.
-      rows: of the training and validation splits.
       joules: the energy so far, None where it is not measured.
     """
 
     def __init__(
-        self,
-        workdir: pathlib.Path,
-        rows: tuple[int, int],
-        joules: Callable[[], float | None],
+        self, workdir: pathlib.Path, joules: Callable[[], float | None]
     ) -> None:
-        self._workdir, self._rows, self._joules = workdir, rows, joules
+        self._workdir, self._joules = workdir, joules
         known = folder.read_timeline(workdir)
         self._past = known[-1] if known else Moment((), 0.0, None, 0)
-        self._flops = self._past.flops
-        self._epochs: dict[int, int] = {}
         self._begin = time.perf_counter()
         self._next = 0.0
 
-    def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
+    def on_rung_end(self, trials: Sequence[Trial], resumed: bool, flops: int) -> None:
         """Notes when the rung ended and what it took; writes the report."""
-        for trial in trials:
-            trained = len(trial.val_loss) - self._epochs.get(trial.candidate_id, 0)
-            self._epochs[trial.candidate_id] = len(trial.val_loss)
-            if not resumed:
-                self._flops += training_work(
-                    trial.candidate.architecture,
-                    trial.candidate.hyperparameters.batch_size,
-                    *self._rows,
-                    epochs=trained,
-                ).flops
         if resumed:
             return
         joules, past = self._joules(), self._past
@@ -64,7 +47,7 @@ class Reporter(Callback):
             tuple((t.candidate_id, t.rung) for t in trials),
             past.seconds + time.perf_counter() - self._begin,
             joules,
-            self._flops,
+            past.flops + flops,
         )
         folder.add_moment(self._workdir, moment)
         begin = time.perf_counter()

@@ -92,7 +92,7 @@ class ProgressReport(Callback):
         with self._lock:
             self._bar.advance(self._task, len(accuracies))
 
-    def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
+    def on_rung_end(self, trials: Sequence[Trial], resumed: bool, flops: int) -> None:
         """Notes the best score; prints a line where there is no bar."""
         scores = [t.score for t in trials if t.status == "done"]
         if scores:

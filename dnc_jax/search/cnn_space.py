@@ -37,7 +37,7 @@ class CNNSpace(NetworkSpace):
         before the first layer beyond 64, 128 and 256 channels.
       batch_norm: fractions of the layers that have it.
       dropout: fractions of the layers that have it.
-      dropout_rate, dropout_first: probabilities, of the first layer and of the others.
+      dropout_first, dropout_rate: probabilities, of the first layer and of the others.
       shortcuts: layers from one to the next; 0 is none.
 
     And those of `NetworkSpace`, by keyword.
@@ -63,6 +63,7 @@ class CNNSpace(NetworkSpace):
     dropout_first: tuple[float, ...] = (0.1, 0.2)
     shortcuts: tuple[int, ...] = (0, 4, 2)
 
+    _may_be_empty: ClassVar[tuple[str, ...]] = ("halvings",)
     _least: ClassVar[dict[str, float]] = {
         "depth": 1,
         "first_channels": 1,
@@ -85,10 +86,15 @@ class CNNSpace(NetworkSpace):
             raise InputError(
                 f"space.downsampling: unknown {min(unknown)!r}; known: pool, stride"
             )
-        for name in ("batch_norm", "dropout", "dropout_rate", "dropout_first"):
+        for name in ("batch_norm", "dropout"):
             if not all(0 <= value <= 1 for value in getattr(self, name)):
                 raise InputError(
                     f"space.{name} must lie in [0, 1], got {getattr(self, name)}"
+                )
+        for name in ("dropout_rate", "dropout_first"):
+            if not all(0 <= value < 1 for value in getattr(self, name)):
+                raise InputError(
+                    f"space.{name} must lie in [0, 1), got {getattr(self, name)}"
                 )
         if any(distance < 0 or distance == 1 for distance in self.shortcuts):
             raise InputError(

@@ -66,7 +66,10 @@ def table(trials: Sequence[Trial]) -> dict[str, list[Any]]:
             "val_loss": min(trial.val_loss, default=None),
             "val_accuracy": max(trial.val_accuracy, default=None),
             **trial.complexity._asdict(),
+            "schedule_epochs": trial.schedule_epochs,
             "seconds": trial.seconds,
+            "joules": trial.joules,
+            **{f"epoch_{term}": n for term, n in trial.epoch_cost._asdict().items()},
             "network": str(trial.candidate.architecture),
             **{
                 f"candidate.{name.replace(' ', '_')}": value

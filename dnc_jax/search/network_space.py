@@ -74,6 +74,7 @@ class NetworkSpace(Space):
     densities: tuple[float, ...] = (1.0,)
     family: str = "balanced"
 
+    _may_be_empty: ClassVar[tuple[str, ...]] = ()
     # Lower limits of the fields that are ranges.
     _least: ClassVar[dict[str, float]] = {"learning_rate": 1e-12, "weight_decay": 1e-12}
 
@@ -89,7 +90,7 @@ class NetworkSpace(Space):
             if pair[0] < least:
                 raise InputError(f"space.{name} must be >= {least}, got {pair[0]}")
         for field in dataclasses.fields(self):
-            if getattr(self, field.name) == () and field.name != "halvings":
+            if getattr(self, field.name) == () and field.name not in self._may_be_empty:
                 raise InputError(f"space.{field.name} must not be ()")
         for name in getattr(self, "activations", ()):
             if name not in ACTIVATIONS:

@@ -29,8 +29,14 @@ class Callback:
     def on_epoch(self, accuracies: Sequence[float]) -> None:
         """Candidates finished an epoch, with these validation accuracies."""
 
-    def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
-        """A rung is done; `resumed`: its trials came from the store."""
+    def on_rung_end(self, trials: Sequence[Trial], resumed: bool, flops: int) -> None:
+        """A rung is done.
+
+        Args:
+          trials: of the rung.
+          resumed: whether they came from the store.
+          flops: of all trials that this run has trained so far.
+        """
 
     def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
         """The winner finished an epoch of its full-length training."""
@@ -57,10 +63,10 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.on_epoch(accuracies)
 
-    def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
+    def on_rung_end(self, trials: Sequence[Trial], resumed: bool, flops: int) -> None:
         """A rung is done."""
         for callback in self._callbacks:
-            callback.on_rung_end(trials, resumed)
+            callback.on_rung_end(trials, resumed, flops)
 
     def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
         """The winner finished an epoch."""

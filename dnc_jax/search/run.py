@@ -54,8 +54,6 @@ def check(
         range, the space yields no candidates, or the budget ends before the first rung
         or caps energy that nobody counts.
     """
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must lie in [0, 2**32), got {seed}")
     strategy_key, candidate_key, _ = keys(seed)
     Scorer(
         space,
@@ -64,7 +62,7 @@ def check(
         constraints,
         candidate_key,
         strategy.epochs,
-        read_joules,
+        read_joules or _counter(meter),
     )
     state = strategy.init(strategy_key)
     strategy.ask(state)
@@ -112,10 +110,10 @@ def search(
         not trained again.
       constraints: those that are measured; `constraints.limited(space)` sees to the
         others.
-      read_joules: energy that the machine has taken so far, such as that of a `Meter`;
-        needed where objective or constraints ask for joules.
       budget: caps at which the search ends with the best so far.
-      meter: already entered; its energy is capped and divided among the trials.
+      meter: already entered; its energy is capped and divided among the trials, and
+        read where objective or constraints ask for joules.
+      read_joules: energy that the machine has taken so far, instead of the meter's.
       calibration: from earlier searches on this machine, for the forecast.
       cost: constants by which networks are grouped, such as `machine.cost_model`
         gives; those in the store go before.
@@ -143,7 +141,7 @@ def search(
             constraints,
             candidate_key,
             strategy.epochs,
-            read_joules,
+            read_joules or _counter(meter),
         ),
         data,
         seed=seed,
@@ -177,7 +175,7 @@ def search(
             scores = [t.score if t.status == "done" else math.inf for t in rung]
             state = strategy.tell(state, scores)
             rungs.keep({e.candidate_id for e in strategy.ask(state)})
-        callback.on_rung_end(rung, resumed)
+        callback.on_rung_end(rung, resumed, rungs.flops)
         ended_by = _agreed(spending.reached())
         if ended_by or not complete:
             break
@@ -201,6 +199,10 @@ def search(
         rungs.ledger.attribution(),
         None if complete else ended_by,
     )
+
+
+def _counter(meter: Meter | None) -> Callable[[], float] | None:
+    return meter.joules if meter and meter.available else None
 
 
 def _agreed(cap: str | None) -> str | None:

@@ -20,7 +20,13 @@ from dnc_jax.typing import Key
 
 
 def keys(seed: int) -> tuple[Key, Key, Key]:
-    """Keys of the strategy, of the candidates and of the order of the rows."""
+    """Keys of the strategy, of the candidates and of the order of the rows.
+
+    Raises:
+      InputError: the seed is out of range; JAX would take it modulo 2**32.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2**32), got {seed}")
     strategy, candidates, order = jax.random.split(jax.random.key(seed), 3)
     return strategy, candidates, order
 

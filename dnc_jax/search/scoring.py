@@ -49,8 +49,8 @@ class Scorer:
         if "joules" in self._asked and read_joules is None:
             raise InputError(
                 "objective.joules and constraints.max_joules_per_epoch need an energy "
-                "counter, and this machine has none that can be read; use "
-                "objective.flops"
+                "counter: pass meter=Meter(find()) to search, or, where this machine "
+                "has none that can be read, use objective.flops"
             )
         self._data, self._objective, self._constraints = data, objective, constraints
         self._largest = complexity(space.largest())

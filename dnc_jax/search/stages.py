@@ -5,7 +5,7 @@ Reference: S. Dey et al., "Deep-n-Cheap" (2020), sections on the three stages.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,6 +88,10 @@ def _levels(one: Dimension) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(one.decode(np.linspace(0, 1, 6))))
 
 
+def _middle(one: Dimension) -> Any:
+    return one.decode(np.array([0.5]))[0]
+
+
 def _of_mlps(space: MLPSpace) -> Stages:
     dimensions = space.dimensions
 
@@ -110,9 +114,12 @@ def _of_mlps(space: MLPSpace) -> Stages:
         )
         return _with_density(space, by_layers, ones, others, scale)
 
+    prefixes = ("depth", "width", "density")
+    architecture = tuple(name for name in dimensions if name.startswith(prefixes))
+    grids = (("activation",), ("dropout",))
     return Stages(
-        tuple(n for n in dimensions if n.startswith(("depth", "width", "density"))),
-        (("activation",), ("dropout",)),
+        architecture,
+        (*grids, *_others(dimensions, architecture, grids)),
         preset,
         alike,
         _alike_training(space),
@@ -158,25 +165,44 @@ def _of_cnns(space: CNNSpace) -> Stages:
         return _with_density(space, by_layers, ones, others, scale)
 
     prefixes = ("depth", "channels", "widening", "halvings", "density")
+    architecture = tuple(name for name in dimensions if name.startswith(prefixes))
+    grids = (
+        ("activation",),
+        kinds,
+        ("batch_norm",),
+        ("dropout", "dropout_rate", "dropout_first"),
+        ("shortcuts",),
+    )
     return Stages(
-        tuple(name for name in dimensions if name.startswith(prefixes)),
-        (
-            ("activation",),
-            kinds,
-            ("batch_norm",),
-            ("dropout", "dropout_rate", "dropout_first"),
-            ("shortcuts",),
-        ),
+        architecture,
+        (*grids, *_others(dimensions, architecture, grids)),
         preset,
         alike,
         _alike_training(space),
     )
 
 
+def _others(
+    dimensions: Mapping[str, Dimension],
+    architecture: Sequence[str],
+    grids: Sequence[Sequence[str]],
+) -> list[tuple[str]]:
+    """Dimensions that the authors do not have: each is a grid of its own."""
+    named = {*architecture, *itertools.chain(*grids), *TRAINING}
+    return [(name,) for name in dimensions if name not in named]
+
+
 def _trained(
     space: MLPSpace | CNNSpace, values: Values, decay: float, least: int
 ) -> Values:
-    """With the rate and batch size preset, and a weight decay by parameters."""
+    """With the rate and batch size preset, and a weight decay by parameters.
+
+    A dimension that no stage names takes its first choice, or its middle.
+    """
+    values = dict(values)
+    for name, one in space.dimensions.items():
+        if name not in values and name not in TRAINING and _active(one, values):
+            values[name] = _levels(one)[0] if isinstance(one, Choice) else _middle(one)
     batch = space.dimensions["batch_size"]
     sizes = batch.values if isinstance(batch, Choice) else (batch.low, batch.high)
     size = 256

@@ -142,7 +142,9 @@ def memory() -> dict[str, Any]:
     resident: list[int] = []
 
     class Watch(Callback):
-        def on_rung_end(self, trials: Sequence[Trial], resumed: bool) -> None:
+        def on_rung_end(
+            self, trials: Sequence[Trial], resumed: bool, flops: int
+        ) -> None:
             resident.append(psutil.Process().memory_info().rss)
 
     search(space, data, Objective(), strategy, seed=0, callback=Watch())
