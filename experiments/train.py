@@ -209,7 +209,7 @@ def train(
         trained.params, network, data.test, *scaling, patterns, trained.statistics
     )
     cost = complexity(network)
-    rows = (len(data.train.y), len(data.validation.y))
+    rows = data.rows
     batch_size = min(hyperparameters.batch_size, rows[0])
     energy = meter.energy(
         training_work(network, batch_size, *rows, epochs=epochs).flops

@@ -125,6 +125,20 @@ def test_a_missing_data_directory_is_named(tmp_path):
         load("mnist", data_dir=str(tmp_path / "nowhere"))
 
 
+def test_a_new_source_is_one_entry(monkeypatch):
+    def read_made(source):
+        x = np.full((40, 2), float(len(source.target)))
+        return (x, np.arange(40) % 2), (x, np.arange(40) % 2)
+
+    monkeypatch.setitem(readers.READERS, ".made", readers.Reader(read_made, table=True))
+    (x, _), _ = readers.read("x.made", target="abc")
+    assert (x == 3).all()
+    with pytest.raises(InputError, match=r"any .npz or .csv or .made file"):
+        readers.read("y.parquet")
+    with pytest.raises(InputError, match=r"for .csv, .made files, and .* 'digits'"):
+        readers.read("digits", target="abc")
+
+
 @pytest.mark.skipif(not TFDS_DIR.is_dir(), reason="no TFDS data directory beside us")
 def test_mnist_is_read_through_tfds_without_tensorflow():
     problem = load("mnist", data_dir=str(TFDS_DIR))

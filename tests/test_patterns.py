@@ -18,6 +18,7 @@ KEY = jax.random.key(0)
 FAMILIES = {
     "random": lambda key: sparse.random(key, 12, 10, density=0.3),
     "structured": lambda key: sparse.structured(key, 12, 8, density=0.25),
+    "balanced": lambda key: sparse.balanced(key, 12, 10, density=0.25),
     "block": lambda key: sparse.block(key, 24, 16, density=0.5, side=4),
     "grouped": lambda key: sparse.grouped(key, 12, 8, density=5 / 12, side=4),
     "type 1": lambda key: clash_free(key, 1, False),

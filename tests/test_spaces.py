@@ -245,6 +245,26 @@ def test_an_impossible_range_is_refused_by_name(fields, message):
         MLPSpace(6, 4, **fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dropout_rate": (0.3, 1.0)}, r"space.dropout_rate must lie in \[0, 1\)"),
+        ({"batch_norm": (1.5,)}, r"space.batch_norm must lie in \[0, 1\]"),
+        ({"downsampling": ()}, r"space.downsampling must not be \(\)"),
+        ({"first_channels": (16, 1024)}, "space.max_channels = 512 must be at least"),
+    ],
+)
+def test_an_impossible_range_of_cnns_is_refused_by_name(fields, message):
+    with pytest.raises(InputError, match=message):
+        CNNSpace((8, 8, 1), 10, **fields)
+
+
+def test_a_limited_space_refuses_more_candidates_than_memory_holds():
+    limited = Constraints(max_parameters=10_000).limited(MLPSpace(6, 4))
+    with pytest.raises(InputError, match="at most 1,000,000 candidates at a time"):
+        limited.sample(jax.random.key(0), 10**9)
+
+
 def test_the_papers_cnns_grow_within_its_limits_and_halve_where_it_says():
     for candidate in PAPER.sample(jax.random.key(0), 100):
         network = candidate.architecture

@@ -24,7 +24,7 @@ def acquire(device: str) -> bool:
     On Linux the lock is an abstract socket: no file, one name for all users and
     temporary folders of the machine, gone with the process. Containers with a network
     of their own do not see each other's. Elsewhere it is a locked file in the temporary
-    folder, the only thing that is ever written outside the work folder.
+    folder, all that is ever written outside of the work folder and the user's cache.
     """
     with _GUARD:
         if device in _HELD:

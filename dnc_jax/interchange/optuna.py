@@ -12,6 +12,7 @@ from dnc_jax.search import Candidate, Choice, Integer, Space, Trial
 from dnc_jax.search.columns import hyperparameters
 from dnc_jax.search.dimensions import Dimension
 from dnc_jax.search.strategies import Evaluation, Strategy
+from dnc_jax.search.strategies.base import check_told
 from dnc_jax.search.trials import longest
 from dnc_jax.typing import Key
 
@@ -151,6 +152,7 @@ def sampled(
         ]
 
     def tell(state: State, scores: Sequence[float]) -> State:
+        check_told(len(state.asked), scores)
         told = tuple(
             point._replace(score=float(score))
             for (point, _), score in zip(state.asked, scores, strict=True)

@@ -1,7 +1,6 @@
-"""The search for networks that are good and cheap.
+"""The search for networks that are good and cheap: its parts.
 
-The loop itself is `dnc_jax.search.run`; it is not imported here, so that the parts
-below it stay importable on their own.
+The loop itself is `dnc_jax.search.run`, which the package offers as `dnc_jax.search`.
 """
 
 from dnc_jax.search.cnn_space import CNNSpace

@@ -226,37 +226,40 @@ def _rung(
     cost: costs.CostModel,
 ) -> tuple[int, int, float, float]:
     """Candidate-epochs and FLOPs of a rung, seconds to run and to compile it."""
-    rows = (len(data.train.y), len(data.validation.y))
-    epochs = flops = 0
-    running = compiling = 0.0
-    spans: dict[tuple[int, int], list[Evaluation]] = {}
-    for e in evaluations:
-        spans.setdefault((e.start, e.stop), []).append(e)
-    for (start, stop), members in spans.items():
-        networks = [
-            (e.candidate.architecture, e.candidate.hyperparameters.batch_size)
-            for e in members
-        ]
-        work = costs.Workload(
+    asked = [
+        grouping.Asked(
+            e.candidate.architecture,
+            e.candidate.hyperparameters.batch_size,
+            e.start,
+            e.stop,
+            e.expected_epochs,
+        )
+        for e in evaluations
+    ]
+
+    def workload(epochs: float) -> costs.Workload:
+        """As if memory had no end."""
+        return costs.Workload(
             data.inputs,
             data.outputs,
-            rows[0],
-            stop - start,
+            data.rows[0],
+            epochs,
             accelerator=jax.default_backend() != "cpu",
         )
-        ahead = grouping.planned_epochs(
-            stop - start, [e.expected_epochs for e in members]
-        )
-        groups = plan.make(networks, work._replace(epochs=ahead), planned, cost)
-        shapes = {group.shape for group in groups}
-        running += plan.total_seconds(groups, shapes, work, cost)
-        compiling += sum(costs.compile_seconds(one, cost) for one in shapes - planned)
-        planned |= shapes
-        epochs += len(members) * (stop - start)
-        flops += sum(
-            training_work(network, batch, *rows, epochs=stop - start).flops
-            for network, batch in networks
-        )
+
+    ready = set(planned)
+    running = sum(
+        plan.total_seconds(groups, planned, workload(epochs), cost)
+        for epochs, groups in grouping.plan_spans(asked, workload, planned, cost)
+    )
+    compiling = sum(costs.compile_seconds(shape, cost) for shape in planned - ready)
+    epochs = sum(one.stop - one.start for one in asked)
+    flops = sum(
+        training_work(
+            one.architecture, one.batch_size, *data.rows, epochs=one.stop - one.start
+        ).flops
+        for one in asked
+    )
     workers = programs.workers()
     return epochs, flops, running / workers, compiling / workers
 

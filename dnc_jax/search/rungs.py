@@ -98,7 +98,7 @@ class Rungs:
         )
         self._scorer = scorer
         self.ledger = Ledger(meter, self.programs)
-        self._rows = (len(data.train.y), len(data.validation.y))
+        self._rows = data.rows
         self._epochs = epochs
         self._store, self._units = store, Units(folder)
         known = shared(store.trials() if store else [])

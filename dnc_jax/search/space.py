@@ -133,6 +133,7 @@ class Space(abc.ABC):
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Random points of the unit cube whose candidates are allowed."""
+        _check_count(count)
         width = len(self.dimensions)
         return self._allowed(lambda n: rng.random((n, width)), count)
 
@@ -140,6 +141,7 @@ class Space(abc.ABC):
         """Points of a scrambled Sobol sequence, those not allowed left out."""
         from scipy.stats import qmc
 
+        _check_count(count)
         sequence = qmc.Sobol(len(self.dimensions), rng=rng)
         # Such a sequence is balanced, and SciPy silent, if it begins with 2**m points.
         return self._allowed(
@@ -197,8 +199,6 @@ class Space(abc.ABC):
 
     def _allowed(self, draw: Callable[[int], np.ndarray], count: int) -> np.ndarray:
         """The first `count` points drawn whose candidates are allowed."""
-        if count > _MOST:
-            raise InputError(f"at most {_MOST:,} candidates at a time, got {count:,}")
         kept: list[np.ndarray] = []
         drawn, missing = 0, count
         while missing > 0:
@@ -276,3 +276,8 @@ class CustomSpace(Space):
     def from_json(data: dict[str, Any], function: Callable[..., Any]) -> "CustomSpace":
         """The space that `to_json` described, with its function."""
         return CustomSpace(dims.from_json(data["dimensions"]), function)
+
+
+def _check_count(count: int) -> None:
+    if count > _MOST:
+        raise InputError(f"at most {_MOST:,} candidates at a time, got {count:,}")

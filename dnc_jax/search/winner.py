@@ -1,5 +1,6 @@
 """The winner of a search at full length."""
 
+import functools
 import pathlib
 import time
 
@@ -64,28 +65,24 @@ def retrain(
     units = Units(folder)
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
+        train = functools.partial(
+            trainer.train,
+            jax.random.fold_in(candidate_key, trial.candidate_id),
+            architecture,
+            trial.candidate.hyperparameters,
+            order_key=order_key,
+            epochs=epochs,
+            on_epoch=lambda n, accuracy: callback.on_retrain_epoch(n, epochs, accuracy),
+        )
         try:
-            trained, history = trainer.train(
-                jax.random.fold_in(candidate_key, trial.candidate_id),
-                architecture,
-                trial.candidate.hyperparameters,
-                data,
-                order_key=order_key,
-                epochs=epochs,
-                checkpoint=units.course(f"winner-{trial.candidate_id}"),
-                on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
+            trained, history = train(
+                data, checkpoint=units.course(f"winner-{trial.candidate_id}")
             )
             if refit:
-                trained, _ = trainer.train(
-                    jax.random.fold_in(candidate_key, trial.candidate_id),
-                    architecture,
-                    trial.candidate.hyperparameters,
+                trained, _ = train(
                     data._replace(train=_joined(data.train, data.validation)),
-                    order_key=order_key,
-                    epochs=epochs,
                     keep_last=True,
                     checkpoint=units.course(f"refit-{trial.candidate_id}"),
-                    on_epoch=lambda n, acc: callback.on_retrain_epoch(n, epochs, acc),
                 )
         except FloatingPointError:
             continue
@@ -129,13 +126,13 @@ def retrain(
 
 
 def _retraining_flops(trial: Trial, data: Dataset, epochs: int, refit: bool) -> int:
-    rows = (len(data.train.y), len(data.validation.y))
     network = (
         trial.candidate.architecture,
         trial.candidate.hyperparameters.batch_size,
     )
-    flops = training_work(*network, *rows, epochs=epochs).flops
-    return flops + refit * training_work(*network, sum(rows), rows[1], epochs).flops
+    flops = training_work(*network, *data.rows, epochs=epochs).flops
+    joined = (sum(data.rows), data.rows[1])
+    return flops + refit * training_work(*network, *joined, epochs=epochs).flops
 
 
 def _joined(one: Split, other: Split) -> Split:

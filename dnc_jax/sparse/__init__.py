@@ -5,7 +5,9 @@ params = sparse.init(key, pattern)
 y = sparse.apply(params, pattern, x)
 """
 
-from dnc_jax.sparse import linen
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dnc_jax.sparse.clash_free import clash_free, clash_free_patterns
 from dnc_jax.sparse.families import (
     balanced,
@@ -24,6 +26,9 @@ from dnc_jax.sparse.local import windows
 from dnc_jax.sparse.pattern import Description, Pattern, from_dense, from_edges
 from dnc_jax.sparse.registry import FAMILIES, draw, edge_count
 from dnc_jax.sparse.scatter import Scatter, scatter
+
+if TYPE_CHECKING:
+    from dnc_jax.sparse import linen
 
 __all__ = [
     "FAMILIES",
@@ -54,3 +59,10 @@ __all__ = [
     "structured",
     "windows",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The Flax modules: Flax is imported only where they are used."""
+    if name == "linen":
+        return importlib.import_module("dnc_jax.sparse.linen")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

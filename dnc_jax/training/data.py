@@ -60,6 +60,11 @@ class Dataset(NamedTuple):
         return int(np.prod(self.train.x.shape[1:]))
 
     @property
+    def rows(self) -> tuple[int, int]:
+        """Of the training and the validation split."""
+        return len(self.train.y), len(self.validation.y)
+
+    @property
     def task(self) -> str:
         """`classification` or `regression`."""
         return "regression" if self.target_mean else "classification"

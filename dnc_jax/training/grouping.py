@@ -2,13 +2,26 @@
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from dnc_jax.networks import Architecture
 from dnc_jax.training import costs, plan, shapes
 from dnc_jax.training.jobs import Job, Progress
 from dnc_jax.training.programs import Programs
 
 Chunk = tuple[int, ...]  # positions of jobs that train on one device together
+
+
+class Asked(NamedTuple):
+    """What a plan has to know of one network, see `Job`."""
+
+    architecture: Architecture
+    batch_size: int
+    start: int
+    stop: int
+    expected_epochs: float
+
 
 # Weight of the epochs after this rung's in its plan. A program compiled now serves
 # them too, but the few networks that come so far could also get their own then: over
@@ -24,29 +37,59 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
     plans. Whether they really are does not matter to a plan, so that a search that goes
     on after an interruption groups its networks, and rounds, as if there had been none.
     """
-    spans = sorted({(job.stop - job.start, job.start) for job in jobs}, reverse=True)
+    asked = [
+        Asked(
+            job.architecture,
+            job.hyperparameters.batch_size,
+            job.start,
+            job.stop,
+            job.expected_epochs,
+        )
+        for job in jobs
+    ]
+    by_span = plan_spans(asked, programs.workload, programs.planned, programs.cost)
+    return [group for _, groups in by_span for group in groups]
+
+
+def plan_spans(
+    asked: Sequence[Asked],
+    workload: Callable[[float], costs.Workload],
+    planned: set[plan.Shape | plan.Exact],
+    cost: costs.CostModel,
+) -> list[tuple[int, list[plan.Group]]]:
+    """The groups of networks with one `start` and `stop`, and the epochs between them.
+
+    Args:
+      asked: of one rung.
+      workload: of so many epochs.
+      planned: shapes that count as compiled; gains those of the groups.
+      cost: constants of the machine.
+
+    Returns:
+      Longest first. Members of groups are positions in `asked`.
+    """
+    spans = sorted({(one.stop - one.start, one.start) for one in asked}, reverse=True)
     result = []
     for epochs, start in spans:
         positions = [
             i
-            for i, job in enumerate(jobs)
-            if (job.stop - job.start, job.start) == (epochs, start)
+            for i, one in enumerate(asked)
+            if (one.stop - one.start, one.start) == (epochs, start)
         ]
+        work = workload(
+            planned_epochs(epochs, [asked[i].expected_epochs for i in positions])
+        )
         networks = [
-            (
-                jobs[i].architecture,
-                min(jobs[i].hyperparameters.batch_size, programs.rows),
-            )
+            (asked[i].architecture, min(asked[i].batch_size, work.rows))
             for i in positions
         ]
-        ahead = planned_epochs(epochs, [jobs[i].expected_epochs for i in positions])
-        work = programs.workload(ahead)
-        groups = plan.make(networks, work, programs.planned, programs.cost)
-        programs.planned.update(group.shape for group in groups)
-        result += [
+        groups = plan.make(networks, work, planned, cost)
+        planned.update(group.shape for group in groups)
+        here = [
             group._replace(members=tuple(positions[i] for i in group.members))
             for group in groups
         ]
+        result.append((epochs, here))
     return result
 
 

@@ -32,6 +32,18 @@ class Source(NamedTuple):
     target: str
 
 
+class Reader(NamedTuple):
+    """A source of training and test rows.
+
+    Attributes:
+      read: raises an InputError that says what is wrong with the rows.
+      table: whether `Source.test` and `Source.target` mean something to it.
+    """
+
+    read: Callable[[Source], tuple[Rows, Rows]]
+    table: bool = False
+
+
 def read(
     name: str, *, data_dir: str = "", test: str = "", target: str = ""
 ) -> tuple[Rows, Rows]:
@@ -48,15 +60,17 @@ def read(
     Raises:
       InputError: unknown name, missing directory or file, or unreadable rows.
     """
-    if not name.endswith(".csv") and (test or target):
-        raise InputError(
-            f"data.test and data.target are for .csv files, and data.name is {name!r}"
-        )
     path = pathlib.Path(name)
     reader = READERS.get(name) or READERS.get(path.suffix)
     if not reader:
-        reader = _folder if any(path.glob("xtr*.npy")) else _tfds
-    return reader(Source(name, data_dir, test, target))
+        reader = Reader(_folder if any(path.glob("xtr*.npy")) else _tfds)
+    if not reader.table and (test or target):
+        tables = [known for known, one in READERS.items() if one.table]
+        raise InputError(
+            f"data.test and data.target are for {', '.join(tables)} files, and "
+            f"data.name is {name!r}"
+        )
+    return reader.read(Source(name, data_dir, test, target))
 
 
 def _held_out(rows: int) -> np.ndarray:
@@ -226,20 +240,25 @@ def _mapped(folder: pathlib.Path, name: str) -> list[np.ndarray]:
     return files
 
 
+def _known() -> str:
+    """What needs no data directory, in words."""
+    files = " or ".join(name for name in READERS if name.startswith("."))
+    sets = ", ".join(name for name in READERS if not name.startswith("."))
+    return f"{sets} (embedded), any {files} file, a folder with xtr.npy or shards of it"
+
+
 def _tfds(source: Source) -> tuple[Rows, Rows]:
     name = source.name
     directory = pathlib.Path(source.data_dir or DEFAULT_DIR).expanduser()
     if not directory.is_dir():
         raise InputError(
-            f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
-            "file, a folder with xtr.npy or shards of it; for a TFDS set name its data "
-            f"directory (data.dir), since {directory} does not exist"
+            f"unknown data set {name!r}; known: {_known()}; for a TFDS set name its "
+            f"data directory (data.dir), since {directory} does not exist"
         )
     known = sorted(path.parent.name for path in directory.glob("*/[0-9]*.*"))
     if name not in known:
         raise InputError(
-            f"unknown data set {name!r}; known: digits (embedded), any .npz or .csv "
-            "file, a folder with xtr.npy or shards of it"
+            f"unknown data set {name!r}; known: {_known()}"
             + (f", and in {directory}: {', '.join(known)}" if known else "")
             + "; TFDS prepares others with "
             f"tfds.builder({name!r}, file_format='array_record')"
@@ -301,8 +320,8 @@ def _quiet_reader() -> Iterator[None]:
 
 # By name, or by the ending of a file's; any other name is a folder of arrays or a TFDS
 # set. A new source is one function and one entry.
-READERS: dict[str, Callable[[Source], tuple[Rows, Rows]]] = {
-    "digits": _digits,
-    ".npz": _npz,
-    ".csv": _csv,
+READERS: dict[str, Reader] = {
+    "digits": Reader(_digits),
+    ".npz": Reader(_npz),
+    ".csv": Reader(_csv, table=True),
 }

@@ -96,7 +96,7 @@ def _one(config: launch.Config, workdir: pathlib.Path) -> dict[str, Any]:
     how = Hyperparameters(model.learning_rate, 0.0, model.batch_size)
     key, order_key = jax.random.split(jax.random.key(config.seed))
     assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
-    rows = (len(data.train.y), len(data.validation.y))
+    rows = data.rows
     with Meter(find(), assumed=assumed) as meter:
         trained, _ = trainer.train(
             key, network, how, data, order_key=order_key, epochs=epochs

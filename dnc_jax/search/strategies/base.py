@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from dnc_jax.errors import InputError
 from dnc_jax.typing import Key
 
 
@@ -45,3 +46,24 @@ class Strategy(NamedTuple):
     tell: Callable[[Any, Sequence[float]], Any]
     epochs: int
     candidate_epochs: int
+
+
+def last_epochs(rungs: Sequence[int]) -> int:
+    """For strategies that train each candidate at once to the last of the rungs.
+
+    Raises:
+      InputError: there is none, or it has no epoch.
+    """
+    if not rungs or rungs[-1] < 1:
+        raise InputError(f"search.rungs must end with epochs >= 1, got {tuple(rungs)}")
+    return rungs[-1]
+
+
+def check_told(asked: int, scores: Sequence[float]) -> None:
+    """Whether there is a score for each evaluation asked for.
+
+    Raises:
+      ValueError: there is not.
+    """
+    if len(scores) != asked:
+        raise ValueError(f"{asked} scores were asked for, got {len(scores)}")

@@ -11,7 +11,12 @@ from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.similarity import FARTHEST
 from dnc_jax.search.space import Candidate, Space, Values
 from dnc_jax.search.stages import TRAINING, Similarity, grid, stages
-from dnc_jax.search.strategies.base import Evaluation, Strategy
+from dnc_jax.search.strategies.base import (
+    Evaluation,
+    Strategy,
+    check_told,
+    last_epochs,
+)
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
 
@@ -87,9 +92,7 @@ def greedy(
             "search.batch, search.initial and search.explored must be >= 1 and "
             f"search.steps >= 0, got {batch}, {initial}, {explored} and {steps}"
         )
-    if not rungs or rungs[-1] < 1:
-        raise InputError(f"search.rungs must end with epochs >= 1, got {tuple(rungs)}")
-    epochs = rungs[-1]
+    epochs = last_epochs(rungs)
     plan = stages(space)
     last = len(plan.grids) + 1
 
@@ -179,10 +182,7 @@ def greedy(
         ]
 
     def tell(state: State, scores: Sequence[float]) -> State:
-        if len(scores) != len(state.pending):
-            raise ValueError(
-                f"{len(state.pending)} scores were asked for, got {len(scores)}"
-            )
+        check_told(len(state.pending), scores)
         new = tuple(
             Scored(*pending, float(score))
             for pending, score in zip(state.pending, scores, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 from dnc_jax.errors import InputError
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import model
-from dnc_jax.search.strategies.base import Evaluation, Strategy
+from dnc_jax.search.strategies.base import Evaluation, Strategy, check_told
 from dnc_jax.search.strategies.history import drawn
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
@@ -189,8 +189,7 @@ def halving(
 
     def tell(state: State, scores: Sequence[float]) -> State:
         asked = [(at, one) for at in state.active for one in at.members]
-        if len(scores) != len(asked):
-            raise ValueError(f"{len(asked)} scores were asked for, got {len(scores)}")
+        check_told(len(asked), scores)
         told = tuple(
             Told(one, rungs[at.rung], float(score))
             for (at, one), score in zip(asked, scores, strict=True)

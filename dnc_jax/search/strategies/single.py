@@ -8,7 +8,12 @@ import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.search.space import Space
-from dnc_jax.search.strategies.base import Evaluation, Strategy
+from dnc_jax.search.strategies.base import (
+    Evaluation,
+    Strategy,
+    check_told,
+    last_epochs,
+)
 from dnc_jax.search.strategies.history import Seen, nothing
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
@@ -58,9 +63,7 @@ def single(
             f"search.candidates and search.batch must be >= 1, got {candidates} and "
             f"{batch}"
         )
-    if not rungs or rungs[-1] < 1:
-        raise InputError(f"search.rungs must end with epochs >= 1, got {tuple(rungs)}")
-    epochs = rungs[-1]
+    epochs = last_epochs(rungs)
 
     def waiting(key: Key, seen: Seen) -> State:
         told = len(seen.scores)
@@ -79,10 +82,7 @@ def single(
         ]
 
     def tell(state: State, scores: Sequence[float]) -> State:
-        if len(scores) != len(state.pending):
-            raise ValueError(
-                f"{len(state.pending)} scores were asked for, got {len(scores)}"
-            )
+        check_told(len(state.pending), scores)
         return waiting(state.key, state.seen.and_more(space, state.pending, scores))
 
     return Strategy(init, ask, tell, epochs, candidates * epochs)
