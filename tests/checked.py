@@ -1,13 +1,14 @@
 """Every call of a function of dnc_jax is held against its annotations, by beartype.
 
 Functions are decorated as their module is imported, next to their own code so that
-`custom_vjp` and others wrap what is checked. Fields of NamedTuples are not checked, as
-`beartype.claw` would: JAX puts anything at all into a pytree. Nor are functions within
-functions, as jaxtyping's hook would, under which test_search.py, test_strategies.py and
-test_budget.py took 102 s, now 47.
+`custom_vjp` and others wrap what is checked; dataclasses where they are made. Fields of
+NamedTuples are not checked, as `beartype.claw` would: JAX puts anything at all into a
+pytree. Nor are functions within functions, as jaxtyping's hook would, under which
+test_search.py, test_strategies.py and test_budget.py took 102 s, now 47.
 """
 
 import ast
+import dataclasses
 import importlib.abc
 import importlib.machinery
 import sys
@@ -34,6 +35,10 @@ class _Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module):
         setattr(module, _NAME, _CHECK)
         super().exec_module(module)
+        for one in list(vars(module).values()):
+            own = isinstance(one, type) and one.__module__ == module.__name__
+            if own and dataclasses.is_dataclass(one):
+                one.__init__ = _CHECK(one.__init__)
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -13,7 +14,13 @@ from tests import checked
 checked.install()
 
 from dnc_jax.footprint import locks  # noqa: E402
-from dnc_jax.training import compilation, costs, data, machine  # noqa: E402
+from dnc_jax.training import (  # noqa: E402
+    compilation,
+    costs,
+    data,
+    machine,
+    programs,
+)
 
 # All processes of a run of the tests share compiled programs.
 _CACHE = None
@@ -40,6 +47,19 @@ def constants() -> None:
     folder = compilation.folder()
     if folder and not machine.path(folder).exists():
         machine.keep(folder, costs.CostModel())
+
+
+@pytest.fixture
+def as_users_compile(monkeypatch) -> Iterator[None]:
+    """Programs of populations with all passes that tests leave out otherwise."""
+    options = {
+        "xla_backend_optimization_level": "1",
+        "xla_cpu_use_fusion_emitters": True,
+    }
+    monkeypatch.setattr(compilation, "options", lambda *, convolutional: options)
+    programs._functions.cache_clear()
+    yield
+    programs._functions.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -70,16 +70,17 @@ def test_a_convolution_and_its_gradients_are_those_of_lax(stride, size):
         jax.random.key(2), jax.eval_shape(reference, x, weight).shape
     )
     expected = gradients(reference, x, weight, dy)
-    for ours, tolerance in (
-        (partial(convolution, stride=stride), 2e-5),
-        (partial(im2col, stride=stride), 2e-5),
-        (partial(convolution, stride=stride, form="grouped"), 2e-2),
-        (partial(convolution, stride=stride, form="im2col"), 2e-2),
+    for ours, least, most in (
+        (partial(convolution, stride=stride), 0, 2e-5),
+        (partial(im2col, stride=stride), 0, 2e-5),
+        # In bfloat16, of 8 binary digits.
+        (partial(convolution, stride=stride, form="grouped"), 1e-4, 2e-2),
+        (partial(convolution, stride=stride, form="im2col"), 1e-4, 2e-2),
     ):
         for one, other in zip(gradients(ours, x, weight, dy), expected, strict=True):
             assert one.dtype == jnp.float32
             error = np.linalg.norm(one - other) / np.linalg.norm(other)
-            assert error < tolerance
+            assert least <= error < most
 
 
 def correlated(x, layer, stride=1):

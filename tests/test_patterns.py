@@ -49,7 +49,7 @@ FAN_IN = {  # of each output, where it is constant
     "mixed_radix": 4,
     "windows": 12,
 }
-UNEVEN_FAN_OUT = {"random", "grouped", "windows"}
+UNEVEN_FAN_OUT = {"balanced", "random", "grouped", "windows"}
 
 
 def clash_free(key, kind, dither):

@@ -1,3 +1,5 @@
+import statistics
+
 import jax
 import pytest
 from hypothesis import given, settings
@@ -69,8 +71,9 @@ def test_lanes_are_taken_apart_where_a_core_would_stand_idle():
         [one], (), WORK, cost
     )
     accelerator = WORK._replace(accelerator=True)
-    (alone,) = plan.make(nets, accelerator, cost=cost)
-    assert alone.shape.lanes == 8
+    for count in (8, 256):
+        (alone,) = plan.make(nets[:1] * count, accelerator, cost=cost)
+        assert alone.shape.lanes == count
 
 
 def test_networks_of_one_size_share_a_program():
@@ -142,6 +145,14 @@ def test_on_an_accelerator_convolutions_take_the_form_that_is_faster():
     assert form(few, 64, accelerator=True) == "im2col"
     assert form(many, 1, accelerator=True) == "im2col"
     assert form(few, 64) is None
+    # What the form takes is not counted among the other products too.
+    shape = shapes.Exact(2, many, 64)
+    whole, rest = (
+        costs.demand(one, WORK, cost.cache_bytes)[1]
+        for one in (shape, shape._replace(form="grouped"))
+    )
+    convolutions = 2 * 64 * 9 * 64 * (3 * 128 + 2 * 128 * 128)
+    assert whole - rest == 6 * convolutions
     # Nobody has measured: XLA's own.
     (group,) = plan.make([(many, 64)] * 8, WORK._replace(accelerator=True))
     assert group.shape.form == "grouped"
@@ -151,15 +162,22 @@ def test_patches_are_in_the_memory_of_a_program_and_are_split_to_fit():
     network = CNN((8, 8, 3), (16, 16), 10)
     work = WORK._replace(accelerator=True)
     grouped, patches = (
-        costs.memory_bytes(shapes.Exact(8, network, 64, form), work)
+        costs.memory_bytes(shapes.Exact(8, network, 512, form), work)
         for form in ("grouped", "im2col")
     )
-    assert patches - grouped == 8 * 64 * 2 * 9 * 64 * (3 + 16)
+    assert patches - grouped == 8 * 512 * 2 * 9 * 64 * (3 + 16)
     cost = costs.CostModel(beside_flops_per_second=1.0)
-    nets = [(network, 64)] * 8
+    nets = [(network, 512)] * 8
     for memory, lanes in ((patches, 8), (patches - 1, 4)):
         (group,) = plan.make(nets, work._replace(memory_bytes=memory), cost=cost)
         assert (group.shape.form, group.shape.lanes) == ("im2col", lanes)
+    one = [
+        costs.memory_bytes(shapes.Exact(1, network, 512, form), work)
+        for form in plan.FORMS
+    ]
+    between = work._replace(memory_bytes=statistics.mean(one))
+    (group,) = plan.make([(network, 512)], between, cost=cost)
+    assert group.shape.form == "grouped"
 
 
 def test_a_plan_is_deterministic():

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from dnc_jax.networks import CNN, MLP, Sparsity, network
+from dnc_jax.networks import cnn as networks_cnn
 from dnc_jax.networks.activations import ACTIVATIONS
+from dnc_jax.networks.convolution import convolution
 from dnc_jax.training import (
     Hyperparameters,
     costs,
@@ -168,6 +170,13 @@ def test_networks_of_one_structure_run_vmapped_as_they_do_alone(
     pictures, monkeypatch, form, tolerance
 ):
     monkeypatch.setattr(plan, "FORMS", (form,))
+    seen = []
+
+    def spied(x, weight, stride, form):
+        seen.append(form)
+        return convolution(x, weight, stride, form)
+
+    monkeypatch.setattr(networks_cnn, "convolution", spied)
     programs = population.Programs(pictures, ORDER)
     programs.workload = lambda epochs: costs.Workload(
         72, 3, 160, epochs, accelerator=True
@@ -182,6 +191,8 @@ def test_networks_of_one_structure_run_vmapped_as_they_do_alone(
     outcomes = population.train(jobs, programs)
     (shape,) = programs.shapes
     assert (shapes.engine(shape), shape.lanes, shape.form) == ("vmapped", 4, form)
+    # Validation never lays out patches.
+    assert set(seen) == {form, form and "grouped"}
     for one, outcome in zip(jobs, outcomes, strict=True):
         state, losses = alone(one, pictures, 2)
         np.testing.assert_allclose(outcome.val_loss, losses, atol=tolerance)
@@ -235,6 +246,29 @@ def test_a_group_that_exceeds_the_devices_memory_is_halved(small, monkeypatch):
     assert max(asked) > 1
     for one, other in zip(whole, outcomes, strict=True):
         np.testing.assert_allclose(one.val_loss, other.val_loss, atol=1e-5)
+
+
+def test_a_network_whose_patches_exceed_the_memory_is_trained_without(
+    pictures, monkeypatch
+):
+    monkeypatch.setattr(plan, "FORMS", ("im2col",))
+    programs = population.Programs(pictures, ORDER)
+    programs.workload = lambda epochs: costs.Workload(
+        72, 3, 160, epochs, accelerator=True
+    )
+    get, asked = programs.get, []
+
+    def crowded(shape, packed):
+        asked.append((shape.lanes, shape.form))
+        if shape.form == "im2col":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return get(shape, packed)
+
+    monkeypatch.setattr(programs, "get", crowded)
+    one = job(0, (), stop=1)._replace(architecture=CNN((6, 6, 2), (4,), 3))
+    (outcome,) = population.train([one], programs)
+    assert asked == [(1, "im2col"), (1, "grouped")]
+    assert len(outcome.val_loss) == 1
 
 
 def test_all_seconds_are_accounted_for(small):

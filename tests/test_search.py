@@ -182,7 +182,7 @@ def same(trials, others):
     return strip(trials) == strip(others)
 
 
-def test_a_search_trains_what_it_said_and_repeats_bit_for_bit(small):
+def test_a_search_trains_what_it_said_and_repeats_bit_for_bit(small, as_users_compile):
     one, two = run(small), run(small)
     assert [t.rung for t in one.trials] == 2 * ([0] * 8 + [1] * 4 + [2] * 2)
     assert one.candidate_epochs == 2 * (8 * 1 + 4 * 1 + 2 * 2)
@@ -199,7 +199,9 @@ def test_curves_grow_with_the_rungs(small):
     assert winner[2].val_loss[:2] == winner[1].val_loss
 
 
-def test_a_search_killed_after_any_rung_ends_with_the_same_trials(small, tmp_path):
+def test_a_search_killed_after_any_rung_ends_with_the_same_trials(
+    small, tmp_path, as_users_compile
+):
     whole = run(small).trials
     for rungs in (1, 2):
         folder = tmp_path / str(rungs)

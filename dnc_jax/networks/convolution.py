@@ -42,7 +42,7 @@ def convolution(
       x: [B, H, W, I] float32.
       weight: [3, 3, I, O] float32.
       stride: 1 or 2, of both image axes.
-      form: None: "canonical" on a CPU, "grouped" elsewhere.
+      form: static; None is "canonical" on a CPU, "grouped" elsewhere.
 
     Returns:
       [B, ceil(H / stride), ceil(W / stride), O] float32.
@@ -52,13 +52,18 @@ def convolution(
         form = "canonical" if jax.default_backend() == "cpu" else "grouped"
     if form == "canonical":
         return _canonical(x, weight, stride)
-    compute = {"grouped": _grouped, "im2col": im2col}[form]
-    half = (x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16))
-    return compute(*half, stride).astype(jnp.float32)
+    weight = weight.astype(jnp.bfloat16)
+    if form == "im2col":
+        return im2col(x, weight, stride).astype(jnp.float32)
+    half = x.astype(jnp.bfloat16)
+    return _correlate(half, weight, (stride, stride), "SAME").astype(jnp.float32)
 
 
 def im2col(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
-    """A convolution as one matrix product, in the type of its factors.
+    """A convolution as one matrix product, in the type of the weight.
+
+    The gradient of an image, summed over the nine places of its pixels, is of the
+    image's type.
 
     Reference: K. Chellapilla et al., "High Performance Convolutional Neural Networks
     for Document Processing" (2006), section 3.
@@ -75,11 +80,7 @@ def im2col(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
         ],
         axis=-1,
     )
-    return patches @ weight.reshape(-1, weight.shape[-1])
-
-
-def _grouped(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
-    return _correlate(x, weight, (stride, stride), "SAME")
+    return patches.astype(weight.dtype) @ weight.reshape(-1, weight.shape[-1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

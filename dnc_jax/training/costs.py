@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dnc_jax.networks import CNN, Architecture
 from dnc_jax.networks.convolution import Form
+from dnc_jax.training import feed
 from dnc_jax.training.shapes import Exact, Shape
 
 # That a training step moves for each number of an image between two layers: activation,
@@ -25,8 +26,7 @@ class CostModel(NamedTuple):
     The defaults were fitted on a 2-core AVX-512 CPU (jax 0.10.2) with a program on
     each core, over networks of 50 k to 640 k parameters and batches of 32 to 512;
     `machine.cost_model` has those of the machine at hand. The last four count on an
-    accelerator, and are measured on one; their defaults, measured nowhere, keep to
-    XLA's own convolution.
+    accelerator, and are measured on one; their defaults keep to XLA's own convolution.
 
     Attributes:
       compile_seconds: of one program of dense layers, see `compile_seconds`.
@@ -40,8 +40,8 @@ class CostModel(NamedTuple):
       workers: programs that run at a time; on an accelerator always one.
       grouped_flops_per_second: of the convolutions of one network in the form
         "grouped", there and back.
-      beside_flops_per_second: adds its inverse, times each FLOP, for each network
-        beside a network in that form.
+      beside_flops_per_second: what networks side by side take longer in that form:
+        `flops * (lanes - 1) / beside_flops_per_second`.
       im2col_flops_per_second: of the products of the form "im2col", there and back.
       patch_bytes_per_second: of its patches, of 2 bytes a number, there and back.
     """
@@ -124,7 +124,8 @@ def demand(
     missed = max(0.0, 1 - cache_bytes / state)
     images = 0.0
     if isinstance(shape, Exact) and isinstance(shape.network, CNN):
-        images = _IMAGE_BYTES * shape.lanes * shape.batch_size * _numbers(shape, work)
+        images = _IMAGE_BYTES * shape.lanes * shape.batch_size
+        images *= sum(_numbers(shape, work))
     return (
         1.0,
         6.0 * multiply_adds * shape.batch_size,
@@ -187,14 +188,15 @@ def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
 
     Parameters, gradients, both moments and their next values; and for each example of
     a batch, what the backward pass needs of every layer, twice; and where convolutions
-    are products of patches, those.
+    are products of patches, those. Or, where that is more, the largest layer of the
+    validation's many rows, there and back.
     """
-    state = 7 * _parameters(shape, work)
-    total = 4.0 * shape.lanes * (state + 2 * shape.batch_size * _numbers(shape, work))
+    step = 8.0 * shape.batch_size * sum(_numbers(shape, work))
     if isinstance(shape, Exact) and shape.form == "im2col":
-        patch_numbers = _convolutions(shape.network)[1]
-        total += 2.0 * shape.lanes * shape.batch_size * patch_numbers
-    return total
+        step += 2.0 * shape.batch_size * _convolutions(shape.network)[1]
+    validation = 8.0 * feed.EVALUATION_BATCH * max(_numbers(shape, work))
+    state = 28.0 * _parameters(shape, work)
+    return shape.lanes * (state + max(step, validation))
 
 
 def multiply_adds(shape: Shape | Exact, work: Workload) -> int:
@@ -223,13 +225,11 @@ def _parameters(shape: Shape | Exact, work: Workload) -> int:
     return _weights(shape, work) + sum(shape.hidden) + work.outputs
 
 
-def _numbers(shape: Shape | Exact, work: Workload) -> int:
-    """That the backward pass needs of an example in one lane."""
+def _numbers(shape: Shape | Exact, work: Workload) -> list[int]:
+    """That the backward pass needs of each layer, for an example in one lane."""
     if isinstance(shape, Shape):
-        return work.inputs + sum(shape.hidden) + work.outputs
+        return [work.inputs, *shape.hidden, work.outputs]
     if isinstance(shape.network, CNN):
         pixels = [height * width for height, width in shape.network.grids]
-        return 2 * sum(
-            p * c for p, c in zip(pixels, shape.network.channels, strict=True)
-        )
-    return sum(shape.network.sizes)
+        return [2 * p * c for p, c in zip(pixels, shape.network.channels, strict=True)]
+    return list(shape.network.sizes)

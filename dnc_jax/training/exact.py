@@ -115,7 +115,8 @@ def evaluate(
             scale,
             settings.patterns,
             state.statistics,
-            shape.form,
+            # Many rows at a time: their patches would take the most memory of all.
+            "grouped" if shape.form else None,
         )
 
     many = jax.vmap(one) if shape.lanes > 1 else one

@@ -34,6 +34,7 @@ _PROBES = (
     shapes.Shape(1, (400, 400), 512),
 )
 _SECONDS = 0.3  # of running each probe
+_STEPS = 20  # of a convolution, in each run of its program
 _UNDISTURBED = 0.6  # share of the processors below which others had the rest
 
 
@@ -86,10 +87,10 @@ def keep(folder: pathlib.Path, constants: costs.CostModel) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Two processes may measure at a time.
-    partial = path(folder).with_suffix(f".{os.getpid()}.partial")
+    unfinished = path(folder).with_suffix(f".{os.getpid()}.partial")
     content = {"machine": _place(), "constants": constants._asdict()}
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path(folder))
+    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished.replace(path(folder))
 
 
 def path(folder: pathlib.Path) -> pathlib.Path:
@@ -116,7 +117,7 @@ def measure() -> tuple[costs.CostModel, float]:
 
     As a population does, each on all of its workers at a time. Of several times the
     least counts: what else the machine does adds to it. The size of the cache is not
-    measured, and the forms of convolutions on an accelerator alone.
+    measured. On an accelerator four convolutions come on top, see `convolution_rates`.
 
     Returns:
       The constants, and the share of its workers' time in which this process had a
@@ -165,13 +166,17 @@ def convolution_rates(
       pixels: of the width and height of an image.
 
     Returns:
-      The last four constants of a `costs.CostModel`, by their names.
+      Constants of a `costs.CostModel`, by their names.
     """
     probes: dict[Form, Any] = {  # lanes, images of each, channels in and out
         "grouped": ((1, lanes * batch_size, 32, 32), (lanes, batch_size, 32, 32)),
         "im2col": ((lanes, batch_size, 64, 8), (lanes, batch_size, 32, 128)),
     }
-    rates: list[float] = []
+    names = {
+        "grouped": ("grouped_flops_per_second", "beside_flops_per_second"),
+        "im2col": ("im2col_flops_per_second", "patch_bytes_per_second"),
+    }
+    rates: dict[str, float] = {}
     for form, sizes in probes.items():
         demands = [
             costs.convolution_demand(
@@ -179,19 +184,30 @@ def convolution_rates(
             )
             for many, images, n_in, n_out in sizes
         ]
-        seconds = [_convolution_seconds(form, pixels, *size) for size in sizes]
-        rates += [_two_digits(1 / price) for price in _prices(demands, seconds)]
-    return dict(zip(costs.CostModel._fields[-4:], rates, strict=True))
+        seconds = [_gradient_seconds(form, pixels, *size) for size in sizes]
+        for name, price in zip(names[form], _prices(demands, seconds), strict=True):
+            rates[name] = _two_digits(1 / price)
+    return rates
 
 
-def _convolution_seconds(
+def _gradient_seconds(
     form: Form, pixels: int, lanes: int, images: int, n_in: int, n_out: int
 ) -> float:
-    """Of a convolution's product and both of its gradients."""
+    """Of a convolution's product and both of its gradients, in a loop as in training.
 
-    def gradients(x: jax.Array, weight: jax.Array, y: jax.Array) -> Any:
+    One after another within a program: starting one takes longer than this does.
+    """
+
+    def step(arrays: Any, _: None) -> tuple[Any, None]:
+        x, weight, y = arrays
         product, pull = jax.vjp(partial(convolution, form=form), x, weight)
-        return product, pull(y)
+        # Each step needs all that the one before has computed.
+        return jax.tree.map(
+            lambda a, g: a - 1e-6 * g, arrays, (*pull(y), product)
+        ), None
+
+    def steps(*arrays: jax.Array) -> Any:
+        return jax.lax.scan(step, arrays, length=_STEPS)[0]
 
     square = (lanes, images, pixels, pixels)
     arrays = [
@@ -200,14 +216,14 @@ def _convolution_seconds(
             ((*square, n_in), (lanes, 3, 3, n_in, n_out), (*square, n_out))
         )
     ]
-    program = jax.jit(jax.vmap(gradients))
+    program = jax.jit(jax.vmap(steps))
     jax.block_until_ready(program(*arrays))  # compiled
     times: list[float] = []
     while sum(times) < _SECONDS:
         begin = time.perf_counter()
         jax.block_until_ready(program(*arrays))
         times.append(time.perf_counter() - begin)
-    return min(times)
+    return min(times) / _STEPS
 
 
 def _prices(

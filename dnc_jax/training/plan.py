@@ -33,6 +33,7 @@ from dnc_jax.training.shapes import Exact, Shape
 
 WIDTH_STEP = 16  # one AVX-512 register of float32: narrower padding saves nothing
 LANES = (1, 2, 4, 8)
+ACCELERATOR_LANES = tuple(2**n for n in range(9))  # which fill it, memory allowing
 FORMS: tuple[Form | None, ...] = ("grouped", "im2col")  # of an accelerator
 
 
@@ -201,12 +202,18 @@ def _exact(
         _filled(Exact(1, structure, batch_size, form), members, work)
         for form in (FORMS if chosen else (None,))
     ]
-    return min(programs, key=lambda shape: run_seconds(shape, members, work, cost))
+
+    def price(shape: Exact) -> tuple[bool, float]:
+        crowded = memory_bytes(shape, work) > work.memory_bytes
+        return crowded, run_seconds(shape, members, work, cost)
+
+    return min(programs, key=price)
 
 
 def _filled(shape: Exact, members: int, work: Workload) -> Exact:
     """On an accelerator with as many lanes as members fill and its memory holds.
 
+    What a chip loses that few networks leave idle, the cost model does not know.
     Networks with sparse junctions run one by one: their patterns differ in shape.
     """
     while (
@@ -250,7 +257,8 @@ def _best_program(
     """Seconds and shape of the best program for these networks, new or compiled."""
     hidden = tuple(map(max, zip(*(needs[i].hidden for i in members), strict=True)))
     batch_size = needs[members[0]].batch_size
-    new = [Shape(lanes, hidden, batch_size) for lanes in LANES]
+    lanes = ACCELERATOR_LANES if work.accelerator else LANES
+    new = [Shape(count, hidden, batch_size) for count in lanes]
     choices = [
         (cost.compile_seconds + run_seconds(shape, len(members), work, cost), shape)
         for shape in new

@@ -96,9 +96,14 @@ def train(
                 save,
             )
         except jax.errors.JaxRuntimeError as error:
-            most = max(map(len, chunks))
-            if "RESOURCE_EXHAUSTED" not in str(error) or most == 1:
+            if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            most = max(map(len, chunks))
+            patches = isinstance(shape, shapes.Exact) and shape.form == "im2col"
+            if most == 1 and not patches:
+                raise
+        if isinstance(shape, shapes.Exact) and most == 1:
+            return run(shape._replace(form="grouped"), chunks)
         # The device's memory does not hold so many networks; half of them may fit.
         half = -(-most // 2)
         smaller = shape._replace(lanes=max(1, shape.lanes // 2))

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from dnc_jax.networks import CNN, MLP, cnn
+from dnc_jax.networks import MLP, cnn
 from dnc_jax.search import make_space
 from dnc_jax.training import (
     Hyperparameters,
@@ -38,7 +38,7 @@ from dnc_jax.training import (
     population,
     shapes,
 )
-from experiments.benchmarks.random_data import pictures
+from experiments.benchmarks.random_data import LARGE, pictures
 from experiments.configs import mnist_mlp
 
 PEER = flags.DEFINE_string("peer_python", None, "Python with torch.")
@@ -50,7 +50,6 @@ ROWS = flags.DEFINE_integer("rows", 48_000, "Training rows of an MLP.")
 BATCH, STEPS = 64, 20
 CNN_TURNS = 5  # of each repeat: these steps are the quickest, and vary most
 RUNGS = (1, 3, 9, 27)
-LARGE = CNN((32, 32, 3), (32,) * 6, 10, downsampling=("", "pool", "", "pool", "", ""))
 
 
 def jobs_of(mlps: Sequence[dict[str, Any]]) -> list[population.Job]:
@@ -141,13 +140,14 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
         pictures(steps * BATCH, (32, 32, 3)), jax.random.key(0)
     )
     if asked["naive"]:
-        cnn.convolution = lambda x, weight, stride=1: jax.lax.conv_general_dilated(
-            jnp.asarray(x),
-            weight,
-            (stride, stride),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+
+        def naive(x: Any, weight: Any, stride: int, form: Any) -> jax.Array:
+            axes = ("NHWC", "HWIO", "NHWC")
+            return jax.lax.conv_general_dilated(
+                jnp.asarray(x), weight, (stride,) * 2, "SAME", dimension_numbers=axes
+            )
+
+        cnn.convolution = naive
         compilation.fast_convolutions = dict
     job = population.Job(
         LARGE, Hyperparameters(batch_size=BATCH), jax.random.key(0), 0, 1, 1

@@ -1,8 +1,11 @@
-"""Data for benchmarks in which only time is measured."""
+"""Data and a network for benchmarks in which only time is measured."""
 
 import numpy as np
 
+from dnc_jax.networks import CNN
 from dnc_jax.training.data import Dataset, Split
+
+LARGE = CNN((32, 32, 3), (32,) * 6, 10, downsampling=("", "pool", "", "pool", "", ""))
 
 
 def pictures(rows: int, shape: tuple[int, ...]) -> Dataset:
