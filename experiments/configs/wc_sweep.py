@@ -34,8 +34,6 @@ def get_config(settings: str = "quick") -> Any:
         config.search.rungs = (100,)
         config.train.epochs = 100
     else:
-        config.search.candidates = 16
-        config.search.brackets = 1
-        config.train.epochs = 20
+        config.train.epochs = 30
         config.train.refit = False
     return config
