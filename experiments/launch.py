@@ -67,11 +67,40 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         "Default: dnc_jax in the user's cache folder.",
     )
 
+    def checked() -> None:
+        file = config_flags.get_config_filename(flags.FLAGS["config"])
+        name = pathlib.Path(file).stem
+        folder = pathlib.Path(workdir.value or pathlib.Path("runs") / name)
+        try:  # ml_collections loads the file only now
+            checks.check(config.value, _default(default_config))
+        except (OSError, flags.Error) as error:
+            raise InputError(f"cannot read the config: {error}") from error
+        pod.join()
+        compilation.keep(cache.value)
+        main(ml_collections.ConfigDict(config.value.to_dict()), folder)
+
+    _run(checked, lambda: _help(main, config.value), f"; {on_interrupt}")
+
+
+def run_flags(main: Callable[[], None]) -> None:
+    """As `run`, for a launch file that has flags of its own instead of a config."""
+    _run(main, lambda: _help(main, None), "")
+
+
+def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> None:
+    """Parses the flags and does the work; what a user can repair is one line.
+
+    Args:
+      work: without arguments, which are refused.
+      describe: what --help prints.
+      advice: after "interrupted".
+    """
+
     def parse(argv: Sequence[str]) -> list[str]:
         wanted = {"--help", "-h", "-help"} & set(argv)
         rest = _parse([arg for arg in argv if arg not in wanted])
         if wanted:
-            print(_help(main, config.value))
+            print(describe())
             sys.exit(0)
         return rest
 
@@ -81,23 +110,14 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
                 raise InputError(
                     f"unexpected argument {argv[1]!r}; a flag starts with --"
                 )
-            file = config_flags.get_config_filename(flags.FLAGS["config"])
-            name = pathlib.Path(file).stem
-            folder = pathlib.Path(workdir.value or pathlib.Path("runs") / name)
-            try:  # ml_collections loads the file only now
-                checks.check(config.value, _default(default_config))
-            except (OSError, flags.Error) as error:
-                raise InputError(f"cannot read the config: {error}") from error
-            pod.join()
-            compilation.keep(cache.value)
-            main(ml_collections.ConfigDict(config.value.to_dict()), folder)
+            work()
         except ProcessError as error:
             pod.leave(error)
         except (InputError, OSError) as error:
             _exit(error)
         except KeyboardInterrupt as error:
             number = signal.SIGTERM if error.args == _TERMINATED else signal.SIGINT
-            print(f"\ninterrupted; {on_interrupt}", file=sys.stderr)
+            print(f"\ninterrupted{advice}", file=sys.stderr)
             sys.exit(128 + number)
 
     def terminate(number: int, frame: Any) -> NoReturn:
@@ -105,22 +125,6 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     app.run(checked, flags_parser=parse)
-
-
-def run_flags(main: Callable[[], None]) -> None:
-    """As `run`, for a launch file that has flags of its own instead of a config."""
-
-    def checked(argv: Sequence[str]) -> None:
-        try:
-            if len(argv) > 1:
-                raise InputError(
-                    f"unexpected argument {argv[1]!r}; a flag starts with --"
-                )
-            main()
-        except (InputError, OSError) as error:
-            _exit(error)
-
-    app.run(checked, flags_parser=_parse)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -145,16 +149,33 @@ def console() -> Console:
     return terminal.console(quiet=_QUIET.value or not processes.is_first())
 
 
-def _help(main: Main, config: Config) -> str:
+def _help(main: Callable[..., None], config: Config | None) -> str:
     """The launch file's description and all that can be set, with its value."""
     text = inspect.getdoc(inspect.getmodule(main)) or ""
-    fields = json.loads(config.to_json_best_effort())
+    general = [
+        f"  --quiet         {flags.FLAGS['quiet'].help}",
+        f"  --verbose       {flags.FLAGS['verbose'].help}",
+    ]
+    fields, codes = [], "0 done, 2 unusable input, 130 and 143 interrupted"
+    if config:
+        codes += f", {pod.LOST} another process of the search ended"
+        general = [
+            f"  --config=FILE   a config, such as those in {CONFIGS}",
+            "  --workdir=DIR   folder of the results; default: runs/<config name>",
+            *general,
+        ]
+        flat = _flat(json.loads(config.to_json_best_effort()))
+        fields = [
+            "",
+            "Fields of this config, with their values:",
+            *(f"  --config.{name}={value}" for name, value in flat),
+        ]
     # Those of a file that is run are listed by its path.
     listed = flags.FLAGS.flags_by_module_dict()
     own = [
         flag
         for module, defined in listed.items()
-        if module == sys.argv[0] or module.startswith("experiments.")
+        if module == sys.argv[0] or (config and module.startswith("experiments."))
         for flag in defined
         if flag.name not in ("config", "workdir", "quiet", "verbose")
     ]
@@ -163,16 +184,11 @@ def _help(main: Main, config: Config) -> str:
             text,
             "",
             "Flags:",
-            f"  --config=FILE   a config, such as those in {CONFIGS}",
-            "  --workdir=DIR   folder of the results; default: runs/<config name>",
-            f"  --quiet         {flags.FLAGS['quiet'].help}",
-            f"  --verbose       {flags.FLAGS['verbose'].help}",
+            *general,
             *(f"  --{flag.name}={flag.value}  {flag.help}" for flag in own),
+            *fields,
             "",
-            "Fields of this config, with their values:",
-            *(f"  --config.{name}={value}" for name, value in _flat(fields)),
-            "",
-            "Exit codes: 0 done, 2 unusable input, 130 and 143 interrupted.",
+            f"Exit codes: {codes}.",
         ]
     )
 

@@ -105,6 +105,16 @@ def test_help_names_every_field_with_its_value():
         assert line in process.stdout
 
 
+def test_help_of_a_file_with_flags_of_its_own_names_them_and_no_config():
+    process = launch("--help", module="footprint")
+    assert process.returncode == 0
+    assert "--region=None  Country or US state" in process.stdout
+    assert "Exit codes: 0 done, 2 unusable input" in process.stdout
+    for other in ("--config", "--workdir", "--coordinator_address"):
+        assert other not in process.stdout
+    assert launch("more", module="footprint").returncode == 2
+
+
 def test_quiet_prints_nothing(finished):
     folder, _ = finished
     process = launch(f"--workdir={folder}", "--quiet", *QUICK)
