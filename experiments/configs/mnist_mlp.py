@@ -2,8 +2,8 @@
 
 Command: python -m experiments.search --config=experiments/configs/mnist_mlp.py \
              --config.data.dir=DIR
-Time:    108 s on 2 cores, 68 s of them searching
-Result:  98.27 % validation, 98.48 % test accuracy, 265,540 parameters
+Time:    210 s on 2 cores of an EPYC, 118 s of them searching; 108 and 68 s on a Xeon
+Result:  98.37 % validation, 98.52 % test accuracy, 265,540 parameters
 """
 
 from typing import Any

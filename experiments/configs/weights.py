@@ -2,8 +2,8 @@
 
 Command: python -m experiments.reproduction.weights --config.data.dir=DIR
 Time:    80 s on 2 cores that others shared
-Result:  50.9 and 44.3 % of the weights of the first junctions are below a tenth of the
-         largest, 25.4 and 24.7 % of the last ones
+Result:  51.8 and 43.2 % of the weights of the first junctions are below a tenth of the
+         largest, 25.6 and 24.8 % of the last ones
 """
 
 from typing import Any
