@@ -51,7 +51,7 @@ def test_a_plan_costs_no_more_than_a_program_for_each_network(nets):
     alone = sum(
         cost.compile_seconds
         + costs.run_seconds(
-            shapes.Shape(1, tuple(map(plan.padded, net.hidden)), batch), 1, WORK, cost
+            shapes.Padded(1, tuple(map(plan.padded, net.hidden)), batch), 1, WORK, cost
         )
         for net, batch in nets
     )
@@ -114,7 +114,7 @@ def test_a_rung_that_others_follow_is_planned_for_those_too(small):
 
 def test_a_compiled_program_that_is_large_enough_is_used_again():
     nets = [(MLP(784, (100,), 10), 128)]
-    ready = [shapes.Shape(1, (128,), 128), shapes.Shape(1, (96,), 128)]
+    ready = [shapes.Padded(1, (128,), 128), shapes.Padded(1, (96,), 128)]
     assert plan.make(nets, WORK, ready)[0].shape == ready[0]
 
 
@@ -187,7 +187,7 @@ def test_a_plan_is_deterministic():
 
 def test_padding_waste_counts_multiply_adds():
     nets = [(MLP(784, (10,), 10), 100)]
-    groups = [plan.Group(shapes.Shape(2, (20,), 100), (0,))]
+    groups = [plan.Group(shapes.Padded(2, (20,), 100), (0,))]
     expected = 2 * (784 * 20 + 20 * 10) / (784 * 10 + 10 * 10)
     assert plan.padding_waste(nets, groups, WORK) == pytest.approx(expected)
 
@@ -201,7 +201,7 @@ def test_convolutions_and_sparse_junctions_take_longer_to_compile():
     )
     seconds = [
         costs.compile_seconds(one, cost)
-        for one in (shapes.Shape(4, (64,), 128), dense, sparse, small, large)
+        for one in (shapes.Padded(4, (64,), 128), dense, sparse, small, large)
     ]
     assert seconds[0] == seconds[1] == 2.0 < seconds[2]
     assert 2.0 < seconds[3] < seconds[4]

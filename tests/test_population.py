@@ -309,7 +309,7 @@ def test_an_activation_without_a_form_for_lanes_trains_as_it_is(small):
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 def test_padding_stays_exactly_zero_through_training(small, activation):
     programs = population.Programs(small, ORDER)
-    shape = shapes.Shape(2, (16, 32), 32)
+    shape = shapes.Padded(2, (16, 32), 32)
     one = job(0, (9, 21), activation, 0.2)
     state = lanes.pack([lanes.fresh(one)], shape, 6, 4)
     settings = lanes.settings([one], shape)
@@ -431,7 +431,7 @@ def test_the_lane_form_of_an_activation_is_the_activation(name):
     form = ACTIVATIONS[name].lane_form
     if form is None:
         with pytest.raises(TypeError, match=f"{name} has no form"):
-            lanes.settings([job(0, (3,), name)], shapes.Shape(1, (16,), 32))
+            lanes.settings([job(0, (3,), name)], shapes.Padded(1, (16,), 32))
         return
     smooth = form.amplitude * np.tanh(form.slope * x) + form.offset
     np.testing.assert_allclose(

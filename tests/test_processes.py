@@ -100,7 +100,7 @@ from dnc_jax.training.programs import Programs
 
 key = jax.random.key(0)
 programs = Programs(data.load("digits"), key, processes.mesh())
-shape = shapes.Shape(2, (16,), 32)
+shape = shapes.Padded(2, (16,), 32)
 job = Job(MLP(64, (16,), 10), Hyperparameters(), key, 0, 1, 1)
 packed = lanes.pack([lanes.fresh(job)], shape, 64, 10), lanes.settings([job], shape)
 compiled = jax.stages.Lowered.compile

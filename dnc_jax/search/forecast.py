@@ -18,7 +18,7 @@ import jax
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import costs, grouping, machine, plan, programs
+from dnc_jax.training import costs, grouping, machine, plan, programs, shapes
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -190,7 +190,7 @@ def forecast(
     """
     calibration, cost = calibration or Calibration(), cost or costs.CostModel()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
-    planned: set[programs.Shape] = set()
+    planned: set[shapes.Shape] = set()
     rungs: list[tuple[int, int, float, float]] = []
     while (asked := strategy.ask(state)) and (
         not rungs or time.perf_counter() < deadline
@@ -222,7 +222,7 @@ def forecast(
 def _rung(
     evaluations: Sequence[Evaluation],
     data: Dataset,
-    planned: set[programs.Shape],
+    planned: set[shapes.Shape],
     cost: costs.CostModel,
 ) -> tuple[int, int, float, float]:
     """Candidate-epochs and FLOPs of a rung, seconds to run and to compile it."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dnc_jax.networks import CNN, Architecture
 from dnc_jax.networks.convolution import Form
 from dnc_jax.training import feed
-from dnc_jax.training.shapes import Exact, Shape
+from dnc_jax.training.shapes import Exact, Padded, Shape
 
 # That a training step moves for each number of an image between two layers: activation,
 # batch norm, pooling and what lays it out for the convolutions, there and back.
@@ -77,7 +77,7 @@ class Workload(NamedTuple):
     memory_bytes: float = math.inf
 
 
-def compile_seconds(shape: Shape | Exact, cost: CostModel) -> float:
+def compile_seconds(shape: Shape, cost: CostModel) -> float:
     """Predicted seconds of compiling a program of this shape."""
     factor = 1.0
     if isinstance(shape, Exact):
@@ -87,9 +87,7 @@ def compile_seconds(shape: Shape | Exact, cost: CostModel) -> float:
     return factor * cost.compile_seconds
 
 
-def run_seconds(
-    shape: Shape | Exact, members: int, work: Workload, cost: CostModel
-) -> float:
+def run_seconds(shape: Shape, members: int, work: Workload, cost: CostModel) -> float:
     """Predicted seconds of all epochs of `work` for so many networks in `shape`."""
     steps, flops, moved, moved_slowly = demand(shape, work, cost.cache_bytes)
     step = (
@@ -104,7 +102,7 @@ def run_seconds(
 
 
 def demand(
-    shape: Shape | Exact, work: Workload, cache_bytes: float
+    shape: Shape, work: Workload, cache_bytes: float
 ) -> tuple[float, float, float, float]:
     """What a step takes of each rate of a cost model.
 
@@ -155,7 +153,7 @@ def convolution_demand(
     return flops, 2.0 * patch_numbers * lanes * batch_size
 
 
-def _convolution_seconds(shape: Shape | Exact, cost: CostModel) -> float:
+def _convolution_seconds(shape: Shape, cost: CostModel) -> float:
     """Of one step, for convolutions whose form was chosen."""
     if not isinstance(shape, Exact) or not shape.form:
         return 0.0
@@ -183,7 +181,7 @@ def _convolutions(network: Architecture) -> tuple[int, int]:
     return multiply_adds, patch_numbers
 
 
-def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
+def memory_bytes(shape: Shape, work: Workload) -> float:
     """Predicted bytes that a program of this shape needs, besides the data.
 
     Parameters, gradients, both moments and their next values; and for each example of
@@ -199,14 +197,14 @@ def memory_bytes(shape: Shape | Exact, work: Workload) -> float:
     return shape.lanes * (state + max(step, validation))
 
 
-def multiply_adds(shape: Shape | Exact, work: Workload) -> int:
+def multiply_adds(shape: Shape, work: Workload) -> int:
     """Of one example in one lane."""
     if isinstance(shape, Exact):
         return useful_multiply_adds(shape.network)
     return _weights(shape, work)
 
 
-def _weights(shape: Shape, work: Workload) -> int:
+def _weights(shape: Padded, work: Workload) -> int:
     sizes = (work.inputs, *shape.hidden, work.outputs)
     return sum(a * b for a, b in pairwise(sizes))
 
@@ -219,15 +217,15 @@ def useful_multiply_adds(architecture: Architecture) -> int:
     return sum(t * edges for t, edges in zip(times, architecture.edges, strict=True))
 
 
-def _parameters(shape: Shape | Exact, work: Workload) -> int:
+def _parameters(shape: Shape, work: Workload) -> int:
     if isinstance(shape, Exact):
         return sum(shape.network.edges) + sum(shape.network.sizes[1:])
     return _weights(shape, work) + sum(shape.hidden) + work.outputs
 
 
-def _numbers(shape: Shape | Exact, work: Workload) -> list[int]:
+def _numbers(shape: Shape, work: Workload) -> list[int]:
     """That the backward pass needs of each layer, for an example in one lane."""
-    if isinstance(shape, Shape):
+    if isinstance(shape, Padded):
         return [work.inputs, *shape.hidden, work.outputs]
     if isinstance(shape.network, CNN):
         pixels = [height * width for height, width in shape.network.grids]

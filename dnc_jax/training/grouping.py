@@ -54,7 +54,7 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
 def plan_spans(
     asked: Sequence[Asked],
     workload: Callable[[float], costs.Workload],
-    planned: set[plan.Shape | plan.Exact],
+    planned: set[shapes.Shape],
     cost: costs.CostModel,
 ) -> list[tuple[int, list[plan.Group]]]:
     """The groups of networks with one `start` and `stop`, and the epochs between them.

@@ -31,7 +31,7 @@ from dnc_jax.training import feed, losses, trainer
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Split, normalise
 from dnc_jax.training.jobs import Job, Snapshot
-from dnc_jax.training.shapes import Shape
+from dnc_jax.training.shapes import Padded
 from dnc_jax.typing import Array, Params, Scalar
 
 
@@ -64,7 +64,7 @@ class Settings(NamedTuple):
     offset: tuple[Array, ...]  # L times [G, H] float32, 0 at padded nodes
 
 
-def zeros(shape: Shape, inputs: int, outputs: int) -> Weights:
+def zeros(shape: Padded, inputs: int, outputs: int) -> Weights:
     """Weights of a group, all zero, in NumPy."""
     sizes = (*shape.hidden, outputs)
     return Weights(
@@ -74,7 +74,7 @@ def zeros(shape: Shape, inputs: int, outputs: int) -> Weights:
     )
 
 
-def settings(jobs: Sequence[Job], shape: Shape) -> Settings:
+def settings(jobs: Sequence[Job], shape: Padded) -> Settings:
     """Settings of the jobs, lane by lane.
 
     Lanes without a network have zero weights and rates, and learn nothing.
@@ -106,7 +106,7 @@ def settings(jobs: Sequence[Job], shape: Shape) -> Settings:
 
 
 def pack(
-    snapshots: Sequence[Snapshot], shape: Shape, inputs: int, outputs: int
+    snapshots: Sequence[Snapshot], shape: Padded, inputs: int, outputs: int
 ) -> State:
     """States of single networks, padded, as lanes of a group; in NumPy."""
     weights, mean, variance = (
@@ -118,7 +118,7 @@ def pack(
     return State(weights, adam, step)
 
 
-def _pad(trees: Sequence[Params], shape: Shape, inputs: int, outputs: int) -> Weights:
+def _pad(trees: Sequence[Params], shape: Padded, inputs: int, outputs: int) -> Weights:
     packed = zeros(shape, inputs, outputs)
     starts = _starts(packed)
     for lane, tree in enumerate(trees):
@@ -227,7 +227,7 @@ def train(
     scale: Array,
     augment: Scalar | None,
     *,
-    shape: Shape,
+    shape: Padded,
 ) -> State:
     """An epoch of every lane, or a part of one.
 
@@ -271,7 +271,7 @@ def evaluate(
     mean: Array,
     scale: Array,
     *,
-    shape: Shape,
+    shape: Padded,
 ) -> trainer.Evaluation:
     """Sums of every lane over the first `count` rows, [G] each."""
 

@@ -28,10 +28,10 @@ _INPUTS, _OUTPUTS = 64, 10
 # A step's fixed cost, its bytes in and beyond the cache, and its multiply-adds: each
 # outweighs the others in one of these.
 _PROBES = (
-    shapes.Shape(1, (32, 32), 32),
-    shapes.Shape(1, (320, 320), 16),
-    shapes.Shape(1, (640, 640), 16),
-    shapes.Shape(1, (400, 400), 512),
+    shapes.Padded(1, (32, 32), 32),
+    shapes.Padded(1, (320, 320), 16),
+    shapes.Padded(1, (640, 640), 16),
+    shapes.Padded(1, (400, 400), 512),
 )
 _SECONDS = 0.3  # of running each probe
 _STEPS = 20  # of a convolution, in each run of its program
@@ -240,7 +240,7 @@ def _prices(
     return [float(price) for price in np.maximum(prices, 1e-18)]
 
 
-def _prepared(shape: shapes.Shape, programs: Programs) -> tuple[Any, Any, Any]:
+def _prepared(shape: shapes.Padded, programs: Programs) -> tuple[Any, Any, Any]:
     job = Job(
         MLP(_INPUTS, shape.hidden, _OUTPUTS),
         Hyperparameters(batch_size=shape.batch_size),
@@ -253,7 +253,7 @@ def _prepared(shape: shapes.Shape, programs: Programs) -> tuple[Any, Any, Any]:
     return programs.get(shape, [(state, lanes.settings([job], shape))])
 
 
-def _step_seconds(shape: shapes.Shape, programs: Programs) -> float:
+def _step_seconds(shape: shapes.Padded, programs: Programs) -> float:
     """Of one worker, while the others do the same."""
     program, state, settings = _prepared(shape, programs)
     epochs: list[float] = []

@@ -29,7 +29,7 @@ from dnc_jax.training.costs import (
     run_seconds,
     useful_multiply_adds,
 )
-from dnc_jax.training.shapes import Exact, Shape
+from dnc_jax.training.shapes import Exact, Padded, Shape
 
 WIDTH_STEP = 16  # one AVX-512 register of float32: narrower padding saves nothing
 LANES = (1, 2, 4, 8)
@@ -44,7 +44,7 @@ class Group(NamedTuple):
     `chunks(group)`.
     """
 
-    shape: Shape | Exact
+    shape: Shape
     members: tuple[int, ...]
 
 
@@ -70,7 +70,7 @@ def _fits_lanes(architecture: MLP) -> bool:
 
 def total_seconds(
     groups: Iterable[Group],
-    compiled: Iterable[Shape | Exact],
+    compiled: Iterable[Shape],
     work: Workload,
     cost: CostModel,
 ) -> float:
@@ -86,7 +86,7 @@ def total_seconds(
 
 def wall_seconds(
     groups: Iterable[Group],
-    compiled: Iterable[Shape | Exact],
+    compiled: Iterable[Shape],
     work: Workload,
     cost: CostModel,
 ) -> float:
@@ -111,14 +111,14 @@ def wall_seconds(
     return max(workers)
 
 
-def _seconds(task: tuple[float, Shape | Exact]) -> float:
+def _seconds(task: tuple[float, Shape]) -> float:
     return -task[0]
 
 
 def make(
     networks: Sequence[tuple[Architecture, int]],
     work: Workload,
-    compiled: Iterable[Shape | Exact] = (),
+    compiled: Iterable[Shape] = (),
     cost: CostModel | None = None,
 ) -> list[Group]:
     """Groups `networks` so that compiling and running take the least time.
@@ -136,14 +136,14 @@ def make(
       Groups whose members partition `range(len(networks))`.
     """
     cost = cost or CostModel()
-    ready = sorted({shape for shape in compiled if isinstance(shape, Shape)})
-    needs: dict[int, Shape] = {}
+    ready = sorted({shape for shape in compiled if isinstance(shape, Padded)})
+    needs: dict[int, Padded] = {}
     classes: dict[tuple[int, int], list[int]] = {}
     alike: dict[tuple[Architecture, int], list[int]] = {}
     for index, (architecture, batch_size) in enumerate(networks):
         if isinstance(architecture, MLP) and _fits_lanes(architecture):
             hidden = tuple(map(padded, architecture.hidden))
-            needs[index] = Shape(1, hidden, batch_size)
+            needs[index] = Padded(1, hidden, batch_size)
             classes.setdefault((len(hidden), batch_size), []).append(index)
         else:
             structure = network.structure(architecture)
@@ -169,7 +169,7 @@ def make(
 
 def _spread(
     groups: Sequence[Group],
-    ready: Sequence[Shape],
+    ready: Sequence[Padded],
     work: Workload,
     cost: CostModel,
 ) -> list[Group]:
@@ -249,16 +249,16 @@ def padding_waste(
 
 def _best_program(
     members: Sequence[int],
-    needs: Mapping[int, Shape],
-    ready: Sequence[Shape],
+    needs: Mapping[int, Padded],
+    ready: Sequence[Padded],
     work: Workload,
     cost: CostModel,
-) -> tuple[float, Shape]:
+) -> tuple[float, Padded]:
     """Seconds and shape of the best program for these networks, new or compiled."""
     hidden = tuple(map(max, zip(*(needs[i].hidden for i in members), strict=True)))
     batch_size = needs[members[0]].batch_size
     lanes = ACCELERATOR_LANES if work.accelerator else LANES
-    new = [Shape(count, hidden, batch_size) for count in lanes]
+    new = [Padded(count, hidden, batch_size) for count in lanes]
     choices = [
         (cost.compile_seconds + run_seconds(shape, len(members), work, cost), shape)
         for shape in new
@@ -277,8 +277,8 @@ def _best_program(
 
 def _merge(
     members: Sequence[int],
-    needs: Mapping[int, Shape],
-    ready: Sequence[Shape],
+    needs: Mapping[int, Padded],
+    ready: Sequence[Padded],
     work: Workload,
     cost: CostModel,
 ) -> list[Group]:
@@ -286,10 +286,10 @@ def _merge(
 
     Those that need the same shape are joined to begin with.
     """
-    programs: dict[tuple[int, ...], tuple[float, Shape]] = {}
+    programs: dict[tuple[int, ...], tuple[float, Padded]] = {}
     savings: list[tuple[float, tuple[int, ...], tuple[int, ...]]] = []
 
-    def price(group: tuple[int, ...]) -> tuple[float, Shape]:
+    def price(group: tuple[int, ...]) -> tuple[float, Padded]:
         if group not in programs:
             programs[group] = _best_program(group, needs, ready, work, cost)
         return programs[group]
@@ -300,7 +300,7 @@ def _merge(
         if saving > 0:
             heapq.heappush(savings, (-saving, min(one, other), max(one, other)))
 
-    alike: dict[Shape, list[int]] = {}
+    alike: dict[Padded, list[int]] = {}
     for index in members:
         alike.setdefault(needs[index], []).append(index)
     groups = dict.fromkeys(map(tuple, alike.values()))  # an ordered set

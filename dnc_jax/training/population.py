@@ -29,7 +29,8 @@ from dnc_jax.training.jobs import (
     Seconds,
     Snapshot,
 )
-from dnc_jax.training.programs import Programs, Shape
+from dnc_jax.training.programs import Programs
+from dnc_jax.training.shapes import Shape
 
 __all__ = [
     "Account",

@@ -27,9 +27,8 @@ from dnc_jax.training import (
 )
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Account, Seconds
+from dnc_jax.training.shapes import Shape
 from dnc_jax.typing import Key
-
-Shape = shapes.Shape | shapes.Exact
 
 _KEPT = 64  # programs that outlast their search, of some 4 MB each
 

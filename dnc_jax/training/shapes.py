@@ -1,16 +1,16 @@
-"""What a compiled program is specialised to.
+"""What a compiled program is specialised to: a `Shape`.
 
-A network is trained padded, as a lane of a `Shape`, or as it is, in an `Exact`.
+A network is trained padded, as a lane of a `Padded`, or as it is, in an `Exact`.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from dnc_jax.networks import Architecture
 from dnc_jax.networks.convolution import Form
 
 
-class Shape(NamedTuple):
-    """What a compiled program is specialised to.
+class Padded(NamedTuple):
+    """What the program of padded networks is specialised to.
 
     Attributes:
       lanes: networks side by side.
@@ -46,14 +46,17 @@ class Exact(NamedTuple):
         return f"{self.lanes} x {sizes(self)}, batch {self.batch_size}"
 
 
-def engine(shape: Shape | Exact) -> str:
+Shape: TypeAlias = Padded | Exact
+
+
+def engine(shape: Shape) -> str:
     """How networks run in this shape: "bucketed", "vmapped" or "exact"."""
-    if isinstance(shape, Shape):
+    if isinstance(shape, Padded):
         return "bucketed"
     return "vmapped" if shape.lanes > 1 else "exact"
 
 
-def sizes(shape: Shape | Exact) -> str:
+def sizes(shape: Shape) -> str:
     """What the program computes, for people."""
     if isinstance(shape, Exact):
         form = f", {shape.form} convolutions" if shape.form else ""
