@@ -52,11 +52,9 @@ def constants() -> None:
 @pytest.fixture
 def as_users_compile(monkeypatch) -> Iterator[None]:
     """Programs of populations with all passes that tests leave out otherwise."""
-    options = {
-        "xla_backend_optimization_level": "1",
-        "xla_cpu_use_fusion_emitters": True,
-    }
-    monkeypatch.setattr(compilation, "options", lambda *, convolutional: options)
+    own, fused = compilation.options, {"xla_cpu_use_fusion_emitters": True}
+    monkeypatch.delenv("XLA_FLAGS")  # whose level would go before that of programs
+    monkeypatch.setattr(compilation, "options", lambda **kind: own(**kind) | fused)
     programs._functions.cache_clear()
     yield
     programs._functions.cache_clear()

@@ -25,7 +25,7 @@ _SERVER.set_forkserver_preload(
 
 
 class Running:
-    """A launch file under way, with the methods of a `subprocess.Popen`.
+    """A launch file under way, with some methods of a `subprocess.Popen`.
 
     Args:
       flags: of the command line.

@@ -42,7 +42,6 @@ def apply(
     x: Array,
     patterns: Patterns = (),
     statistics: Statistics = (),
-    form: Form | None = None,
 ) -> jax.Array:
     """Outputs in inference: [B, D] normalised examples to [B, C].
 
@@ -52,11 +51,10 @@ def apply(
       x: flat examples.
       patterns: those that `init` was given.
       statistics: as training left them.
-      form: static, of a CNN's convolutions; None is the device's.
     """
     if isinstance(architecture, MLP):
         return mlp.apply(params, architecture, x, patterns)
-    return cnn.apply(params, architecture, x, patterns, statistics, form=form)[0]
+    return cnn.apply(params, architecture, x, patterns, statistics)[0]
 
 
 def train_apply(
@@ -76,7 +74,7 @@ def train_apply(
       seed: [] uint32 of the dropout, another one for every step.
       rates: as the function `rates` returns them; None takes the architecture's, as
         constants of the program.
-      form: as in `apply`.
+      form: static, of a CNN's convolutions; None is the device's.
 
     Returns:
       Outputs [B, C] and the moved statistics.

@@ -5,7 +5,7 @@ Reference: S. Dey et al., "Deep-n-Cheap" (2020), sections on the three stages.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,10 +88,6 @@ def _levels(one: Dimension) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(one.decode(np.linspace(0, 1, 6))))
 
 
-def _middle(one: Dimension) -> Any:
-    return one.decode(np.array([0.5]))[0]
-
-
 def _of_mlps(space: MLPSpace) -> Stages:
     dimensions = space.dimensions
 
@@ -114,16 +110,8 @@ def _of_mlps(space: MLPSpace) -> Stages:
         )
         return _with_density(space, by_layers, ones, others, scale)
 
-    prefixes = ("depth", "width", "density")
-    architecture = tuple(name for name in dimensions if name.startswith(prefixes))
-    grids = (("activation",), ("dropout",))
-    return Stages(
-        architecture,
-        (*grids, *_others(dimensions, architecture, grids)),
-        preset,
-        alike,
-        _alike_training(space),
-    )
+    prefixes, grids = ("depth", "width", "density"), (("activation",), ("dropout",))
+    return _stages(space, prefixes, grids, preset, alike)
 
 
 def _of_cnns(space: CNNSpace) -> Stages:
@@ -165,7 +153,6 @@ def _of_cnns(space: CNNSpace) -> Stages:
         return _with_density(space, by_layers, ones, others, scale)
 
     prefixes = ("depth", "channels", "widening", "halvings", "density")
-    architecture = tuple(name for name in dimensions if name.startswith(prefixes))
     grids = (
         ("activation",),
         kinds,
@@ -173,23 +160,27 @@ def _of_cnns(space: CNNSpace) -> Stages:
         ("dropout", "dropout_rate", "dropout_first"),
         ("shortcuts",),
     )
-    return Stages(
-        architecture,
-        (*grids, *_others(dimensions, architecture, grids)),
-        preset,
-        alike,
-        _alike_training(space),
-    )
+    return _stages(space, prefixes, grids, preset, alike)
 
 
-def _others(
-    dimensions: Mapping[str, Dimension],
-    architecture: Sequence[str],
-    grids: Sequence[Sequence[str]],
-) -> list[tuple[str]]:
-    """Dimensions that the authors do not have: each is a grid of its own."""
+def _stages(
+    space: MLPSpace | CNNSpace,
+    prefixes: tuple[str, ...],
+    grids: Sequence[tuple[str, ...]],
+    preset: Callable[[Values], Values],
+    alike: Similarity,
+) -> Stages:
+    """With the dimensions that the authors do not have as grids of their own, last.
+
+    Args:
+      prefixes: what the names of stage 1 begin with.
+    """
+    dimensions = space.dimensions
+    architecture = tuple(name for name in dimensions if name.startswith(prefixes))
     named = {*architecture, *itertools.chain(*grids), *TRAINING}
-    return [(name,) for name in dimensions if name not in named]
+    others = ((name,) for name in dimensions if name not in named)
+    grids = (*grids, *others)
+    return Stages(architecture, grids, preset, alike, _alike_training(space))
 
 
 def _trained(
@@ -202,7 +193,8 @@ def _trained(
     values = dict(values)
     for name, one in space.dimensions.items():
         if name not in values and name not in TRAINING and _active(one, values):
-            values[name] = _levels(one)[0] if isinstance(one, Choice) else _middle(one)
+            first = isinstance(one, Choice)
+            values[name] = one.values[0] if first else one.decode(np.array([0.5]))[0]
     batch = space.dimensions["batch_size"]
     sizes = batch.values if isinstance(batch, Choice) else (batch.low, batch.high)
     size = 256

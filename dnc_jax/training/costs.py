@@ -122,8 +122,8 @@ def demand(
     missed = max(0.0, 1 - cache_bytes / state)
     images = 0.0
     if isinstance(shape, Exact) and isinstance(shape.network, CNN):
-        images = _IMAGE_BYTES * shape.lanes * shape.batch_size
-        images *= sum(_numbers(shape, work))
+        numbers = shape.lanes * shape.batch_size * sum(_numbers(shape, work))
+        images = _IMAGE_BYTES * numbers
     return (
         1.0,
         6.0 * multiply_adds * shape.batch_size,
@@ -172,12 +172,12 @@ def _convolutions(network: Architecture) -> tuple[int, int]:
     multiply_adds = patch_numbers = 0
     if isinstance(network, CNN):
         sparsity = network.sparsity or (None,) * len(network.junctions)
-        for (height, width), (n_in, n_out), sparse in zip(
-            network.grids, network.junctions, sparsity, strict=False
+        for (height, width), edges, n_out, sparse in zip(
+            network.grids, network.edges, network.channels, sparsity, strict=False
         ):
             if not sparse:
-                patch_numbers += 9 * height * width * n_in
-                multiply_adds += 9 * height * width * n_in * n_out
+                multiply_adds += height * width * edges
+                patch_numbers += height * width * edges // n_out
     return multiply_adds, patch_numbers
 
 

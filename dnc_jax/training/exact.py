@@ -103,7 +103,11 @@ def evaluate(
     *,
     shape: Exact,
 ) -> trainer.Evaluation:
-    """Sums of every lane over the first `count` rows, [G] each."""
+    """Sums of every lane over the first `count` rows, [G] each.
+
+    Convolutions take the device's own form: patches of so many rows at a time would
+    take the most memory of all.
+    """
 
     def one(state: TrainState, settings: Settings) -> trainer.Evaluation:
         return trainer.sums(
@@ -115,8 +119,6 @@ def evaluate(
             scale,
             settings.patterns,
             state.statistics,
-            # Many rows at a time: their patches would take the most memory of all.
-            "grouped" if shape.form else None,
         )
 
     many = jax.vmap(one) if shape.lanes > 1 else one

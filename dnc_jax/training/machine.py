@@ -7,7 +7,7 @@ import os
 import pathlib
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import repeat
@@ -217,13 +217,12 @@ def _gradient_seconds(
         )
     ]
     program = jax.jit(jax.vmap(steps))
-    jax.block_until_ready(program(*arrays))  # compiled
-    times: list[float] = []
-    while sum(times) < _SECONDS:
-        begin = time.perf_counter()
+
+    def run() -> None:
         jax.block_until_ready(program(*arrays))
-        times.append(time.perf_counter() - begin)
-    return min(times) / _STEPS
+
+    run()  # compiled
+    return _least_seconds(run) / _STEPS
 
 
 def _prices(
@@ -256,12 +255,21 @@ def _prepared(shape: shapes.Padded, programs: Programs) -> tuple[Any, Any, Any]:
 def _step_seconds(shape: shapes.Padded, programs: Programs) -> float:
     """Of one worker, while the others do the same."""
     program, state, settings = _prepared(shape, programs)
-    epochs: list[float] = []
-    while sum(epochs) < _SECONDS:
-        begin = time.perf_counter()
+
+    def epoch() -> None:
+        nonlocal state
         state = program.train(state, settings, np.float32(1), 0)
-        epochs.append(time.perf_counter() - begin)
-    return min(epochs) / (programs.rows // shape.batch_size)
+
+    return _least_seconds(epoch) / (programs.rows // shape.batch_size)
+
+
+def _least_seconds(run: Callable[[], None]) -> float:
+    times: list[float] = []
+    while sum(times) < _SECONDS:
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return min(times)
 
 
 def _data(rows: int) -> Dataset:

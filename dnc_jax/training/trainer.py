@@ -205,7 +205,6 @@ def sums(
     scale: Array,
     patterns: Patterns = (),
     statistics: Statistics = (),
-    form: Form | None = None,
 ) -> Evaluation:
     """Sums of loss and accuracy over the first `count` rows, 1,000 at a time."""
 
@@ -215,7 +214,7 @@ def sums(
         real = rows < jnp.asarray(count)
         rows = jnp.minimum(rows, len(data.y) - 1)
         x, y = normalise(data.x[rows], mean, scale), data.y[rows]
-        outputs = network.apply(params, architecture, x, patterns, statistics, form)
+        outputs = network.apply(params, architecture, x, patterns, statistics)
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
         return (totals[0] + loss.sum(), totals[1] + merit.sum()), None

@@ -80,9 +80,8 @@ def at_once(
         training_work(
             one.architecture,
             one.hyperparameters.batch_size,
-            len(data.train.y),
-            len(data.validation.y),
-            1,
+            *data.rows,
+            epochs=1,
         ).flops
         for one in jobs
     )
