@@ -1,6 +1,7 @@
 """Sparse junctions against dense ones, and against other ways to be sparse.
 
   python -m experiments.benchmarks.sparse [--data_dir=DIR] [--peer_python=PYTHON]
+      [--cores=N]
 
 For each case `value_and_grad` with respect to weights and input, compiled, float32,
 batch 256, our kernel (`impl="auto"`) and the dense product in three layouts taking
@@ -8,10 +9,13 @@ turns; the speed-up is the median of dense in its fastest layout over ours. Then
 usual ways to be sparse, and an epoch of training a whole network. PYTHON has torch
 (its CSR product is timed in the same turns of a run of its own beside scipy's); DIR
 is a TFDS data directory with mnist (without it, random images of the same sizes).
+With --cores=1 all sides have one core: what the kernels themselves are worth, without
+what a machine asks for waking its second core for a product of 0.2 ms.
 The last line is a JSON object: size, block, density in per cent -> speed-up.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import tempfile
@@ -37,6 +41,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS data directory with mnist."
 PEER = flags.DEFINE_string("peer_python", None, "Python with torch.")
 ONLY = flags.DEFINE_string("only", "", "Run the cases whose name contains this.")
 REPEATS = flags.DEFINE_integer("repeats", 15, "Of each function, in turns.")
+CORES = flags.DEFINE_integer("cores", 0, "Of this machine, 0 for all.", 0)
 BATCH = 256
 
 # (name, n_in, n_out, block, density)
@@ -288,7 +293,9 @@ def epochs() -> dict[str, float]:
 def main(argv: Sequence[str]) -> None:
     """Prints a line for each case, then all speed-ups as JSON."""
     del argv
-    result: dict[str, float] = {}
+    if CORES.value:  # before JAX starts: it makes one thread for each core it may use
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: CORES.value])
+    result: dict[str, float] = {"cores": len(os.sched_getaffinity(0))}
     print(f"{'case':20} impl      density  dense ms   ours ms  speed-up  of ideal")
     compile_seconds, extra_mb = [], []
     for name, n_in, n_out, block, density in CASES:
