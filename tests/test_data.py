@@ -1,13 +1,9 @@
-import pathlib
-
 import numpy as np
 import pytest
 
 from dnc_jax import InputError
 from dnc_jax.training import readers
 from dnc_jax.training.data import Split, from_arrays, load, normalise
-
-TFDS_DIR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
 
 def arrays(rows=40, classes=2, features=3):
@@ -137,25 +133,6 @@ def test_a_new_source_is_one_entry(monkeypatch):
         readers.read("y.parquet")
     with pytest.raises(InputError, match=r"for .csv, .made files, and .* 'digits'"):
         readers.read("digits", target="abc")
-
-
-@pytest.mark.skipif(not TFDS_DIR.is_dir(), reason="no TFDS data directory beside us")
-def test_mnist_is_read_through_tfds_without_tensorflow():
-    problem = load("mnist", data_dir=str(TFDS_DIR))
-    assert problem.train.x.shape == (48000, 28, 28, 1)
-    assert problem.train.x.dtype == np.uint8
-    assert len(problem.test.y) == 10000
-    assert problem.mean[0] == pytest.approx(33.3, abs=0.2)
-
-
-def test_the_reader_keeps_quiet_about_the_file_layout_only(caplog):
-    import logging
-
-    logger = logging.getLogger("absl")
-    with readers._quiet_reader():
-        logger.error("File x was created with group size 256.")
-        logger.error("File x is damaged.")
-    assert [record.getMessage() for record in caplog.records] == ["File x is damaged."]
 
 
 def test_labels_of_any_kind_become_0_to_k_and_keep_their_names():

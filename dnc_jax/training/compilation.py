@@ -45,6 +45,7 @@ def fast_convolutions() -> dict[str, str | bool]:
 def keep(folder: str = "") -> pathlib.Path | None:
     """Keeps compiled programs on disk, so that the next run of a search compiles none.
 
+    Beside them lie the machine's constants and the decoded images of TFDS sets.
     Switches on JAX's persistent compilation cache, for all programs of the process,
     and has to come before the first of them. A folder that the environment variable
     JAX_COMPILATION_CACHE_DIR names is used where none is given.
@@ -69,7 +70,7 @@ def keep(folder: str = "") -> pathlib.Path | None:
 
 
 def folder() -> pathlib.Path | None:
-    """Where compiled programs are kept, and what else is known of this machine."""
+    """Where compiled programs are kept, and what else later runs need not repeat."""
     settings: Any = jax.config  # made at run time
     path = settings.jax_compilation_cache_dir
     return pathlib.Path(path) if path else None

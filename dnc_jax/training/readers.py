@@ -5,21 +5,19 @@ yet checked; `data.from_arrays` does that.
 """
 
 import csv
-import logging
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.training import image_sets
 from dnc_jax.training.rows import FileRows
 
 DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
-_AT_ONCE = 10_000  # rows of a TFDS set, decoded
 Rows = tuple[np.ndarray | FileRows, np.ndarray]
 
 
@@ -63,7 +61,7 @@ def read(
     path = pathlib.Path(name)
     reader = READERS.get(name) or READERS.get(path.suffix)
     if not reader:
-        reader = Reader(_folder if any(path.glob("xtr*.npy")) else _tfds)
+        reader = Reader(_folder if any(path.glob("xtr*.npy")) else _image_set)
     if not reader.table and (test or target):
         tables = [known for known, one in READERS.items() if one.table]
         raise InputError(
@@ -247,7 +245,7 @@ def _known() -> str:
     return f"{sets} (embedded), any {files} file, a folder with xtr.npy or shards of it"
 
 
-def _tfds(source: Source) -> tuple[Rows, Rows]:
+def _image_set(source: Source) -> tuple[Rows, Rows]:
     name = source.name
     directory = pathlib.Path(source.data_dir or DEFAULT_DIR).expanduser()
     if not directory.is_dir():
@@ -264,58 +262,7 @@ def _tfds(source: Source) -> tuple[Rows, Rows]:
             f"tfds.builder({name!r}, file_format='array_record')"
             ".download_and_prepare()"
         )
-    with _quiet_reader():
-        import tensorflow_datasets as tfds
-
-        try:
-            builder = tfds.builder(name, data_dir=str(directory))
-            features: Any = builder.info.features or {}
-            if not {"image", "label"} <= set(features):
-                raise InputError(
-                    f"{name!r} is not an image-classification set: it has "
-                    f"{sorted(features)}, and 'image' and 'label' are needed"
-                )
-            return _read(builder, "train"), _read(builder, "test")
-        except (OSError, NotImplementedError) as error:
-            raise InputError(f"cannot read {name!r} in {directory}: {error}") from error
-
-
-def _read(builder: Any, split: str) -> Rows:
-    if split not in builder.info.splits:
-        raise InputError(
-            f"{builder.name!r} has no split {split!r}, only {list(builder.info.splits)}"
-        )
-    source = builder.as_data_source(split)
-    images, labels = [], []
-    # In order and many at once: single random reads decompress a group each.
-    for start in range(0, len(source), _AT_ONCE):
-        read = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
-        shapes = {row["image"].shape for row in read}
-        shapes |= {part.shape[1:] for part in images[:1]}
-        if len(shapes) > 1:
-            raise InputError(
-                f"{builder.name!r}: images of different shapes, {sorted(shapes)[0]} "
-                f"and {sorted(shapes)[1]}; one is needed"
-            )
-        images.append(np.stack([row["image"] for row in read]))
-        labels.append(np.array([row["label"] for row in read], np.int32))
-    return np.concatenate(images), np.concatenate(labels)
-
-
-@contextmanager
-def _quiet_reader() -> Iterator[None]:
-    """Drops the readers' advice about record groups and OpenCV, which is no news."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return "group size" not in message and "OpenCV" not in message
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
+    return image_sets.read(name, directory)
 
 
 # By name, or by the ending of a file's; any other name is a folder of arrays or a TFDS
