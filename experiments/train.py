@@ -204,10 +204,7 @@ def train(
             )
     except FloatingPointError as error:
         raise InputError(str(error)) from error
-    scaling = (data.mean, data.scale)
-    test = trainer.evaluate(
-        trained.params, network, data.test, *scaling, patterns, trained.statistics
-    )
+    test = trainer.evaluate(trained, network, data.test, data.view)
     cost = complexity(network)
     rows = data.rows
     batch_size = min(hyperparameters.batch_size, rows[0])

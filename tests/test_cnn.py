@@ -226,15 +226,7 @@ def test_a_cnn_learns_is_saved_and_loaded(digits, tmp_path, augment):
     assert loaded.architecture == architecture
     outputs = saved(digits.test.x)
     np.testing.assert_array_equal(loaded(digits.test.x), outputs)
-    test = trainer.evaluate(
-        trained.params,
-        architecture,
-        digits.test,
-        digits.mean,
-        digits.scale,
-        trained.patterns,
-        trained.statistics,
-    )
+    test = trainer.evaluate(trained, architecture, digits.test, digits.view)
     hits = outputs.argmax(-1) == digits.test.y
     assert float(test.accuracy) == pytest.approx(float(hits.mean()), abs=1e-6)
 

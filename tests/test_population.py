@@ -47,25 +47,20 @@ def alone(job, data, epochs):
             state,
             job.architecture,
             job.hyperparameters.batch_size,
-            np.float32(job.hyperparameters.learning_rate)
-            * np.float32(population.rate_factor(epoch, job.total)),
-            np.float32(job.hyperparameters.weight_decay),
-            trainer.seed_of(dropout_key),
+            trainer.Settings(
+                np.float32(job.hyperparameters.learning_rate)
+                * np.float32(population.rate_factor(epoch, job.total)),
+                np.float32(job.hyperparameters.weight_decay),
+                trainer.seed_of(dropout_key),
+                patterns,
+            ),
             trainer.epoch_order(ORDER, epoch, len(data.train.y)),
             data.train,
-            data.mean,
-            data.scale,
-            patterns,
-            trainer.augment_seed(ORDER, data),
+            trainer.view_of(data, ORDER),
         )
+        trained = trainer.Trained(state.params, state.statistics, patterns)
         evaluation = trainer.evaluate(
-            state.params,
-            job.architecture,
-            data.validation,
-            data.mean,
-            data.scale,
-            patterns,
-            state.statistics,
+            trained, job.architecture, data.validation, data.view
         )
         losses.append(float(evaluation.loss))
     return state, losses

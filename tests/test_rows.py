@@ -104,13 +104,12 @@ def test_validation_and_test_rows_are_streamed_too(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer.feed, "free_bytes", lambda: 1_000.0)
     folder = data.load(write(tmp_path / "set"))
     params = trainer.init(jax.random.key(0), MLP(40, (6,), 3)).params
-    arguments = (params, MLP(40, (6,), 3))
-    scaling = (folder.mean, folder.scale)
+    network = (trainer.Trained(params), MLP(40, (6,), 3))
     jax.clear_caches()
-    streamed = trainer.evaluate(*arguments, folder.test, *scaling)
+    streamed = trainer.evaluate(*network, folder.test, folder.view)
     monkeypatch.undo()
     jax.clear_caches()
-    whole = trainer.evaluate(*arguments, in_memory(folder.test), *scaling)
+    whole = trainer.evaluate(*network, in_memory(folder.test), folder.view)
     np.testing.assert_allclose(streamed, whole, rtol=1e-6)
 
 

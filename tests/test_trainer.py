@@ -25,9 +25,7 @@ def test_training_learns_and_keeps_its_best_epoch(small):
     )
     assert history.train_loss[-1] < 0.5 * history.train_loss[0]
     assert told == list(enumerate(history.val_accuracy, 1))
-    kept = trainer.evaluate(
-        trained.params, architecture, small.validation, small.mean, small.scale
-    )
+    kept = trainer.evaluate(trained, architecture, small.validation, small.view)
     assert float(kept.accuracy) == max(history.val_accuracy) > 0.8
 
 
@@ -51,13 +49,10 @@ def test_one_step_of_adam_is_the_textbook_one(small):
         state,
         architecture,
         rows,
-        np.float32(rate),
-        np.float32(decay),
-        np.uint32(0),
+        trainer.Settings(np.float32(rate), np.float32(decay), np.uint32(0)),
         np.arange(rows, dtype=np.int32),
         small.train,
-        small.mean,
-        small.scale,
+        small.view,
     )
     # In Adam's first step both corrected moments are the gradient's own.
     expected = jax.tree.map(
@@ -90,8 +85,8 @@ def test_evaluation_visits_every_row_once(count):
 
 def test_evaluation_is_the_mean_over_rows_whatever_the_chunks(small, monkeypatch):
     architecture = MLP(6, (5,), 4)
-    params = mlp.init(jax.random.key(0), architecture)
-    arguments = (params, architecture, small.validation, small.mean, small.scale)
+    trained = trainer.Trained(mlp.init(jax.random.key(0), architecture))
+    arguments = (trained, architecture, small.validation, small.view)
     whole = trainer.evaluate(*arguments)
     monkeypatch.setattr(trainer.feed, "EVALUATION_BATCH", 7)
     jax.clear_caches()
@@ -162,7 +157,7 @@ def test_the_seconds_of_an_epoch_are_for_all_its_steps(small, monkeypatch):
 
     def counted(state, architecture, batch_size, *rest):
         result = original(state, architecture, batch_size, *rest)
-        steps.append(len(rest[3]) // batch_size)
+        steps.append(len(rest[1]) // batch_size)
         return result
 
     monkeypatch.setattr(trainer, "train_epoch", counted)
@@ -194,9 +189,7 @@ def test_a_regression_worse_than_the_mean_still_keeps_its_best_epoch():
         epochs=2,
     )
     assert max(history.val_accuracy) < -1
-    result = trainer.evaluate(
-        trained.params, MLP(3, (4,), 1), rows.validation, rows.mean, rows.scale
-    )
+    result = trainer.evaluate(trained, MLP(3, (4,), 1), rows.validation, rows.view)
     assert float(result.accuracy) == max(history.val_accuracy)
 
 

@@ -86,15 +86,7 @@ def retrain(
                 )
         except FloatingPointError:
             continue
-        test = trainer.evaluate(
-            trained.params,
-            architecture,
-            data.test,
-            data.mean,
-            data.scale,
-            trained.patterns,
-            trained.statistics,
-        )
+        test = trainer.evaluate(trained, architecture, data.test, data.view)
         network = Network.trained_on(
             data, architecture, trial.candidate.hyperparameters, trained
         )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnc_jax.networks.dropout import fold_in, mix
-from dnc_jax.training.data import normalise
+from dnc_jax.training.data import View, normalise
 from dnc_jax.typing import Array, Scalar
 
 PADDING = 4  # pixels around the image that a crop may reach into
@@ -38,17 +38,14 @@ def crop_and_flip(images: Array, seed: Scalar) -> jax.Array:
     ]
 
 
-def prepare(
-    x: Array, mean: Array, scale: Array, seed: Scalar | None, step: Scalar
-) -> jax.Array:
+def prepare(x: Array, view: View, step: Scalar) -> jax.Array:
     """A batch as a network in training sees it: [B, ...] to [B, D] float32.
 
     Args:
       x: examples as stored.
-      mean, scale: as in `Dataset`.
-      seed: [] uint32 of the augmentation; None for none.
+      view: of the training rows.
       step: [] int32, steps taken; chooses the crops of this batch.
     """
-    if seed is not None:
-        x = crop_and_flip(x, fold_in(seed, step))
-    return normalise(x, mean, scale)
+    if view.augment is not None:
+        x = crop_and_flip(x, fold_in(view.augment, step))
+    return normalise(x, view.mean, view.scale)

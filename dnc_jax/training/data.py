@@ -9,7 +9,7 @@ import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.training import readers, rows
-from dnc_jax.typing import Array
+from dnc_jax.typing import Array, Scalar
 
 TASKS = ("auto", "classification", "regression")
 CHANNELS = ("last", "first")
@@ -20,6 +20,14 @@ class Split(NamedTuple):
 
     x: Any  # [N, ...] uint8 or float32: an array, or `rows.FileRows`
     y: Array  # [N] int32, 0 .. outputs - 1, or [N, C] float32, standardised
+
+
+class View(NamedTuple):
+    """How networks see the rows of a data set."""
+
+    mean: Array  # [channels] float32, as in `Dataset`
+    scale: Array  # [channels] float32, as in `Dataset`
+    augment: Scalar | None = None  # [] uint32, seed of crops and flips in training
 
 
 class Dataset(NamedTuple):
@@ -63,6 +71,11 @@ class Dataset(NamedTuple):
     def rows(self) -> tuple[int, int]:
         """Of the training and the validation split."""
         return len(self.train.y), len(self.validation.y)
+
+    @property
+    def view(self) -> View:
+        """Of rows that are evaluated; `trainer.view_of` gives that of training."""
+        return View(self.mean, self.scale)
 
     @property
     def task(self) -> str:

@@ -6,7 +6,7 @@ one batch for all: for accelerators, which a single network does not fill.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +14,12 @@ import numpy as np
 import optax
 
 from dnc_jax.networks import network
-from dnc_jax.networks.network import Patterns
 from dnc_jax.training import trainer
-from dnc_jax.training.data import Split
+from dnc_jax.training.data import Split, View
 from dnc_jax.training.jobs import Job, Snapshot
 from dnc_jax.training.shapes import Exact
-from dnc_jax.training.trainer import TrainState
+from dnc_jax.training.trainer import Settings, Trained, TrainState
 from dnc_jax.typing import Array, Scalar
-
-
-class Settings(NamedTuple):
-    """What differs between networks of one structure; a leading axis for lanes > 1."""
-
-    learning_rate: Scalar  # float32
-    weight_decay: Scalar  # float32
-    rates: Array  # of the dropout, as in `network.rates`
-    seed: Scalar  # uint32, of the dropout
-    patterns: Patterns
 
 
 def pack(snapshots: Sequence[Snapshot], shape: Exact) -> TrainState:
@@ -39,7 +28,7 @@ def pack(snapshots: Sequence[Snapshot], shape: Exact) -> TrainState:
 
 
 def settings(jobs: Sequence[Job], shape: Exact) -> Settings:
-    """Settings of the jobs, lane by lane."""
+    """Settings of the jobs; a leading axis for lanes > 1."""
     return _stack([_settings(job) for job in jobs], shape)
 
 
@@ -58,10 +47,8 @@ def train(
     settings: Settings,
     factor: Scalar,
     order: Array,
-    data: Split,
-    mean: Array,
-    scale: Array,
-    augment: Scalar | None,
+    rows: Split,
+    view: View,
     *,
     shape: Exact,
 ) -> TrainState:
@@ -72,20 +59,15 @@ def train(
     """
 
     def one(state: TrainState, settings: Settings) -> TrainState:
+        rate = jnp.asarray(settings.learning_rate) * jnp.asarray(factor)
         return trainer.epoch_steps(
             state,
             shape.network,
             shape.batch_size,
-            jnp.asarray(settings.learning_rate) * jnp.asarray(factor),
-            settings.weight_decay,
-            settings.seed,
+            settings._replace(learning_rate=rate),
             order,
-            data,
-            mean,
-            scale,
-            settings.patterns,
-            augment,
-            settings.rates,
+            rows,
+            view,
             shape.form,
         )[0]
 
@@ -96,10 +78,9 @@ def train(
 def evaluate(
     state: TrainState,
     settings: Settings,
-    data: Split,
+    rows: Split,
     count: Scalar,
-    mean: Array,
-    scale: Array,
+    view: View,
     *,
     shape: Exact,
 ) -> trainer.Evaluation:
@@ -110,16 +91,8 @@ def evaluate(
     """
 
     def one(state: TrainState, settings: Settings) -> trainer.Evaluation:
-        return trainer.sums(
-            state.params,
-            shape.network,
-            data,
-            count,
-            mean,
-            scale,
-            settings.patterns,
-            state.statistics,
-        )
+        trained = Trained(state.params, state.statistics, settings.patterns)
+        return trainer.sums(trained, shape.network, rows, count, view)
 
     many = jax.vmap(one) if shape.lanes > 1 else one
     return jax.tree.map(lambda sums: jnp.reshape(sums, -1), many(state, settings))
@@ -147,9 +120,9 @@ def _settings(job: Job) -> Settings:
     return Settings(
         np.float32(job.hyperparameters.learning_rate),
         np.float32(job.hyperparameters.weight_decay),
-        network.rates(job.architecture),
         trainer.seed_of(dropout),
         network.patterns(patterns, job.architecture),
+        network.rates(job.architecture),
     )
 
 

@@ -29,7 +29,7 @@ from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.training import feed, losses, trainer
 from dnc_jax.training.augmentation import prepare
-from dnc_jax.training.data import Split, normalise
+from dnc_jax.training.data import Split, View, normalise
 from dnc_jax.training.jobs import Job, Snapshot
 from dnc_jax.training.shapes import Padded
 from dnc_jax.typing import Array, Params, Scalar
@@ -222,10 +222,8 @@ def train(
     settings: Settings,
     rate_factor: Scalar,
     order: Array,
-    data: Split,
-    mean: Array,
-    scale: Array,
-    augment: Scalar | None,
+    rows: Split,
+    view: View,
     *,
     shape: Padded,
 ) -> State:
@@ -235,9 +233,8 @@ def train(
       state: as the epoch before left it.
       settings: of the lanes.
       rate_factor: [] float32, multiplies every learning rate.
-      order, data: of a `feed.Segment`.
-      mean, scale: as in `Dataset`.
-      augment: [] uint32, as `trainer.augment_seed` gives it.
+      order, rows: of a `feed.Segment`.
+      view: of the rows.
       shape: static.
     """
     rate = _per_lane(
@@ -252,7 +249,7 @@ def train(
 
     def step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array]:
         weights, adam, step = state
-        x = prepare(x, mean, scale, augment, step)
+        x = prepare(x, view, step)
         seed = fold_in(settings.seed, step)
         gradient = jax.grad(loss)(weights, x, y, seed)
         gradient = jax.tree.map(lambda g, w, d: g + d * w, gradient, weights, decay)
@@ -260,36 +257,35 @@ def train(
         weights = jax.tree.map(lambda w, u, r: w - r * u, weights, update, rate)
         return State(weights, adam, step + 1), jnp.float32(0)
 
-    return feed.each_batch(step, state, order, data, shape.batch_size)[0]
+    return feed.each_batch(step, state, order, rows, shape.batch_size)[0]
 
 
 def evaluate(
     state: State,
     settings: Settings,
-    data: Split,
+    rows: Split,
     count: Scalar,
-    mean: Array,
-    scale: Array,
+    view: View,
     *,
     shape: Padded,
 ) -> trainer.Evaluation:
     """Sums of every lane over the first `count` rows, [G] each."""
 
-    def chunk(totals: Any, rows: jax.Array) -> Any:
-        real = jnp.expand_dims(rows < jnp.asarray(count), 0)
-        rows = jnp.minimum(rows, len(data.y) - 1)
-        x, y = normalise(data.x[rows], mean, scale), data.y[rows]
+    def chunk(totals: Any, numbers: jax.Array) -> Any:
+        real = jnp.expand_dims(numbers < jnp.asarray(count), 0)
+        numbers = jnp.minimum(numbers, len(rows.y) - 1)
+        x, y = normalise(rows.x[numbers], view.mean, view.scale), rows.y[numbers]
         outputs = forward(state.weights, settings, x, None)
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
         return (totals[0] + loss.sum(1), totals[1] + merit.sum(1)), None
 
-    whole = losses.is_classification(data.y)
+    whole = losses.is_classification(rows.y)
     zeros = jnp.zeros(shape.lanes, jnp.int32 if whole else jnp.float32)
     (loss, merit), _ = lax.scan(
         chunk,
         (jnp.zeros(shape.lanes), zeros),
-        jnp.asarray(trainer.evaluation_rows(len(data.y))),
+        jnp.asarray(trainer.evaluation_rows(len(rows.y))),
     )
     return trainer.Evaluation(loss, merit)
 

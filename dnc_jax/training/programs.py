@@ -83,8 +83,7 @@ class Programs:
             readers=self.workers,
             place=self._copy,
         )
-        self._statistics = self._copy((data.mean, data.scale))
-        self._augment = self._copy(trainer.augment_seed(order_key, data))
+        self._view = self._copy(trainer.view_of(data, order_key))
         self.validation_rows = len(data.validation.y)
         self.inputs, self.outputs = data.inputs, data.outputs
         self._compiled: dict[Any, tuple[Shape, Program]] = {}
@@ -213,13 +212,12 @@ class Programs:
         return self._compiled[key][1]
 
     def _compile(self, shape: Shape, state: Any, settings: Any) -> Program:
-        statistics = (*self._statistics, self._augment)
         with closing(self._feed.epoch(0, shape.batch_size)) as segments:
             _, order, rows = next(segments)
         with closing(self._validation.once()) as parts:
             count, held_out = next(parts)
-        trained = (state, settings, np.float32(1), order, rows, *statistics)
-        checked = (state, settings, held_out, count, *self._statistics)
+        trained = (state, settings, np.float32(1), order, rows, self._view)
+        checked = (state, settings, held_out, count, self._view)
         signature = _signature((trained, checked))
         train, evaluate = _functions(shape, self._mesh, signature)
         compiled_step = train.lower(*trained).compile()
@@ -228,15 +226,13 @@ class Programs:
         def run(state: Any, settings: Any, factor: Any, epoch: int) -> Any:
             for _, order, rows in self._feed.epoch(epoch, shape.batch_size):
                 state = jax.block_until_ready(
-                    compiled_step(state, settings, factor, order, rows, *statistics)
+                    compiled_step(state, settings, factor, order, rows, self._view)
                 )
             return state
 
         def validate(state: Any, settings: Any) -> list[Any]:
             sums = [
-                self.blocks(
-                    compiled_check(state, settings, rows, count, *self._statistics)
-                )
+                self.blocks(compiled_check(state, settings, rows, count, self._view))
                 for count, rows in self._validation.once()
             ]
             return [

@@ -18,7 +18,7 @@ from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.network import Patterns
 from dnc_jax.training import compilation, feed, losses, under_way
 from dnc_jax.training.augmentation import prepare
-from dnc_jax.training.data import Dataset, Split, normalise
+from dnc_jax.training.data import Dataset, Split, View, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
 
@@ -40,6 +40,16 @@ class Trained(NamedTuple):
     params: Params
     statistics: Statistics = ()  # of its batch norms
     patterns: Patterns = ()  # of its sparse junctions
+
+
+class Settings(NamedTuple):
+    """What a network is trained with: arrays, so that all values share a program."""
+
+    learning_rate: Scalar  # [] float32
+    weight_decay: Scalar  # [] float32
+    seed: Scalar  # [] uint32, of its dropout, for its whole life
+    patterns: Patterns = ()  # as `network.patterns` draws them
+    rates: Array | None = None  # of its dropout, as in `network.train_apply`
 
 
 class _Course(NamedTuple):
@@ -99,10 +109,12 @@ def seed_of(key: Key) -> np.uint32:
     return np.uint32(jax.random.bits(key))
 
 
-def augment_seed(order_key: Key, data: Dataset) -> np.uint32 | None:
-    """The seed of the augmentation, the same for all networks; None for none."""
+def view_of(data: Dataset, order_key: Key) -> View:
+    """How networks in training see the rows: the same crops and flips for all."""
+    if not data.augment:
+        return data.view
     # Far from the numbers of the epochs, which `epoch_order` folds in.
-    return seed_of(jax.random.fold_in(order_key, 2**31)) if data.augment else None
+    return data.view._replace(augment=seed_of(jax.random.fold_in(order_key, 2**31)))
 
 
 def epoch_order(key: Key, epoch: int, rows: int) -> jax.Array:
@@ -119,16 +131,10 @@ def epoch_steps(
     state: TrainState,
     architecture: Architecture,
     batch_size: int,
-    learning_rate: Scalar,
-    weight_decay: Scalar,
-    dropout_seed: Scalar,
+    settings: Settings,
     order: Array,
-    data: Split,
-    mean: Array,
-    scale: Array,
-    patterns: Patterns = (),
-    augment: Scalar | None = None,
-    rates: Array | None = None,
+    rows: Split,
+    view: View,
     form: Form | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """One pass over the rows in `order`, in steps of `batch_size`.
@@ -139,13 +145,9 @@ def epoch_steps(
     Args:
       state: donated by `train_epoch`.
       architecture, batch_size: static.
-      learning_rate, weight_decay: [] float32.
-      dropout_seed: [] uint32 of this network, for its whole life.
-      order, data: of a `feed.Segment`: an epoch, or a part of it.
-      mean, scale: as in `Dataset`.
-      patterns: of the network's sparse junctions, as `network.patterns` draws them.
-      augment: [] uint32, as `augment_seed` gives it.
-      rates: of the dropout, as in `network.train_apply`.
+      settings: of this network.
+      order, rows: of a `feed.Segment`: an epoch, or a part of it.
+      view: of the rows, see `view_of`.
       form: static, of a CNN's convolutions; None is the device's.
 
     Returns:
@@ -157,10 +159,10 @@ def epoch_steps(
             params,
             architecture,
             x,
-            patterns,
+            settings.patterns,
             state.statistics,
-            seed=fold_in(dropout_seed, state.step),
-            rates=rates,
+            seed=fold_in(settings.seed, state.step),
+            rates=settings.rates,
             form=form,
         )
         return losses.loss(outputs, y).mean(), statistics
@@ -168,18 +170,20 @@ def epoch_steps(
     def step(
         state: TrainState, x: jax.Array, y: jax.Array
     ) -> tuple[TrainState, jax.Array]:
-        x = prepare(x, mean, scale, augment, state.step)
+        x = prepare(x, view, state.step)
         (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.params, x, y, state
         )
         gradient = jax.tree.map(
-            lambda g, p: g + weight_decay * p, gradient, state.params
+            lambda g, p: g + settings.weight_decay * p, gradient, state.params
         )
         update, adam = ADAM.update(gradient, state.adam)
-        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, update)
+        params = jax.tree.map(
+            lambda p, u: p - settings.learning_rate * u, state.params, update
+        )
         return TrainState(params, adam, state.step + 1, statistics), value
 
-    return feed.each_batch(step, state, order, data, batch_size)
+    return feed.each_batch(step, state, order, rows, batch_size)
 
 
 train_epoch = jax.jit(epoch_steps, static_argnums=(1, 2), donate_argnums=0)
@@ -197,32 +201,27 @@ def _train_epoch_of_cnn() -> Any:
 
 
 def sums(
-    params: Params,
-    architecture: Architecture,
-    data: Split,
-    count: Scalar,
-    mean: Array,
-    scale: Array,
-    patterns: Patterns = (),
-    statistics: Statistics = (),
+    trained: Trained, architecture: Architecture, rows: Split, count: Scalar, view: View
 ) -> Evaluation:
     """Sums of loss and accuracy over the first `count` rows, 1,000 at a time."""
 
     def chunk(
-        totals: tuple[jax.Array, jax.Array], rows: jax.Array
+        totals: tuple[jax.Array, jax.Array], numbers: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        real = rows < jnp.asarray(count)
-        rows = jnp.minimum(rows, len(data.y) - 1)
-        x, y = normalise(data.x[rows], mean, scale), data.y[rows]
-        outputs = network.apply(params, architecture, x, patterns, statistics)
+        real = numbers < jnp.asarray(count)
+        numbers = jnp.minimum(numbers, len(rows.y) - 1)
+        x, y = normalise(rows.x[numbers], view.mean, view.scale), rows.y[numbers]
+        outputs = network.apply(
+            trained.params, architecture, x, trained.patterns, trained.statistics
+        )
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
         return (totals[0] + loss.sum(), totals[1] + merit.sum()), None
 
-    whole = losses.is_classification(data.y)
+    whole = losses.is_classification(rows.y)
     zeros = (jnp.float32(0), jnp.int32(0) if whole else jnp.float32(0))
     (loss, merit), _ = jax.lax.scan(
-        chunk, zeros, jnp.asarray(evaluation_rows(len(data.y)))
+        chunk, zeros, jnp.asarray(evaluation_rows(len(rows.y)))
     )
     return Evaluation(loss, merit)
 
@@ -231,27 +230,19 @@ _sums = jax.jit(sums, static_argnums=1)
 
 
 def evaluate(
-    params: Params,
-    architecture: Architecture,
-    data: Split | feed.Feed,
-    mean: Array,
-    scale: Array,
-    patterns: Patterns = (),
-    statistics: Statistics = (),
+    trained: Trained, architecture: Architecture, rows: Split | feed.Feed, view: View
 ) -> Evaluation:
     """Mean loss and accuracy over a split: [] float32 each, in NumPy.
 
     Rows that do not fit the device are streamed to it, see `feed.Feed`.
     """
-    if isinstance(data, Split):
-        data = feed.Feed(data, 0.5 * feed.free_bytes())
+    if isinstance(rows, Split):
+        rows = feed.Feed(rows, 0.5 * feed.free_bytes())
     parts = [
-        jax.device_get(
-            _sums(params, architecture, rows, count, mean, scale, patterns, statistics)
-        )
-        for count, rows in data.once()
+        jax.device_get(_sums(trained, architecture, part, count, view))
+        for count, part in rows.once()
     ]
-    return mean_of(parts, data.count)
+    return mean_of(parts, rows.count)
 
 
 def mean_of(sums: Sequence[Evaluation], rows: int) -> Evaluation:
@@ -317,7 +308,13 @@ def train(
     limit = feed.limit(data)
     training = feed.Feed(data.train, limit, partial(epoch_order, order_key, rows=rows))
     validation = feed.Feed(data.validation, limit / 4)
-    seed = seed_of(dropout_key)
+    settings = Settings(
+        np.float32(hyperparameters.learning_rate),
+        np.float32(hyperparameters.weight_decay),
+        seed_of(dropout_key),
+        patterns,
+    )
+    view = view_of(data, order_key)
     state = init(init_key, architecture, patterns)
     program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
     course = _Course(state, (state.params, state.statistics), _WORST, ())
@@ -334,29 +331,17 @@ def train(
                 state,
                 architecture,
                 batch_size,
-                np.float32(rate),
-                np.float32(hyperparameters.weight_decay),
-                seed,
+                settings._replace(learning_rate=np.float32(rate)),
                 segment.order,
                 segment.rows,
-                data.mean,
-                data.scale,
-                patterns,
-                augment_seed(order_key, data),
+                view,
             )
             total += segment.steps * float(loss)
         training.forget()
         loss = total / (rows // batch_size)
         seconds = time.perf_counter() - begin
-        result = evaluate(
-            state.params,
-            architecture,
-            validation,
-            data.mean,
-            data.scale,
-            patterns,
-            state.statistics,
-        )
+        now = Trained(state.params, state.statistics, patterns)
+        result = evaluate(now, architecture, validation, data.view)
         row = (loss, float(result.loss), float(result.accuracy), seconds)
         if not np.isfinite(row[:2]).all():
             raise FloatingPointError(

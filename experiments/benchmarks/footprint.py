@@ -28,7 +28,7 @@ from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
 from dnc_jax.training import trainer
-from dnc_jax.training.data import Split, load
+from dnc_jax.training.data import Split, View, load
 from experiments.configs import digits
 
 READINGS = 1000
@@ -138,14 +138,10 @@ def xla_flops(
         state,
         network,
         batch_size,
-        np.float32(0.001),
-        np.float32(0.0001),
-        np.uint32(0),
+        trainer.Settings(np.float32(0.001), np.float32(0.0001), np.uint32(0), patterns),
         np.arange(rows, dtype=np.int32),
         data,
-        np.zeros(1, np.float32),
-        np.ones(1, np.float32),
-        patterns,
+        View(np.zeros(1, np.float32), np.ones(1, np.float32)),
     ).compile()
     return (compiled.cost_analysis() or {})["flops"]
 

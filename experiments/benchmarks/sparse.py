@@ -251,12 +251,14 @@ def epochs() -> dict[str, float]:
     """An epoch of MNIST with a network of 784, 4096, 4096 and 10 nodes."""
     if DATA_DIR.value:
         data = datasets.load("mnist", data_dir=DATA_DIR.value)
-        train, scaling = data.train, (data.mean, data.scale)
+        train, view = data.train, data.view
     else:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (48000, 28, 28, 1), np.uint8)
         train = datasets.Split(images, rng.integers(0, 10, 48000, np.int32))
-        scaling = (np.full(1, 128, np.float32), np.full(1, 1 / 64, np.float32))
+        view = datasets.View(
+            np.full(1, 128, np.float32), np.full(1, 1 / 64, np.float32)
+        )
     dense = MLP(784, (4096, 4096), 10)
     sparsity = (
         Sparsity(78 / 784, (1, 128), "balanced"),
@@ -270,8 +272,10 @@ def epochs() -> dict[str, float]:
     for name, network in networks.items():
         patterns = draw_patterns(jax.random.key(2), network)
         state = trainer.init(jax.random.key(3), network, patterns)
-        rates = (np.float32(1e-3), np.float32(0), np.uint32(0))
-        rest = (*rates, order, train, *scaling, patterns)
+        settings = trainer.Settings(
+            np.float32(1e-3), np.float32(0), np.uint32(0), patterns
+        )
+        rest = (settings, order, train, view)
         program = trainer.train_epoch.lower(state, network, BATCH, *rest).compile()
         runs[name] = [program, state, rest, []]
     for _ in range(3):

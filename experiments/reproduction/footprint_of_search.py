@@ -102,7 +102,7 @@ def _one(config: launch.Config, workdir: pathlib.Path) -> dict[str, Any]:
             key, network, how, data, order_key=order_key, epochs=epochs
         )
     work = training_work(network, min(how.batch_size, rows[0]), *rows, epochs=epochs)
-    test = trainer.evaluate(trained.params, network, data.test, data.mean, data.scale)
+    test = trainer.evaluate(trained, network, data.test, data.view)
     one = {
         "energy": meter.energy(work.flops).to_json(),
         "test_accuracy": float(test.accuracy),
