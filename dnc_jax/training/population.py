@@ -8,7 +8,7 @@ worker threads as there are cores.
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, TypeVar
 
@@ -182,28 +182,12 @@ def _train_chunks(
     resumed = common_progress(jobs)
     curves = _curves(resumed)
     start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
-
-    def by_chunk(items: Sequence[T]) -> dict[Chunk, list[T]]:
-        rest = iter(items)
-        return {m: list(itertools.islice(rest, len(m))) for m in chunks}
-
     if len(curves) == stop - start or _hopeless(curves):
-        nothing = _executed(shape, programs, 0)
-        return by_chunk(
-            [_outcome(*pair, 0, nothing) for pair in zip(jobs, resumed, strict=True)]
-        )
+        return _outcomes(chunks, resumed, 0, _executed(shape, programs, 0))
     if control.ask(False) & control.STOP:
         return {}
     saved = time.perf_counter()
-    spent = sum(one.seconds for one in resumed)
-    engine = exact if isinstance(shape, shapes.Exact) else lanes
-    snapshots = [one.snapshot for one in resumed] or [
-        job.snapshot or engine.fresh(job) for job in jobs
-    ]
-    packed = [
-        _packed(chunks[members], some, shape, programs)
-        for members, some in by_chunk(snapshots).items()
-    ]
+    packed = _packed(chunks, resumed, shape, programs)
     if len({_structure(one) for one in packed}) > 1:
         # Patterns of other shapes need a program of their own.
         parts = [
@@ -213,29 +197,14 @@ def _train_chunks(
         return {m: one for part in parts for m, one in part.items()}
     program, state, settings = programs.get(shape, packed)
     begin = time.perf_counter()  # compiling is not a network's own time
+    spent = sum(one.seconds for one in resumed)
 
     def keep() -> list[Progress]:
         seconds = (spent + time.perf_counter() - begin) / len(jobs)
-        history = np.stack(curves)  # [epochs, (validation loss, accuracy), jobs]
-        places = [
-            (block, job, lane)
-            for block, some in zip(
-                programs.blocks(state), chunks.values(), strict=False
-            )
-            for lane, job in enumerate(some)
-        ]
-        progress = [
-            Progress(
-                start,
-                _unpacked(block, shape, job, lane),
-                tuple(map(float, history[:, 0, number])),
-                tuple(map(float, history[:, 1, number])),
-                seconds,
-            )
-            for number, (block, job, lane) in enumerate(places)
-        ]
+        blocks = programs.blocks(state)
+        progress = _progress(chunks, blocks, shape, curves, seconds)
         if save:
-            for members, some in by_chunk(progress).items():
+            for members, some in _by_chunk(chunks, progress).items():
                 save(members, some)
         return progress
 
@@ -252,25 +221,60 @@ def _train_chunks(
             state = program.train(state, settings, factor, epoch)
         with programs.timed("evaluating"):
             metrics = program.evaluate(state, settings)
-        curves.append(
-            np.concatenate(
-                [
-                    np.stack(block)[:, : len(members)]
-                    for block, members in zip(metrics, chunks, strict=False)
-                ],
-                axis=1,
-            )
-        )
+        real = [
+            np.stack(block)[:, : len(members)]
+            for block, members in zip(metrics, chunks, strict=False)
+        ]
+        curves.append(np.concatenate(real, axis=1))
         on_epoch(curves[-1][1].tolist())
         if _hopeless(curves):
             break
     final = keep()
     programs.add_run(shape, time.perf_counter() - begin, len(jobs))
     epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
-    executed = _executed(shape, programs, epochs)
-    return by_chunk(
-        [_outcome(*pair, epochs, executed) for pair in zip(jobs, final, strict=True)]
-    )
+    return _outcomes(chunks, final, epochs, _executed(shape, programs, epochs))
+
+
+def _by_chunk(chunks: Iterable[Chunk], items: Iterable[T]) -> dict[Chunk, list[T]]:
+    """One item for each job, in the order of the chunks, as lists of their own."""
+    rest = iter(items)
+    return {members: list(itertools.islice(rest, len(members))) for members in chunks}
+
+
+def _progress(
+    chunks: Mapping[Chunk, Sequence[Job]],
+    blocks: Sequence[Any],
+    shape: Shape,
+    curves: Sequence[np.ndarray],
+    seconds: float,
+) -> list[Progress]:
+    """How far the jobs are, by the states of the devices and the curves so far."""
+    history = np.stack(curves)  # [epochs, (validation loss, accuracy), jobs]
+    places = [
+        (block, job, lane)
+        for block, some in zip(blocks, chunks.values(), strict=False)
+        for lane, job in enumerate(some)
+    ]
+    return [
+        Progress(
+            job.start,
+            _unpacked(block, shape, job, lane),
+            tuple(map(float, history[:, 0, number])),
+            tuple(map(float, history[:, 1, number])),
+            seconds,
+        )
+        for number, (block, job, lane) in enumerate(places)
+    ]
+
+
+def _outcomes(
+    chunks: Mapping[Chunk, Sequence[Job]],
+    progress: Sequence[Progress],
+    epochs: int,
+    executed: Executed,
+) -> dict[Chunk, list[Outcome]]:
+    """What became of jobs that are this far, after so many epochs in this call."""
+    return _by_chunk(chunks, [_outcome(one, epochs, executed) for one in progress])
 
 
 def _structure(tree: Any) -> Any:
@@ -303,7 +307,7 @@ def _hopeless(curves: Sequence[np.ndarray]) -> bool:
     return bool(curves) and not np.isfinite(curves[-1][0]).any()
 
 
-def _outcome(job: Job, progress: Progress, epochs: int, executed: Executed) -> Outcome:
+def _outcome(progress: Progress, epochs: int, executed: Executed) -> Outcome:
     finite = np.isfinite(progress.val_loss)
     diverged = not finite.all()
     # Epochs from the first bad one on say nothing about the network.
@@ -320,13 +324,27 @@ def _outcome(job: Job, progress: Progress, epochs: int, executed: Executed) -> O
 
 
 def _packed(
-    jobs: Sequence[Job], snapshots: Sequence[Snapshot], shape: Shape, programs: Programs
-) -> tuple[Any, Any]:
-    """State and settings of the jobs, as the program of `shape` takes them."""
+    chunks: Mapping[Chunk, Sequence[Job]],
+    resumed: Sequence[Progress],
+    shape: Shape,
+    programs: Programs,
+) -> list[tuple[Any, Any]]:
+    """State and settings of each chunk, as the program of `shape` takes them."""
+    engine = exact if isinstance(shape, shapes.Exact) else lanes
+    snapshots = [one.snapshot for one in resumed] or [
+        job.snapshot or engine.fresh(job) for jobs in chunks.values() for job in jobs
+    ]
+    by_chunk = _by_chunk(chunks, snapshots).items()
     if isinstance(shape, shapes.Exact):
-        return exact.pack(snapshots, shape), exact.settings(jobs, shape)
-    state = lanes.pack(snapshots, shape, programs.inputs, programs.outputs)
-    return state, lanes.settings(jobs, shape)
+        return [
+            (exact.pack(some, shape), exact.settings(chunks[members], shape))
+            for members, some in by_chunk
+        ]
+    sizes = programs.inputs, programs.outputs
+    return [
+        (lanes.pack(some, shape, *sizes), lanes.settings(chunks[members], shape))
+        for members, some in by_chunk
+    ]
 
 
 def _unpacked(host: Any, shape: Shape, job: Job, lane: int) -> Snapshot:
