@@ -10,7 +10,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.similarity import FARTHEST
 from dnc_jax.search.space import Candidate, Space, Values
-from dnc_jax.search.stages import TRAINING, Similarity, grid, stages
+from dnc_jax.search.stages import TRAINING, Similarity, Stages, grid, stages
 from dnc_jax.search.strategies.base import (
     Evaluation,
     Strategy,
@@ -23,6 +23,9 @@ from dnc_jax.typing import Key
 _NOISE = 1e-4
 _DRAWS = 10  # in vain, before a space counts as exhausted
 _MARGIN = 1e-4  # xi of the expected improvement
+
+
+Pending = tuple[Values, Candidate]
 
 
 class Scored(NamedTuple):
@@ -50,7 +53,19 @@ class State(NamedTuple):
     told: tuple[Scored, ...]
     here: tuple[Scored, ...]
     best: Scored | None
-    pending: tuple[tuple[Values, Candidate], ...]
+    pending: tuple[Pending, ...]
+
+
+class _Course(NamedTuple):
+    """The arguments of `greedy`, and the stages of its space."""
+
+    space: Space
+    plan: Stages
+    batch: int
+    initial: int
+    steps: int
+    explored: int
+    fit_kernel: bool
 
 
 def greedy(
@@ -93,87 +108,10 @@ def greedy(
             f"search.steps >= 0, got {batch}, {initial}, {explored} and {steps}"
         )
     epochs = last_epochs(rungs)
-    plan = stages(space)
-    last = len(plan.grids) + 1
-
-    def complete(state: State) -> Callable[[Values], Values]:
-        """How a phase makes whole values of those that it searches."""
-        if state.phase == 0:
-            return plan.preset
-        assert state.best
-        base = state.best.values
-        return lambda values: {**base, **values}
-
-    def fresh(
-        state: State, draw: Callable[[int], np.ndarray], count: int
-    ) -> list[tuple[Values, Candidate]]:
-        """Drawn values of this phase's dimensions whose candidates are new."""
-        names = plan.architecture if state.phase == 0 else TRAINING
-        known = {one.candidate for one in state.told}
-        whole, found = complete(state), []
-        fruitless = 0
-        while len(found) < count and fruitless < (1 if found else _DRAWS):
-            before = len(found)
-            for drawn in space.decode(draw(count)):
-                values = whole({n: v for n, v in drawn.items() if n in names})
-                candidate = space.build(values)
-                if candidate not in known and space.allows(candidate):
-                    known.add(candidate)
-                    found.append((values, candidate))
-            fruitless = fruitless + 1 if len(found) == before else 0
-        return found[:count]
-
-    def bayesian(state: State, asked: int) -> list[tuple[Values, Candidate]]:
-        """The next candidates of stage 1 or 3 after so many of it."""
-        rng = generator_of(jax.random.fold_in(state.key, len(state.told)))
-        finite = [one.score for one in state.here if np.isfinite(one.score)]
-        if asked < initial:
-            sequence = fresh(state, lambda n: space.draw_sobol(rng, n), initial - asked)
-            if sequence:
-                return sequence
-        count = min(batch, initial + steps - asked)
-        if not finite:
-            return fresh(state, lambda n: space.draw(rng, n), count)
-        pool = fresh(state, lambda n: space.draw(rng, n), explored)
-        alike = plan.alike if state.phase == 0 else plan.alike_training
-        observed = np.array([min(one.score, max(finite)) for one in state.here])
-        known = [one.candidate for one in state.here]
-        chosen = promising(
-            known, observed, [one for _, one in pool], count, alike, fit_kernel
-        )
-        return [pool[i] for i in chosen]
-
-    def advance(state: State, asked: int) -> State:
-        """With what to wait for next; `asked` of this phase have been told."""
-        while state.phase <= last:
-            if state.phase in (0, last):
-                more = bayesian(state, asked) if asked < initial + steps else []
-            elif asked:
-                more = []
-            else:
-                if not state.best:
-                    raise InputError(
-                        "greedy's first stage, which presets all but the layers, finds "
-                        "no network that keeps to the constraints; allow larger "
-                        "networks, or use another strategy"
-                    )
-                known = {one.candidate for one in state.told}
-                values = grid(space, plan.grids[state.phase - 1], state.best.values)
-                built = {space.build(one): one for one in values}
-                more = [
-                    (one, candidate)
-                    for candidate, one in built.items()
-                    if candidate not in known and space.allows(candidate)
-                ]
-            if more:
-                return state._replace(pending=tuple(more))
-            here = (state.best,) if state.best else ()
-            state = state._replace(phase=state.phase + 1, here=here)
-            asked = 0
-        return state._replace(pending=())
+    course = _Course(space, stages(space), batch, initial, steps, explored, fit_kernel)
 
     def init(key: Key) -> State:
-        return advance(State(key, 0, (), (), None, ()), 0)
+        return _advance(course, State(key, 0, (), (), None, ()), 0)
 
     def ask(state: State) -> list[Evaluation]:
         return [
@@ -191,14 +129,110 @@ def greedy(
         here = state.here + new
         asked = len(here) - (state.phase > 0)
         best = min(rivals, key=lambda one: one.score)
-        return advance(
-            state._replace(told=state.told + new, here=here, best=best), asked
+        return _advance(
+            course, state._replace(told=state.told + new, here=here, best=best), asked
         )
 
     most = 2 * (initial + steps) + sum(
-        len(grid(space, group, {})) for group in plan.grids
+        len(grid(space, group, {})) for group in course.plan.grids
     )
     return Strategy(init, ask, tell, epochs, most * epochs)
+
+
+def _complete(course: _Course, state: State, values: Values) -> Values:
+    """Whole values of those that this phase searches."""
+    if state.phase == 0:
+        return course.plan.preset(values)
+    assert state.best
+    return {**state.best.values, **values}
+
+
+def _fresh(
+    course: _Course, state: State, draw: Callable[[int], np.ndarray], count: int
+) -> list[Pending]:
+    """Drawn values of this phase's dimensions whose candidates are new."""
+    names = course.plan.architecture if state.phase == 0 else TRAINING
+    known = {one.candidate for one in state.told}
+    found: list[Pending] = []
+    fruitless = 0
+    while len(found) < count and fruitless < (1 if found else _DRAWS):
+        before = len(found)
+        for drawn in course.space.decode(draw(count)):
+            searched = {name: v for name, v in drawn.items() if name in names}
+            values = _complete(course, state, searched)
+            candidate = course.space.build(values)
+            if candidate not in known and course.space.allows(candidate):
+                known.add(candidate)
+                found.append((values, candidate))
+        fruitless = fruitless + 1 if len(found) == before else 0
+    return found[:count]
+
+
+def _bayesian(course: _Course, state: State, asked: int) -> list[Pending]:
+    """The next candidates of stage 1 or 3 after so many of it."""
+    left = course.initial + course.steps - asked
+    if left <= 0:
+        return []
+    rng = generator_of(jax.random.fold_in(state.key, len(state.told)))
+
+    def fresh(count: int, *, sobol: bool = False) -> list[Pending]:
+        draw = course.space.draw_sobol if sobol else course.space.draw
+        return _fresh(course, state, lambda n: draw(rng, n), count)
+
+    finite = [one.score for one in state.here if np.isfinite(one.score)]
+    if asked < course.initial:
+        sequence = fresh(course.initial - asked, sobol=True)
+        if sequence:
+            return sequence
+    count = min(course.batch, left)
+    if not finite:
+        return fresh(count)
+    pool = fresh(course.explored)
+    plan = course.plan
+    chosen = promising(
+        [one.candidate for one in state.here],
+        np.array([min(one.score, max(finite)) for one in state.here]),
+        [candidate for _, candidate in pool],
+        count,
+        plan.alike if state.phase == 0 else plan.alike_training,
+        course.fit_kernel,
+    )
+    return [pool[i] for i in chosen]
+
+
+def _gridded(course: _Course, state: State) -> list[Pending]:
+    """The new candidates of a grid of stage 2."""
+    if not state.best:
+        raise InputError(
+            "greedy's first stage, which presets all but the layers, finds "
+            "no network that keeps to the constraints; allow larger "
+            "networks, or use another strategy"
+        )
+    known = {one.candidate for one in state.told}
+    group = course.plan.grids[state.phase - 1]
+    values = grid(course.space, group, state.best.values)
+    built = {course.space.build(one): one for one in values}
+    return [
+        (one, candidate)
+        for candidate, one in built.items()
+        if candidate not in known and course.space.allows(candidate)
+    ]
+
+
+def _advance(course: _Course, state: State, asked: int) -> State:
+    """With what to wait for next; `asked` of this phase have been told."""
+    last = len(course.plan.grids) + 1
+    while state.phase <= last:
+        if state.phase in (0, last):
+            more = _bayesian(course, state, asked)
+        else:
+            more = [] if asked else _gridded(course, state)
+        if more:
+            return state._replace(pending=tuple(more))
+        here = (state.best,) if state.best else ()
+        state = state._replace(phase=state.phase + 1, here=here)
+        asked = 0
+    return state._replace(pending=())
 
 
 def promising(
