@@ -14,6 +14,7 @@ import dnc_jax
 from dnc_jax import interchange
 from dnc_jax.errors import InputError
 from dnc_jax.report import Run, read
+from dnc_jax.report.folder import BEST
 from experiments import launch
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work folder of a search.")
@@ -34,7 +35,7 @@ def main() -> None:
 def write(run: Run) -> None:
     """Writes, and says where."""
     if NETWORK.value:
-        print(dnc_jax.export(dnc_jax.load(run.folder / "best"), NETWORK.value))
+        print(dnc_jax.export(dnc_jax.load(run.folder / BEST), NETWORK.value))
     if OPTUNA.value:
         study = interchange.to_study(run.trials, run.folder.name, OPTUNA.value)
         print(f"study {study.study_name} in {OPTUNA.value}")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Assumed, Meter, carbon, find
 from dnc_jax.report import page, terminal
+from dnc_jax.report.folder import BEST, SUMMARY, TRIALS
 from dnc_jax.report.live import Reporter
 from dnc_jax.search import Constraints, Objective, Space, Store, Trial, make_space
 from dnc_jax.search.budget import Budget
@@ -126,8 +127,8 @@ def run(
     terminal.say(out, f"results go to {workdir}")
     workdir.mkdir(parents=True, exist_ok=True)
     stored = {**config.to_dict(), **recorded}
-    with Store(workdir / "trials.sqlite", stored) as store:
-        path = workdir / "summary.json"
+    with Store(workdir / TRIALS, stored) as store:
+        path = workdir / SUMMARY
         if processes.from_first(path.exists()):
             terminal.say(out, f"{workdir} holds this search, finished:")
             summaries.show(out, launch.read_json(path), store.trials(), workdir)
@@ -154,7 +155,7 @@ def run(
                 folder=workdir,
                 callback=callback,
             )
-        checkpoints.save(workdir / "best", winner.network)
+        checkpoints.save(workdir / BEST, winner.network)
         summary = summaries.summarise(
             config,
             problem.data,
@@ -170,7 +171,7 @@ def run(
 
 def _finish(workdir: pathlib.Path, summary: Mapping[str, Any]) -> None:
     """Writes what says that the search is over; what it kept to go on is removed."""
-    path = workdir / "summary.json"
+    path = workdir / SUMMARY
     partial = path.with_suffix(".json.partial")
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.rename(path)
@@ -184,7 +185,7 @@ def _cost_model(workdir: pathlib.Path) -> CostModel:
     Measured, once on each machine, where compiled programs are kept.
     """
     cost = CostModel()
-    if processes.is_first() and not (workdir / "trials.sqlite").exists():
+    if processes.is_first() and not (workdir / TRIALS).exists():
         cost = machine.cost_model(compilation.folder())
     return CostModel(**processes.from_first(cost._asdict()))
 
@@ -230,7 +231,7 @@ def stored_search(folder: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
     """
     config, trials = {}, []
     if processes.is_first():
-        config, trials = read(folder / "trials.sqlite")
+        config, trials = read(folder / TRIALS)
     return json.loads(processes.from_first(json.dumps(config))), shared(trials)
 
 

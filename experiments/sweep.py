@@ -18,6 +18,7 @@ from absl import flags
 from rich.table import Table
 
 from dnc_jax.errors import InputError
+from dnc_jax.report.folder import SUMMARY
 from dnc_jax.search import Candidate
 from dnc_jax.training import processes
 from experiments import job, launch
@@ -49,7 +50,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         config.objective.w_c = weight
         job.run(config, folder, forks=folders[:number])
         if processes.is_first():  # the others may not see its files
-            summaries.append(launch.read_json(folder / "summary.json"))
+            summaries.append(launch.read_json(folder / SUMMARY))
     if not processes.is_first():
         return
     with (workdir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:

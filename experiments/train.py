@@ -33,6 +33,7 @@ from dnc_jax.footprint.roofline import (
 )
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
+from dnc_jax.report.folder import BEST, SUMMARY
 from dnc_jax.training import Hyperparameters, checkpoints, trainer
 from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
@@ -48,7 +49,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     )
     data = launch.load_data(config)._replace(augment=config.train.augment)
     network = architecture(config, data)
-    summary_path = workdir / "summary.json"
+    summary_path = workdir / SUMMARY
     recorded = json.loads(config.to_json())
     if (
         summary_path.exists()
@@ -71,7 +72,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
                 config, one, hyperparameters, data, peak, out, trace
             )
             if one is network:
-                checkpoints.save(workdir / "best", trained)
+                checkpoints.save(workdir / BEST, trained)
     twin = len(runs) > 1
     if twin:
         summary["saving"] = saved(summary).to_json()

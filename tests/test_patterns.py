@@ -171,56 +171,6 @@ def test_structured_has_the_density_asked_for(n_in, n_out, data, block):
     assert len(set(dense.sum(0))) == len(set(dense.sum(1))) == 1
 
 
-def test_the_worked_example_of_type_3():
-    """n_in 12, fan_out 2, n_out 8, z 4; the seeds are those of the paper's example."""
-    reads = {0: {4, 1, 10}, 1: {11, 8, 5}, 2: {2, 3, 0}, 3: {9, 6, 7}}
-    wanted = {(i, o + half) for half in (0, 4) for o, ins in reads.items() for i in ins}
-    for key in jax.random.split(KEY, 400):
-        pattern = clash_free(key, 3, False)
-        if set(edges_of(pattern)) == wanted:
-            return
-    # 81 seed vectors, all equally likely: missed with probability 0.7 %.
-    pytest.fail("phi = (1, 0, 2, 2) was not drawn in 400 tries")
-
-
-@pytest.mark.parametrize("kind", [1, 2, 3])
-@pytest.mark.parametrize("dither", [False, True])
-def test_every_cycle_reads_each_memory_once(kind, dither):
-    """With fan_in equal to the number of memories an output's reads are a cycle."""
-    pattern = sparse.clash_free(
-        KEY, 12, 9, density=1 / 3, memories=4, kind=kind, dither=dither
-    )
-    for inputs in np.asarray(pattern.sources):
-        assert sorted(inputs % 4) == [0, 1, 2, 3]
-
-
-def test_clash_free_patterns_are_counted_as_published():
-    counts = [
-        sparse.clash_free_patterns(9, 6, density=1 / 3, memories=3, kind=kind)
-        for kind in (1, 2, 3)
-    ]
-    assert counts == [46656, 729, 27]
-    # z divides fan_in: dither multiplies by 1; fan_in 1 divides z: by z!.
-    assert (
-        sparse.clash_free_patterns(9, 6, density=1 / 3, memories=3, kind=3, dither=True)
-        == 27
-    )
-    assert (
-        sparse.clash_free_patterns(8, 8, density=1 / 8, memories=2, kind=3, dither=True)
-        == 2 * 4**2
-    )
-
-
-def test_counts_of_type_3_are_what_is_drawn():
-    drawn = {
-        tuple(edges_of(sparse.clash_free(key, 4, 4, density=0.25, memories=2, kind=3)))
-        for key in jax.random.split(KEY, 100)
-    }
-    assert len(drawn) == sparse.clash_free_patterns(
-        4, 4, density=0.25, memories=2, kind=3
-    )
-
-
 def test_a_full_mixed_radix_network_joins_all_nodes_by_one_path():
     radices = (2, 3, 2)
     product = np.eye(12)
@@ -237,15 +187,6 @@ def test_butterfly_stages_are_powers_of_two_apart():
     shared = pattern.to_dense().T.astype(int) @ pattern.to_dense()
     for q in range(16):
         assert set(np.flatnonzero(shared[q])) == {q, q ^ 1, q ^ 8, q ^ 9}
-
-
-def test_windows_are_rectangles_of_the_image():
-    pattern = sparse.windows(KEY, (6, 5, 3), 12, window=(2, 3))
-    for inputs in np.asarray(pattern.sources):
-        y, x, channel = np.unravel_index(inputs, (6, 5, 3))
-        assert np.ptp(y) == 1
-        assert np.ptp(x) == 2
-        assert len(set(zip(y, x, channel, strict=True))) == 2 * 3 * 3
 
 
 def test_dense_and_back():
@@ -331,26 +272,6 @@ def test_an_impossible_density_is_rounded_where_asked():
     assert grouped.density == pytest.approx(0.3)
 
 
-def test_scatter_is_1_for_an_even_pattern_and_low_for_a_clustered_one():
-    # Output q reads inputs q and q + 4 of 8: each half once.
-    even = sparse.from_edges(np.arange(8), np.tile(np.arange(4), 2), 8, 4)
-    assert sparse.scatter([even], windows=2).forward == (1.0,)
-    # Both edges of an output start in one half: one window of two is empty.
-    clustered = sparse.from_edges(np.arange(8), np.repeat(np.arange(4), 2), 8, 4)
-    assert sparse.scatter([clustered], windows=2).forward == (0.5,)
-    assert sparse.scatter([clustered]).worst == 0.5
-
-
-def test_scatter_sees_that_two_junctions_do_not_mix():
-    halves = np.kron(np.eye(2), np.ones((4, 4)))
-    split = sparse.from_dense(halves)
-    mixed = sparse.structured(KEY, 8, 8, density=0.5)
-    assert sparse.scatter([split, split]).end_to_end[0] < 0.6
-    assert sparse.scatter([mixed, mixed]).end_to_end[0] > 0.85
-    with pytest.raises(ValueError, match=r"8 outputs .* 4 inputs"):
-        sparse.scatter([split, sparse.structured(KEY, 4, 4, density=0.5)])
-
-
 def test_every_pattern_is_reachable_for_a_tiny_structured_junction():
     """3 x 3 with degree 1: the six permutation matrices."""
     drawn = {
@@ -361,31 +282,6 @@ def test_every_pattern_is_reachable_for_a_tiny_structured_junction():
         tuple(sorted(zip(range(3), p, strict=True)))
         for p in itertools.permutations(range(3))
     }
-
-
-def test_windows_of_a_density_are_squares_or_nearly_that():
-    pattern = sparse.draw(KEY, "windows", 3 * 64, 8, density=12 / 64, block=(1, 4))
-    assert pattern.describe().fan_in == (36, 36)
-    for column in pattern.to_dense().T:
-        rows, columns, channels = np.nonzero(column.reshape(8, 8, 3))
-        assert np.ptp(rows) == 2
-        assert np.ptp(columns) == 3
-        assert set(channels) == {0, 1, 2}
-
-
-@pytest.mark.parametrize(
-    ("n_in", "density", "block", "message"),
-    [
-        (50, 0.1, (1, 1), "square image of 1 or 3 channels, got 50 inputs"),
-        (64, 0.1, (2, 1), r"single inputs, got blocks of \(2, 1\)"),
-        (64, 0.1, (1, 1), "windows of 8 x 8 pixels; nearest: 0.09375 and 0.140625"),
-        (64, 0.01, (1, 1), "nearest: 0.015625 and 0.03125"),
-        (64, 0.0, (1, 1), r"density must lie in \(0, 1\], got 0"),
-    ],
-)
-def test_windows_that_do_not_exist_are_refused(n_in, density, block, message):
-    with pytest.raises(ValueError, match=message):
-        sparse.draw(KEY, "windows", n_in, 8, density=density, block=block)
 
 
 def test_a_table_of_cells_is_kept_where_it_is_small_beside_the_edges_or_at_all():
@@ -434,29 +330,6 @@ def test_a_mixed_radix_stage_steps_back_by_its_stride():
         assert sorted(sources) == sorted(first)
     gaps = np.diff(np.sort(np.asarray(pattern.sources)[0]))
     assert set(gaps) == {3}
-
-
-def test_windows_are_spread_before_one_is_used_twice():
-    pattern = sparse.windows(KEY, (4, 4, 1), 18, window=(2, 2))
-    corners = [int(sources.min()) for sources in np.asarray(pattern.sources)]
-    assert len(set(corners[:9])) == 9
-    assert len(set(corners[9:])) == 9
-
-
-def test_a_window_of_the_whole_of_a_tiny_image_names_what_there_is():
-    for n_in in (1, 3):
-        with pytest.raises(ValueError, match=r"nearest: 1$"):
-            sparse.draw(KEY, "windows", n_in, 4, density=0.5)
-
-
-@pytest.mark.parametrize(
-    ("kind", "count"), [(1, (6 * 6**4) ** 2), (2, (6 * 3**4) ** 2), (3, 6 * 3**4)]
-)
-def test_dither_is_counted_by_hand(kind, count):
-    # 4 memories of 3 inputs, fan_in 2: 4! / 2!^2 = 6 orders for each of fan_out 2.
-    assert count == sparse.clash_free_patterns(
-        12, 12, density=1 / 6, memories=4, kind=kind, dither=True
-    )
 
 
 def test_a_description_counts_nodes_and_not_blocks():

@@ -1,3 +1,5 @@
+"""Many networks at once: lanes, rungs, what is saved, and what they cost."""
+
 import dataclasses
 import time
 
@@ -6,72 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnc_jax.networks import CNN, MLP, Sparsity, network
-from dnc_jax.networks import cnn as networks_cnn
 from dnc_jax.networks.activations import ACTIVATIONS
-from dnc_jax.networks.convolution import convolution
 from dnc_jax.training import (
-    Hyperparameters,
-    costs,
-    data,
     grouping,
     lanes,
-    plan,
     population,
     processes,
     shapes,
-    trainer,
     under_way,
 )
-from dnc_jax.training.population import Job
-
-ORDER = jax.random.key(7)
-
-
-def job(number, hidden, activation="relu", dropout=0.0, start=0, stop=2, **training):
-    hyperparameters = Hyperparameters(
-        **{"learning_rate": 3e-3, "weight_decay": 1e-4, "batch_size": 32} | training
-    )
-    architecture = MLP(6, hidden, 4, activation, dropout)
-    return Job(architecture, hyperparameters, jax.random.key(number), start, stop, 4)
-
-
-def alone(job, data, epochs):
-    """The state and validation losses of the job's network trained by itself."""
-    init_key, dropout_key, pattern_key = trainer.keys_of(job.key)
-    patterns = network.patterns(pattern_key, job.architecture)
-    state = trainer.init(init_key, job.architecture, patterns)
-    losses = []
-    for epoch in range(epochs):
-        state, _ = trainer.train_epoch(
-            state,
-            job.architecture,
-            job.hyperparameters.batch_size,
-            trainer.Settings(
-                np.float32(job.hyperparameters.learning_rate)
-                * np.float32(population.rate_factor(epoch, job.total)),
-                np.float32(job.hyperparameters.weight_decay),
-                trainer.seed_of(dropout_key),
-                patterns,
-            ),
-            trainer.epoch_order(ORDER, epoch, len(data.train.y)),
-            data.train,
-            trainer.view_of(data, ORDER),
-        )
-        trained = trainer.Trained(state.params, state.statistics, patterns)
-        evaluation = trainer.evaluate(
-            trained, job.architecture, data.validation, data.view
-        )
-        losses.append(float(evaluation.loss))
-    return state, losses
-
-
-def assert_same(tree, other, tolerance):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance),
-        tuple(map(dict, tree)),
-        tuple(map(dict, other)),
-    )
+from tests.alone import ORDER, alone, assert_same, job
 
 
 def test_a_lane_is_its_network_alone_to_rounding_after_ten_adam_steps(small):
@@ -94,135 +40,6 @@ def test_a_lane_is_its_network_alone_to_rounding_after_ten_adam_steps(small):
         assert outcome.snapshot.step == state.step
 
 
-@pytest.fixture(scope="module")
-def pictures():
-    """160 training images of 6 x 6 x 2 with 3 classes."""
-    rng = np.random.default_rng(0)
-
-    def split(rows):
-        y = rng.integers(0, 3, rows)
-        x = rng.integers(0, 200, (rows, 6, 6, 2)) + 20 * y[:, None, None, None]
-        return data.Split(x.astype(np.uint8), y)
-
-    return data.from_arrays(split(200), split(60), name="pictures")
-
-
-def cnn(activation="relu", *, dropout=(0.1, 0.0, 0.3), sparsity=()):
-    return CNN(
-        (6, 6, 2),
-        (4, 4, 8),
-        3,
-        activation,
-        ("", "pool", "stride"),
-        (True, False, True),
-        dropout,
-        shortcuts=2,
-        sparsity=sparsity,
-    )
-
-
-HEAD = Sparsity(0.5, family="random")
-EVERY_LAYER = {
-    "batch norm, dropout, shortcut, relu": cnn(),
-    "tanh": CNN((6, 6, 2), (4,), 3, "tanh"),
-    "sigmoid": CNN((6, 6, 2), (4,), 3, "sigmoid", batch_norm=(True,)),
-    "sparse convolutions and head": cnn(
-        sparsity=(None, Sparsity(0.5), Sparsity(0.5, (1, 4), "random"), HEAD)
-    ),
-    "sparse mlp": MLP(
-        72, (16, 8), 3, "tanh", 0.2, (Sparsity(0.25, (1, 4)), Sparsity(0.5), None)
-    ),
-}
-
-
-# What augments the images does not depend on the layers that follow.
-@pytest.mark.parametrize(
-    ("kinds", "augment"), [(list(EVERY_LAYER), False), (list(EVERY_LAYER)[:1], True)]
-)
-def test_a_network_of_any_layers_is_itself_alone_after_ten_adam_steps(
-    pictures, kinds, augment
-):
-    jobs = [
-        job(i, ())._replace(architecture=EVERY_LAYER[kind])
-        for i, kind in enumerate(kinds)
-    ]
-    examples = pictures._replace(augment=augment)
-    outcomes = population.train(jobs, population.Programs(examples, ORDER))
-    for one, outcome in zip(jobs, outcomes, strict=True):
-        state, losses = alone(one, examples, 2)
-        assert outcome.snapshot.step == state.step == 10
-        np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
-        assert_same(outcome.snapshot.params, state.params, 1e-5)
-        assert_same(outcome.snapshot.variance, state.adam.nu, 1e-5)
-        assert_same(outcome.snapshot.statistics, state.statistics, 1e-5)
-
-
-# The forms of an accelerator compute in bfloat16.
-@pytest.mark.parametrize(
-    ("form", "tolerance"), [(None, 1e-5), ("grouped", 2e-2), ("im2col", 2e-2)]
-)
-def test_networks_of_one_structure_run_vmapped_as_they_do_alone(
-    pictures, monkeypatch, form, tolerance
-):
-    monkeypatch.setattr(plan, "FORMS", (form,))
-    seen = []
-
-    def spied(x, weight, stride, form):
-        seen.append(form)
-        return convolution(x, weight, stride, form)
-
-    monkeypatch.setattr(networks_cnn, "convolution", spied)
-    programs = population.Programs(pictures, ORDER)
-    programs.workload = lambda epochs: costs.Workload(
-        72, 3, 160, epochs, accelerator=True
-    )
-    rates = [(0.1, 0.0, 0.3), (0.2, 0.0, 0.5), (0.4, 0.0, 0.1)]
-    jobs = [
-        job(i, (), learning_rate=1e-3 * (i + 1))._replace(
-            architecture=cnn(dropout=dropout)
-        )
-        for i, dropout in enumerate(rates)
-    ]
-    outcomes = population.train(jobs, programs)
-    (shape,) = programs.shapes
-    assert (shapes.engine(shape), shape.lanes, shape.form) == ("vmapped", 4, form)
-    # Validation never lays out patches: it takes the device's own form.
-    assert set(seen) == {form, None}
-    for one, outcome in zip(jobs, outcomes, strict=True):
-        state, losses = alone(one, pictures, 2)
-        np.testing.assert_allclose(outcome.val_loss, losses, atol=tolerance)
-        assert_same(outcome.snapshot.params, state.params, tolerance)
-
-
-def test_a_sparse_cnn_goes_on_after_a_rung_with_its_patterns(pictures):
-    architecture = EVERY_LAYER["sparse convolutions and head"]
-    one = job(3, (), stop=4)._replace(architecture=architecture)
-    (whole,) = population.train([one], population.Programs(pictures, ORDER))
-    (first,) = population.train(
-        [one._replace(stop=2)], population.Programs(pictures, ORDER)
-    )
-    (second,) = population.train(
-        [one._replace(start=2, snapshot=first.snapshot)],
-        population.Programs(pictures, ORDER),
-    )
-    assert whole.val_loss == first.val_loss + second.val_loss
-
-
-def test_no_value_of_a_rate_needs_a_program_of_its_own(pictures):
-    programs = population.Programs(pictures, ORDER)
-    rates = [(0.1, 0.0, 0.3), (0.2, 0.0, 0.5)]
-    jobs = [
-        job(i, (), stop=1, learning_rate=10 ** -(i + 2), weight_decay=i * 1e-4)
-        for i in range(2)
-    ]
-    jobs = [
-        one._replace(architecture=cnn(dropout=rate))
-        for one, rate in zip(jobs, rates, strict=True)
-    ]
-    population.train(jobs, programs)
-    assert len(programs.shapes) == 1
-
-
 def test_a_group_that_exceeds_the_devices_memory_is_halved(small, monkeypatch):
     jobs = [job(i, (9,)) for i in range(4)]
     programs = population.Programs(small, ORDER)
@@ -241,29 +58,6 @@ def test_a_group_that_exceeds_the_devices_memory_is_halved(small, monkeypatch):
     assert max(asked) > 1
     for one, other in zip(whole, outcomes, strict=True):
         np.testing.assert_allclose(one.val_loss, other.val_loss, atol=1e-5)
-
-
-def test_a_network_whose_patches_exceed_the_memory_is_trained_without(
-    pictures, monkeypatch
-):
-    monkeypatch.setattr(plan, "FORMS", ("im2col",))
-    programs = population.Programs(pictures, ORDER)
-    programs.workload = lambda epochs: costs.Workload(
-        72, 3, 160, epochs, accelerator=True
-    )
-    get, asked = programs.get, []
-
-    def crowded(shape, packed):
-        asked.append((shape.lanes, shape.form))
-        if shape.form == "im2col":
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return get(shape, packed)
-
-    monkeypatch.setattr(programs, "get", crowded)
-    one = job(0, (), stop=1)._replace(architecture=CNN((6, 6, 2), (4,), 3))
-    (outcome,) = population.train([one], programs)
-    assert asked == [(1, "im2col"), (1, "grouped")]
-    assert len(outcome.val_loss) == 1
 
 
 def test_all_seconds_are_accounted_for(small):

@@ -18,7 +18,7 @@ _ACTIVATION_FLOPS = 5
 _BATCH_NORM_FLOPS = 40
 _INPUT_FLOPS = 2
 _BYTES = 4  # float32
-_VALIDATED_ROWS = 1000  # at a time
+EVALUATION_BATCH = 1000  # rows validated at a time, see `training.feed`
 
 
 class Complexity(NamedTuple):
@@ -198,7 +198,7 @@ def training_work(
     steps = step_work(architecture, batch_size) * (train_rows // batch_size)
     validation = inference_work(architecture, validation_rows)
     # The parameters are read again for each batch of rows.
-    again = (-(-validation_rows // _VALIDATED_ROWS) - 1) * _BYTES
+    again = (-(-validation_rows // EVALUATION_BATCH) - 1) * _BYTES
     again *= complexity(architecture).parameters
     flops = steps.flops + validation.flops
     return Work(flops, steps.bytes_moved + validation.bytes_moved + again) * epochs

@@ -321,7 +321,7 @@ def _imported(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise CounterError(
-            f"{package} is not installed; `pip install {package}` brings it"
+            f"{package} is not installed; pip install 'dnc_jax[energy]' installs it"
         ) from error
 
 

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dnc_jax.footprint.complexity import EVALUATION_BATCH
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.rows import FileRows, taken
 from dnc_jax.typing import Array
-
-EVALUATION_BATCH = 1000
 
 
 class Segment(NamedTuple):

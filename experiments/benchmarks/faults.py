@@ -32,6 +32,7 @@ from absl import app, flags, logging
 
 import dnc_jax
 from dnc_jax.errors import InputError
+from dnc_jax.report.folder import BEST, SUMMARY, TRIALS
 from dnc_jax.search import MLPSpace, Objective
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import halving
@@ -81,7 +82,7 @@ def run(workdir: pathlib.Path, seconds: float | None = None) -> tuple[float, boo
 def trials(workdir: pathlib.Path) -> dict[tuple[int, int], Trial]:
     """What the store holds, without the only field that time changes."""
     try:
-        stored = read(workdir / "trials.sqlite")[1]
+        stored = read(workdir / TRIALS)[1]
     except InputError:  # killed before there was one
         return {}
     return {
@@ -91,9 +92,9 @@ def trials(workdir: pathlib.Path) -> dict[tuple[int, int], Trial]:
 
 def outcome(workdir: pathlib.Path) -> list[Any]:
     """All of a finished search that must not depend on interruptions."""
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = json.loads((workdir / SUMMARY).read_text())
     names = ("best", "best_val_accuracy", "test_accuracy", "score")
-    network = dnc_jax.load(workdir / "best")
+    network = dnc_jax.load(workdir / BEST)
     weights = [
         {k: np.asarray(v).tobytes() for k, v in j.items()} for j in network.params
     ]

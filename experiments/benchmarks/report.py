@@ -22,7 +22,7 @@ from playwright import sync_api
 
 from dnc_jax.footprint import complexity
 from dnc_jax.report import page
-from dnc_jax.report.folder import Moment, add_moment
+from dnc_jax.report.folder import TRIALS, Moment, add_moment
 from dnc_jax.search import MLPSpace, Store, Trial
 
 CANDIDATES = flags.DEFINE_integer("candidates", 1_000, "In the first of three rungs.")
@@ -36,7 +36,7 @@ def fill(workdir: pathlib.Path, count: int) -> int:
     space = MLPSpace(784, 10)
     alive = list(enumerate(space.sample(jax.random.key(0), count)))
     total = 0
-    with Store(workdir / "trials.sqlite", {}) as store:
+    with Store(workdir / TRIALS, {}) as store:
         for rung, epochs in enumerate(RUNGS):
             trials = []
             for number, candidate in alive:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks import MLP, Architecture
+from dnc_jax.report.folder import SUMMARY
 from dnc_jax.report.plots import COLOURS
 from dnc_jax.training import Hyperparameters, population
 from dnc_jax.training.data import Dataset, Split
@@ -62,7 +63,7 @@ def whole_search(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
       InputError: it was interrupted, or its summary is damaged.
     """
-    summary = launch.read_json(folder / "summary.json")
+    summary = launch.read_json(folder / SUMMARY)
     if summary["resumed"]:
         raise InputError(
             f"the search in {folder} was interrupted, and its seconds and energy are "
