@@ -255,6 +255,17 @@ def test_a_long_search_is_rehearsed_for_a_while_and_then_extrapolated(
     assert short.search.flops == pytest.approx(whole.search.flops)
 
 
+def test_a_forecast_plans_within_the_memory_that_there_is(small, monkeypatch):
+    several = halving(SPACE, candidates=8, rungs=(1,), brackets=1)
+    state = several.init(jax.random.key(1))
+    ample = forecast.forecast(several, state, small)
+    monkeypatch.setattr(forecast.feed, "free_bytes", lambda: 1000.0)
+    scarce = forecast.forecast(several, state, small)
+    # Groups that share a program run one after another, in steps of their own.
+    assert scarce.modelled_seconds > ample.modelled_seconds
+    assert scarce.search.flops == ample.search.flops
+
+
 def test_earlier_searches_correct_a_forecast_and_narrow_it():
     naive = Calibration().seconds(10.0)
     assert naive.value == 10

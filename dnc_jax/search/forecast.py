@@ -18,7 +18,7 @@ import jax
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import costs, grouping, machine, plan, programs, shapes
+from dnc_jax.training import costs, feed, grouping, machine, plan, programs, shapes
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -237,14 +237,18 @@ def _rung(
         for e in evaluations
     ]
 
+    workers, limit = programs.workers(), feed.limit(data)
+    streamed = sum(part.nbytes for part in data.train) > limit
+    memory = programs.memory_bytes(limit if streamed else 0, feed.free_bytes(), workers)
+
     def workload(epochs: float) -> costs.Workload:
-        """As if memory had no end."""
         return costs.Workload(
             data.inputs,
             data.outputs,
             data.rows[0],
             epochs,
             accelerator=jax.default_backend() != "cpu",
+            memory_bytes=memory,
         )
 
     ready = set(planned)
@@ -260,7 +264,6 @@ def _rung(
         ).flops
         for one in asked
     )
-    workers = programs.workers()
     return epochs, flops, running / workers, compiling / workers
 
 

@@ -92,8 +92,11 @@ class Programs:
         self._lock = threading.Lock()
         self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
-        self._cpu = jax.default_backend() == "cpu"
-        self._free_bytes = self._agreed(feed.free_bytes())
+        self._memory_bytes = memory_bytes(
+            self._limit_bytes if self._feed.streamed else 0,
+            self._agreed(feed.free_bytes()),
+            self.workers,
+        )
 
     @property
     def shapes(self) -> list[Shape]:
@@ -143,15 +146,13 @@ class Programs:
 
     def workload(self, epochs: int | float) -> costs.Workload:
         """What `plan.make` has to know of this data and this machine."""
-        coming = self._limit_bytes if self._feed.streamed and not self._cpu else 0.0
-        usable = 0.5 if self._cpu else 0.9
         return costs.Workload(
             self.inputs,
             self.outputs,
             self.rows,
             epochs,
-            accelerator=not self._cpu,
-            memory_bytes=(usable * self._free_bytes - coming) / self.workers,
+            accelerator=jax.default_backend() != "cpu",
+            memory_bytes=self._memory_bytes,
         )
 
     def forget_orders(self) -> None:
@@ -296,6 +297,19 @@ def _on_devices(function: Callable[..., Any], mesh: Mesh | None) -> Callable[...
         )(state, settings, *shared)
 
     return on_all
+
+
+def memory_bytes(streamed_bytes: float, free_bytes: float, workers: int = 1) -> float:
+    """Of a device's memory, for the networks of one program.
+
+    Args:
+      streamed_bytes: of rows that lie there while others come.
+      free_bytes: before them; of a CPU, half is left to others.
+      workers: programs that share it.
+    """
+    cpu = jax.default_backend() == "cpu"
+    free = 0.5 * free_bytes if cpu else 0.9 * free_bytes - streamed_bytes
+    return free / workers
 
 
 def workers() -> int:
