@@ -254,3 +254,41 @@ def test_a_batch_without_columns_passes():
     pattern = sparse.structured(KEY, 8, 8, density=0.5)
     weight, x, _ = problem(pattern, 0, "float32")
     assert kernels.matmul(weight, pattern, x, impl="blocks").shape == (8, 0)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_a_gradient_is_as_exact_as_its_weight_whatever_the_input(impl):
+    pattern = sparse.structured(KEY, 32, 32, density=0.5, block=(8, 8))
+    weight, x, dy = problem(pattern, 16, "float32")
+    x, dy = x.astype(jnp.bfloat16), dy.astype(jnp.bfloat16)
+    y, d_weight, dx = computed(pattern, weight, x, dy, impl)
+    assert (y.dtype, d_weight.dtype, dx.dtype) == (x.dtype, weight.dtype, x.dtype)
+    _, truth, _ = oracle(pattern, weight, x, dy)
+    assert_close([d_weight], [truth], 1e-5)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
+def test_whole_numbers_are_taken_as_the_weights_type(impl, dtype):
+    pattern = sparse.structured(KEY, 12, 8, density=0.5, block=(2, 2))
+    weight = problem(pattern, 5, "float32")[0]
+    x = np.random.default_rng(0).integers(0, 7, (12, 5)).astype(dtype)
+    y = kernels.matmul(weight, pattern, x, impl=impl)
+    np.testing.assert_array_equal(
+        y, kernels.matmul(weight, pattern, x.astype(np.float32), impl=impl)
+    )
+
+
+def test_products_of_groups_are_never_of_single_columns(monkeypatch):
+    monkeypatch.setattr(kernels, "CHUNK_BYTES", 4096)
+    pattern = sparse.grouped(KEY, 40, 32, density=0.5, side=8)
+    weight, x, dy = problem(pattern, 64, "float32")
+    _, pull = jax.vjp(
+        lambda w, x: kernels.matmul(w, pattern, x, impl="groups"), weight, x
+    )
+    passes = [
+        equation.params["length"]
+        for equation in jax.make_jaxpr(pull)(dy).eqns
+        if equation.primitive.name == "scan"
+    ]
+    assert passes == [4], "16 columns each"

@@ -27,3 +27,13 @@ def test_scatter_sees_that_two_junctions_do_not_mix():
     assert sparse.scatter([mixed, mixed]).end_to_end[0] > 0.85
     with pytest.raises(ValueError, match=r"8 outputs .* 4 inputs"):
         sparse.scatter([split, sparse.structured(KEY, 4, 4, density=0.5)])
+
+
+def test_a_network_without_a_path_scores_0_and_warns_of_nothing():
+    first = sparse.from_edges(np.array([0]), np.array([0]), 2, 2)
+    second = sparse.from_edges(np.array([1]), np.array([0]), 2, 2)
+    scores = sparse.scatter([first, second])
+    assert scores.end_to_end == (0.0, 0.0)
+    assert scores.worst == 0
+    with pytest.raises(ValueError, match="windows must be >= 1 or None, got 0"):
+        sparse.scatter([first], windows=0)

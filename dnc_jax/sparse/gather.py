@@ -25,15 +25,16 @@ def rows_of(x: jax.Array, side: int) -> jax.Array:
     return x.reshape(-1, side, x.shape[-1])
 
 
-def lookup_of(blocks: jax.Array, edges: Array) -> Callable[[Array], jax.Array]:
+def lookup_of(blocks: jax.Array, asked: int) -> Callable[[Array], jax.Array]:
     """A function from edge numbers [...] to what belongs to them [..., *sides].
 
     Args:
       blocks: [E, *sides].
-      edges: all numbers that will be asked for; those equal to E give zeros.
+      asked: how many numbers in all will be asked for. Of E of them none is
+        missing; else those equal to E give zeros.
     """
     count, *sides = blocks.shape
-    mode = "promise_in_bounds" if edges.size == count else "fill"
+    mode = "promise_in_bounds" if asked == count else "fill"
     if sides != [1, 1]:
         return lambda edges: blocks.at[edges].get(mode=mode, fill_value=0)
     # Of single numbers XLA gathers much faster from one axis than from three.
@@ -47,7 +48,7 @@ def by_output(weight: jax.Array, pattern: Pattern) -> jax.Array:
     """The weights of each output block: [Q, K, b_in, b_out]."""
     if pattern.edges_in is None:
         return weight.reshape(*pattern.sources.shape, *pattern.block)
-    return lookup_of(weight, pattern.edges_in)(pattern.edges_in)
+    return lookup_of(weight, pattern.edges_in.size)(pattern.edges_in)
 
 
 def by_edge(places: jax.Array, pattern: Pattern) -> jax.Array:
@@ -104,6 +105,12 @@ def sum_terms(term: Callable[[Any], jax.Array], count: int) -> jax.Array:
     # The first terms start the total, not zeros: under shard_map it must vary as
     # they do.
     return lax.fori_loop(0, (count - first) // _UNROLL, add, terms(0, first))
+
+
+def floating(x: Array, weight: Array) -> jax.Array:
+    """As it is; whole numbers (an image as stored) as numbers of weight's type."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(weight.dtype)
 
 
 def wide_type(x: jax.Array) -> Any:

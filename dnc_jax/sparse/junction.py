@@ -58,7 +58,8 @@ def apply(
       params: as `init` returns them; without `bias` none is added.
       pattern: of the same junction.
       x: [..., n_in]; or [n_in, ...] with `axis=0`, the layout that the kernels
-        compute in. A network that keeps it from end to end saves transposes.
+        compute in. A network that keeps it from end to end saves transposes. Whole
+        numbers (an image as stored) are taken as the weight's type.
       axis: of the features, -1 or 0.
       impl: which kernel; see `kernels.matmul`.
 
@@ -68,7 +69,7 @@ def apply(
     Raises:
       InputError: x or the parameters do not fit the pattern.
     """
-    x = jnp.asarray(x)
+    x = gather.floating(x, params["weight"])
     if axis not in (0, -1):
         raise InputError(f"axis must be 0 or -1, got {axis}")
     if not x.ndim or x.shape[axis] != pattern.n_in:
@@ -83,7 +84,7 @@ def apply(
         params["weight"], pattern, columns.reshape(pattern.n_in, -1), impl=impl
     )
     if "bias" in params:
-        y = y + jnp.expand_dims(params["bias"], 1)
+        y = (y + jnp.expand_dims(params["bias"], 1)).astype(x.dtype)
     y = y.reshape(pattern.n_out, *rest)
     return y if axis == 0 else jnp.moveaxis(y, 0, -1)
 
@@ -123,7 +124,7 @@ def conv_apply(
     Args:
       params: as `conv_init` returns them; without `bias` none is added.
       pattern: from input channels to output channels.
-      x: [B, height, width, n_in].
+      x: [B, height, width, n_in]; whole numbers as in `apply`.
       strides: of the two image axes.
       padding: "SAME" or "VALID", as in `jax.lax.conv_general_dilated`.
       impl: which kernel; see `kernels.matmul`.
@@ -132,9 +133,10 @@ def conv_apply(
       [B, height', width', n_out] of x's dtype.
 
     Raises:
-      InputError: x or the parameters do not fit the pattern, or unknown padding.
+      InputError: x or the parameters do not fit the pattern, unknown padding, or an
+        image that is smaller than the kernel and not padded.
     """
-    x = jnp.asarray(x)
+    x = gather.floating(x, params["weight"])
     if x.ndim != 4 or x.shape[-1] != pattern.n_in:
         raise InputError(
             f"x of shape {x.shape} is not [B, height, width, {pattern.n_in}], "
@@ -151,6 +153,11 @@ def conv_apply(
         (size - tap) // stride + 1
         for size, tap, stride in zip(image.shape[2:], taps, strides, strict=True)
     ]
+    if min(sizes) < 1:
+        raise InputError(
+            f"an image of {image.shape[2]} x {image.shape[3]} pixels is smaller than "
+            f"the kernel of {taps[0]} x {taps[1]}; pad it, or use padding='SAME'"
+        )
     spans = [(size - 1) * s + 1 for size, s in zip(sizes, strides, strict=True)]
 
     # Without the checkpoint every tap would keep its shifted copy for the gradient.
@@ -164,7 +171,8 @@ def conv_apply(
 
     tops, lefts = np.divmod(np.arange(taps[0] * taps[1]), taps[1])
     flat = weight.reshape(-1, *weight.shape[2:])
-    total = tap(flat[0], image, tops[0], lefts[0])
+    # Rounded to half precision once, not after each tap.
+    total = tap(flat[0], image, tops[0], lefts[0]).astype(gather.wide_type(x))
     if len(flat) > 1:
         total, _ = jax.lax.scan(
             lambda total, step: (total + tap(step[0], image, *step[1:]), None),
@@ -173,6 +181,7 @@ def conv_apply(
         )
     if "bias" in params:
         total = total + jnp.expand_dims(params["bias"], 1)
+    total = total.astype(x.dtype)
     return jnp.moveaxis(total.reshape(pattern.n_out, x.shape[0], *sizes), 0, -1)
 
 

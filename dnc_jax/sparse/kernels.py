@@ -30,6 +30,7 @@ from dnc_jax.sparse.gather import (
     column,
     einsum,
     ends,
+    floating,
     lookup_of,
     rows_of,
     sum_terms,
@@ -47,23 +48,27 @@ def matmul(
 ) -> jax.Array:
     """W^T x of a sparse W: differentiable in `weight` and `x`.
 
-    Under `shard_map`, "pallas" needs `check_vma=False`; the others do not.
+    Gradients are defined backwards: a second derivative is `jax.jacrev(jax.jacrev(f))`
+    or a gradient of a gradient ("pallas" has first ones only); `jax.jvp` and
+    `jax.hessian`, which go forwards, are refused by JAX. Under `shard_map`, "pallas"
+    needs `check_vma=False`; the others do not.
 
     Args:
       weight: [E, b_in, b_out].
       pattern: of the same junction.
-      x: [n_in, B].
+      x: [n_in, B]; whole numbers are taken as weight's type.
       impl: which kernel; "auto" is `choose(pattern, B)`.
 
     Returns:
-      [n_out, B] of x's dtype; products are summed in float32 or better.
+      [n_out, B] of x's dtype; products are summed in float32 or better. The gradient
+      of each argument has its dtype.
 
     Raises:
       InputError: an unknown kernel.
     """
     if impl not in IMPLS:
         raise InputError(f"unknown impl {impl!r}; known: {', '.join(IMPLS)}")
-    weight, x = jnp.asarray(weight), jnp.asarray(x)
+    weight, x = jnp.asarray(weight), floating(x, weight)
     if not x.size:
         return jnp.zeros((pattern.n_out, 0), x.dtype)
     impl = choose(pattern, x.shape[1]) if impl == "auto" else impl
@@ -118,13 +123,15 @@ def _gemm_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Arra
     return chunked(outputs, row_bytes, weights, pattern.sources).reshape(-1, x.shape[1])
 
 
-def _gemm_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
+def _gemm_d_weight(
+    pattern: Pattern, x: jax.Array, dy: jax.Array, dtype: Any
+) -> jax.Array:
     b_in, b_out = pattern.block
     blocks = x.reshape(-1, b_in * x.shape[1])
 
     def outputs(sources: jax.Array, dy: jax.Array) -> jax.Array:
         gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
-        return einsum("qib,qob->qio", gathered, dy).astype(x.dtype)
+        return einsum("qib,qob->qio", gathered, dy).astype(dtype)
 
     row_bytes = pattern.sources.shape[1] * b_in * x.shape[1] * x.dtype.itemsize
     d_weight = chunked(outputs, row_bytes, pattern.sources, rows_of(dy, b_out))
@@ -136,7 +143,7 @@ def _blocks_backward(
 ) -> tuple[jax.Array, jax.Array]:
     b_in, b_out = pattern.block
     blocks = dy.reshape(-1, b_out * dy.shape[1])
-    lookup = lookup_of(weight, pattern.edges_out)
+    lookup = lookup_of(weight, pattern.edges_out.size)
 
     def inputs(targets: jax.Array, edges: jax.Array) -> jax.Array:
         gathered = blocks[targets].reshape(len(targets), -1, dy.shape[1])
@@ -146,7 +153,7 @@ def _blocks_backward(
 
     row_bytes = pattern.targets.shape[1] * b_out * x.shape[1] * x.dtype.itemsize
     dx = chunked(inputs, row_bytes, pattern.targets, pattern.edges_out)
-    return _gemm_d_weight(pattern, x, dy), dx.reshape(x.shape)
+    return _gemm_d_weight(pattern, x, dy, weight.dtype), dx.reshape(x.shape)
 
 
 def _groups_backward(
@@ -162,12 +169,14 @@ def _groups_backward(
         products = by_edge(
             products.reshape(*pattern.sources.shape, b_in * dy.shape[1]), pattern
         )
-        lookup = lookup_of(products, edges)
+        lookup = lookup_of(products, edges.size)
         dx = sum_terms(lambda k: lookup(column(edges, k)), edges.shape[1])
         return dx.reshape(-1, dy.shape[1]).astype(x.dtype)
 
     batch = x.shape[1]
+    # Never less than a register's columns: products of single ones are slow.
     parts = -(-4 * flat.size // b_out * batch // CHUNK_BYTES)
+    parts = min(parts, max(1, batch // _VECTOR))
     parts = next((p for p in range(parts, 2 * parts) if batch % p == 0), parts)
     if parts == 1:
         dx = inputs(dy)
@@ -176,7 +185,7 @@ def _groups_backward(
         padded = jnp.pad(dy, ((0, 0), (0, parts * columns - batch)))
         split = padded.reshape(-1, parts, columns).swapaxes(0, 1)
         dx = lax.map(inputs, split).swapaxes(0, 1).reshape(len(x), -1)[:, :batch]
-    return _gemm_d_weight(pattern, x, dy), dx
+    return _gemm_d_weight(pattern, x, dy, weight.dtype), dx
 
 
 # Elements: a few gathered rows at a time in one fused loop.
@@ -199,7 +208,7 @@ def _elements_backward(
     b_in, b_out = pattern.block
     blocks = rows_of(dy, b_out).astype(wide_type(x))
     edges = pattern.edges_out
-    weights = lookup_of(weight.astype(wide_type(x)), edges)(edges).swapaxes(2, 3)
+    weights = lookup_of(weight.astype(wide_type(x)), edges.size)(edges).swapaxes(2, 3)
 
     def term(k: Any) -> jax.Array:
         return _outer_sum(column(weights, k), blocks[column(pattern.targets, k)])
@@ -265,7 +274,7 @@ def to_dense(weight: jax.Array, pattern: Pattern) -> jax.Array:
         blocks = weight.reshape(pattern.blocks_out, pattern.blocks_in, *pattern.block)
     else:
         cells = jnp.asarray(_cells(pattern))
-        blocks = lookup_of(weight, cells)(cells)
+        blocks = lookup_of(weight, cells.size)(cells)
     if pattern.block[1] == 1:
         return blocks.reshape(pattern.n_out, pattern.n_in)
     return blocks.transpose(1, 2, 0, 3).reshape(pattern.n_in, pattern.n_out)
@@ -322,7 +331,7 @@ def _dense_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
     if _complete(pattern):
         return blocks
     sources, outputs = ends(pattern)
-    return lookup_of(blocks, blocks[:, 0, 0])(outputs * pattern.blocks_in + sources)
+    return lookup_of(blocks, len(blocks))(outputs * pattern.blocks_in + sources)
 
 
 # Pallas.
@@ -358,7 +367,9 @@ def _pallas_backward(
         rows_of(dy, b_out),
         transpose=False,
     )
-    d_weight = pallas.edge_outer(*ends(pattern), rows_of(x, b_in), rows_of(dy, b_out))
+    d_weight = pallas.edge_outer(
+        *ends(pattern), rows_of(x, b_in), rows_of(dy, b_out), dtype=weight.dtype
+    )
     return d_weight, dx[..., : x.shape[1]].reshape(x.shape)
 
 

@@ -104,6 +104,7 @@ def edge_outer(
     x: Array,
     dy: Array,
     *,
+    dtype: Any = None,
     machine: Machine | None = None,
 ) -> jax.Array:
     """Each edge's own block of the weight gradient: x[source] @ dy[output]^T.
@@ -112,16 +113,17 @@ def edge_outer(
       sources, outputs: [E] int32.
       x: [P, I, B].
       dy: [Q, O, B].
+      dtype: of the result; None is x's.
       machine: as in `gather_matmul`.
 
     Returns:
-      [E, I, O] of x's dtype; sums are float32.
+      [E, I, O]; sums are float32.
     """
     columns, x = _tiled(x)
     _, dy = _tiled(dy)
     count, steps = len(sources), x.shape[2] // columns
     sides = (x.shape[1], dy.shape[1])
-    out_shape = jax.ShapeDtypeStruct((count, *sides), x.dtype)
+    out_shape = jax.ShapeDtypeStruct((count, *sides), dtype or x.dtype)
     machine, interpret = _machine(machine)
     if machine == "tpu":
         grid_spec = pltpu.PrefetchScalarGridSpec(

@@ -40,13 +40,16 @@ def scatter(patterns: Sequence[Pattern], *, windows: int | None = None) -> Scatt
         score, as many as a node has edges (paths), so that the ideal is one.
 
     Raises:
-      InputError: no patterns, or junctions that do not follow one another.
+      InputError: no patterns, junctions that do not follow one another, or windows
+        below 1.
 
     Reference: S. Dey et al., "Characterizing Sparse Connectivity Patterns in Neural
     Networks" (2017), arXiv 1711.02131.
     """
     if not patterns:
         raise InputError("scatter needs at least one pattern, got none")
+    if windows is not None and windows < 1:
+        raise InputError(f"windows must be >= 1 or None, got {windows}")
     for one, other in pairwise(patterns):
         if one.n_out != other.n_in:
             raise InputError(
@@ -67,6 +70,8 @@ def _score(paths: np.ndarray, windows: int | None) -> float:
     """Of a matrix [n_in, n_out] that counts paths."""
     n_in = len(paths)
     into = paths.sum() / paths.shape[1]  # mean over the outputs
+    if not into:
+        return 0.0  # no path is left
     count = int(np.clip(windows or round(into), 1, n_in))
     bounds = np.linspace(0, n_in, count + 1).round().astype(int)
     actual = np.add.reduceat(paths, bounds[:-1], axis=0)
