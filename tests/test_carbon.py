@@ -312,3 +312,18 @@ def test_a_record_with_everything_survives_json_and_reads_well():
     assert "measured, 800 J" in str(counted)
     nothing = record._replace(joules=None, reason="no counter", flops=None)
     assert str(nothing) == "energy unavailable (no counter); 7 CPU seconds"
+
+
+@pytest.mark.parametrize(
+    ("find", "name", "message"),
+    [
+        (hardware.find, "RTX 2080", "may be NVIDIA GeForce RTX 2080 Ti"),
+        (hardware.find, "A400", "may be NVIDIA RTX A4000/A4000; name one"),
+        (carbon.region, "America", "may be AS/ASM/American Samoa, US/USA/United St"),
+        (carbon.region, "EU", "unknown region 'EU'; none is near; as AE/"),
+    ],
+)
+def test_part_of_a_name_is_offered_and_never_taken(find, name, message):
+    with pytest.raises(InputError, match=message):
+        find(name)
+    assert carbon.region("uk") is carbon.region("GB")

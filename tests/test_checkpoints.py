@@ -165,3 +165,8 @@ def test_a_process_killed_while_it_replaces_leaves_a_whole_network(
     checkpoints.save(tmp_path / "best", network((9,)))
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
     assert dnc_jax.load(tmp_path / "best").architecture.hidden == (9,)
+
+
+def test_no_examples_have_no_logits():
+    saved = network((5,))
+    assert saved(np.zeros((0, *saved.example_shape), np.uint8)).shape == (0, 3)

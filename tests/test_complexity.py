@@ -188,3 +188,20 @@ def test_rows_beyond_the_last_full_batch_are_not_trained_on():
 def test_what_is_no_architecture_has_no_cost():
     with pytest.raises(TypeError, match="the cost of 'mlp' is not known"):
         layers("mlp")
+
+
+def test_odd_images_are_counted_as_they_are():
+    """A window at the edge has fewer pixels to compare or to average."""
+    plain, pooled = (
+        complexity(CNN((3, 3, 1), (1,), 1, downsampling=how)).flops_per_example
+        for how in ((), ("pool",))
+    )
+    # Of windows with 4, 2, 2 and 1 pixels, 5 comparisons; the mean is over 4 then.
+    assert pooled - plain == 5 + 4 - 9
+    fields = {"channels": (4, 4, 4), "outputs": 1, "downsampling": ("", "pool", "")}
+    with_shortcut, without = (
+        complexity(CNN((7, 7, 1), shortcuts=every, **fields)).flops_per_example
+        for every in (2, 0)
+    )
+    # 49 pixels into 16 means, and these added, of 4 channels.
+    assert with_shortcut - without == 4 * (49 + 16)

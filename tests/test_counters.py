@@ -352,6 +352,17 @@ sys.stdin.read()
 """
 
 
+def test_a_lock_that_is_refused_is_not_called_another_process(monkeypatch):
+    def refused(name):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(locks, "_open", refused)
+    with Meter(Found((Steady(lambda: 0.0),), None)) as meter:
+        pass
+    reason = meter.energy().reason
+    assert "steady cannot be locked: [Errno 1] Operation not permitted" in reason
+
+
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_a_device_is_counted_by_one_process_and_its_lock_dies_with_it(
     platform, monkeypatch, tmp_path

@@ -90,6 +90,22 @@ def test_a_search_by_a_sampler_is_the_same_for_the_same_seed(small):
     assert [t.score for t in one] == [t.score for t in two]
 
 
+def test_a_sampler_that_finds_nothing_allowed_is_no_search():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = Nothing({"x": Real(-4.0, 4.0)}, lambda x: x)
+    strategy = interchange.sampled(
+        space, lambda seed: optuna.samplers.RandomSampler(seed=seed), at_a_time=1
+    )
+    with pytest.raises(InputError, match="1000 candidates and none is allowed; widen"):
+        strategy.init(jax.random.key(0))
+
+
+class Nothing(CustomSpace):
+    def allows(self, candidate):
+        return False
+
+
 def test_a_tool_that_is_missing_is_named_with_its_extra():
     with pytest.raises(InputError, match=r"pip install 'dnc_jax\[optuna\]'"):
         load_tool("no_such_package", "optuna")

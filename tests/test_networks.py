@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc_jax import InputError
-from dnc_jax.networks import MLP, Sparsity, from_json, mlp, network, to_json
+from dnc_jax.networks import CNN, MLP, Sparsity, from_json, mlp, network, to_json
 from dnc_jax.networks.dropout import dropout, fold_in
 from tests.oracle import dense_of
 
@@ -179,3 +179,17 @@ def test_patterns_of_another_network_are_refused():
     with pytest.raises(InputError, match=r"\(12, 16, 96\)"):
         network.check(MLP(12, (16, 8), 3), patterns)
     network.check(SPARSE, patterns)
+
+
+@pytest.mark.parametrize("image", [(28, 28), (28, 28, 1, 1)])
+def test_an_image_has_three_sizes(image):
+    cnn = object.__new__(CNN)  # `__init__` checks annotations, in tests alone
+    vars(cnn).update(image=image, channels=(8,), outputs=10)
+    with pytest.raises(ValueError, match=r"\(height, width, channels\), got \(28, 28"):
+        cnn.__post_init__()
+
+
+def test_the_text_of_a_network_names_unusual_families():
+    sparsity = (Sparsity(0.25, family="windows"), Sparsity(0.5), None)
+    text = str(MLP(64, (8, 8), 10, sparsity=sparsity))
+    assert text.endswith("density 0.25 windows/0.5/1")

@@ -10,7 +10,7 @@ from dnc_jax import sparse
 from dnc_jax.networks import MLP, Sparsity
 from dnc_jax.report import Run, plots, portraits, table, terminal
 from dnc_jax.report.folder import Moment
-from dnc_jax.search import Candidate, MLPSpace
+from dnc_jax.search import Candidate, MLPSpace, columns
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.training import Hyperparameters
 from dnc_jax.training.timing import EpochCost
@@ -208,3 +208,30 @@ def test_a_rung_from_the_store_moves_the_bar_by_what_it_adds():
         report.on_rung_end(TRIALS, resumed=True, flops=0)  # an epoch each
         report.on_rung_end([longer], resumed=True, flops=0)  # two more
         assert report._bar.tasks[0].completed == 4 + 2
+
+
+def test_columns_tell_sparse_networks_of_equal_density_apart():
+    kinds = [
+        Sparsity(0.25, (1, 8), "balanced"),
+        Sparsity(0.25, (1, 8), "windows"),
+        Sparsity(0.25, (1, 1), "structured"),
+    ]
+    candidates = [
+        Candidate(MLP(64, (32,), 10, sparsity=(kind, None)), Hyperparameters())
+        for kind in kinds
+    ]
+    assert columns.varied(candidates) == {
+        "family 1": ["balanced", "windows", "structured"],
+        "block 1": ["1 x 8", "1 x 8", "1 x 1"],
+    }
+
+
+def test_a_diverged_trial_is_not_the_best_of_a_rung():
+    out = Console(file=io.StringIO(), width=110)
+    poor = trial(0, accuracy=-0.5, parameters=1000)
+    with terminal.ProgressReport(out, 4) as report:
+        report.on_rung_end([poor, TRIALS[3]], resumed=False, flops=0)
+        report.on_rung_end(TRIALS[3:], resumed=False, flops=0)
+    text = out.file.getvalue()
+    assert "accuracy -50.00%, 1 diverged" in text
+    assert "accuracy none, 1 diverged" in text

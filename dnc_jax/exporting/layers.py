@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from dnc_jax.networks.network import Patterns
+from dnc_jax.networks.patterns import Patterns
 from dnc_jax.sparse import Pattern
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.typing import Params, Statistics

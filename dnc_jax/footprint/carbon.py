@@ -82,6 +82,14 @@ class Emissions(NamedTuple):
         return {"grams_co2e": self.grams_co2e, "kind": self.kind, **factors}
 
 
+_ALSO_CALLED = {
+    "AE": ("UAE",),
+    "GB": ("UK", "Great Britain"),
+    "NL": ("Holland",),
+    "US": ("United States of America",),
+}
+
+
 @cache
 def regions() -> tuple[Region, ...]:
     """All regions of the table."""
@@ -106,7 +114,10 @@ def region(name: str) -> Region:
       InputError: there is none, or several; it offers the nearest.
     """
     rows = regions()
-    entries = [((r.code, r.alpha3, r.name), i) for i, r in enumerate(rows)]
+    entries = [
+        ((r.code, r.alpha3, r.name, *_ALSO_CALLED.get(r.code, ())), i)
+        for i, r in enumerate(rows)
+    ]
     return rows[tables.pick("region", name, entries)]
 
 

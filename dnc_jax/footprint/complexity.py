@@ -69,10 +69,9 @@ class Work(NamedTuple):
     flops: int
     bytes_moved: int
 
-    def __mul__(self, times: object) -> "Work":
-        if not isinstance(times, int):
-            return NotImplemented
-        return Work(self.flops * times, self.bytes_moved * times)
+    def times(self, count: int) -> "Work":
+        """So many of it."""
+        return Work(self.flops * count, self.bytes_moved * count)
 
 
 @singledispatch
@@ -109,7 +108,7 @@ def _(architecture: CNN) -> tuple[Layer, ...]:
         kept = size[0] * size[1] * channels
         other = numbers + 2 * kept * norms[layer]
         if halving[layer] == "pool":
-            other += 3 * kept
+            other += numbers - kept  # comparisons: one less than pixels in a window
         if layer - 1 in architecture.shortcut_starts:
             other += _shortcut_flops(architecture, layer - 1, inputs[layer - 1], size)
         result.append(
@@ -195,13 +194,14 @@ def training_work(
       epochs: of training.
     """
     batch_size = min(batch_size, train_rows)
-    steps = step_work(architecture, batch_size) * (train_rows // batch_size)
+    steps = step_work(architecture, batch_size).times(train_rows // batch_size)
     validation = inference_work(architecture, validation_rows)
     # The parameters are read again for each batch of rows.
     again = (-(-validation_rows // EVALUATION_BATCH) - 1) * _BYTES
     again *= complexity(architecture).parameters
     flops = steps.flops + validation.flops
-    return Work(flops, steps.bytes_moved + validation.bytes_moved + again) * epochs
+    moved = steps.bytes_moved + validation.bytes_moved + again
+    return Work(flops, moved).times(epochs)
 
 
 def _taps(size: int, stride: int) -> int:
@@ -225,6 +225,6 @@ def _shortcut_flops(
     """Of the additions, and of the averages over 2 x 2 pixels that bring it to size."""
     channels, (height, width), flops = architecture.channels[first - 1], before, 0
     while (height, width) != after:
+        flops += height * width * channels  # each pixel is added to one mean
         height, width = -(-height // 2), -(-width // 2)
-        flops += 4 * height * width * channels
     return flops + height * width * channels

@@ -1,5 +1,6 @@
 """One counter, one process: locks of the whole machine that die with their owner."""
 
+import errno
 import hashlib
 import pathlib
 import socket
@@ -25,6 +26,9 @@ def acquire(device: str) -> bool:
     temporary folders of the machine, gone with the process. Containers with a network
     of their own do not see each other's. Elsewhere it is a locked file in the temporary
     folder, all that is ever written outside of the work folder and the user's cache.
+
+    Raises:
+      OSError: the lock can neither be taken nor is it another process's.
     """
     with _GUARD:
         if device in _HELD:
@@ -55,13 +59,15 @@ def _open(name: str) -> Callable[..., None] | None:
         file_lock = filelock.FileLock(path, blocking=False)
         try:
             file_lock.acquire()
-        except (filelock.Timeout, OSError):
+        except filelock.Timeout:
             return None
         return file_lock.release
     lock = socket.socket(socket.AF_UNIX)
     try:
         lock.bind(f"\0{NAMESPACE}-{name}")
-    except OSError:
+    except OSError as error:
         lock.close()
-        return None
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
     return lock.close

@@ -63,7 +63,12 @@ class Meter:
 
     def __enter__(self) -> "Meter":
         for counter in self._found.counters:
-            if locks.acquire(counter.device):
+            try:
+                alone = locks.acquire(counter.device)
+            except OSError as error:
+                self._failure = f"{counter.name} cannot be locked: {error}"
+                continue
+            if alone:
                 self._held.append(counter.device)
             else:
                 self._failure = (

@@ -19,7 +19,8 @@ def read(name: str) -> list[dict[str, str]]:
 def pick(what: str, name: str, entries: Sequence[tuple[Iterable[str], int]]) -> int:
     """The row that `name` names, in any case.
 
-    An exact name comes first; else all its words must occur in one row alone.
+    Part of a name is never taken for the whole: an RTX 2080 is no RTX 2080 Ti. It is
+    what the error offers.
 
     Args:
       what: "region" or the like, for the error.
@@ -31,24 +32,28 @@ def pick(what: str, name: str, entries: Sequence[tuple[Iterable[str], int]]) -> 
     """
     wanted = name.casefold().strip()
     named = [([n for n in names if n], row) for names, row in entries]
-    exact = [
-        entry for entry in named if wanted in (text.casefold() for text in entry[0])
-    ]
+    exact = [one for one in named if wanted in (text.casefold() for text in one[0])]
+    if len(exact) == 1:
+        return exact[0][1]
     words = wanted.split()
-    found = exact or [
-        entry
-        for entry in named
-        if words and all(word in " ".join(entry[0]).casefold() for word in words)
-    ]
-    if len(found) == 1:
-        return found[0][1]
-    if found:
-        listed = ", ".join("/".join(names) for names, _ in found[:8])
-        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    alike = exact or [one for one in named if words and _begins(words, one[0])]
+    if alike:
+        listed = ", ".join("/".join(names) for names, _ in alike[:8])
+        more = f" and {len(alike) - 8} more" if len(alike) > 8 else ""
         raise InputError(f"{what} {name!r} may be {listed}{more}; name one of them")
+    # Two letters are near to any code of three.
     folded = {text.casefold(): text for names, _ in named for text in names}
-    close = difflib.get_close_matches(wanted, folded, 5, 0.5)
-    nearest = ", ".join(folded[text] for text in close) or ", ".join(
-        names[0] for names, _ in named[:5]
+    long = [text for text in folded if len(text) > 3]
+    close = difflib.get_close_matches(wanted, long, 5, 0.7)
+    nearest = ", ".join(folded[text] for text in close)
+    examples = ", ".join("/".join(names) for names, _ in named[:3])
+    raise InputError(
+        f"unknown {what} {name!r}; "
+        + (f"nearest: {nearest}" if nearest else f"none is near; as {examples}")
     )
-    raise InputError(f"unknown {what} {name!r}; nearest: {nearest}")
+
+
+def _begins(words: Sequence[str], names: Sequence[str]) -> bool:
+    """Each word begins one of the names' words."""
+    known = " ".join(names).casefold().split()
+    return all(any(one.startswith(word) for one in known) for word in words)

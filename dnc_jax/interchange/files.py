@@ -9,6 +9,7 @@ from types import ModuleType
 from dnc_jax.errors import InputError
 from dnc_jax.report import table
 from dnc_jax.search import Trial
+from dnc_jax.search.trials import longest
 
 
 def load_tool(module: str, extra: str) -> ModuleType:
@@ -47,13 +48,13 @@ def to_tensorboard(trials: Sequence[Trial], folder: str | os.PathLike[str]) -> N
     writers = load_tool("tensorboardX", "tensorboard")
     for number in sorted({trial.candidate_id for trial in trials}):
         rungs = [t for t in trials if t.candidate_id == number]
-        longest = max(rungs, key=lambda t: t.epochs)
+        last = longest(rungs)[number]
         with writers.SummaryWriter(
             str(pathlib.Path(folder) / f"candidate_{number:04d}")
         ) as run:
-            run.add_text("candidate", str(longest.candidate))
+            run.add_text("candidate", str(last.candidate))
             for name in ("val_loss", "val_accuracy"):
-                for epoch, value in enumerate(getattr(longest, name), 1):
+                for epoch, value in enumerate(getattr(last, name), 1):
                     run.add_scalar(name, value, epoch)
             for trial in rungs:
                 if trial.status == "done":

@@ -117,7 +117,8 @@ def sampled(
       epochs: of each.
 
     Raises:
-      InputError: Optuna is not installed, or a count below 1.
+      InputError: Optuna is not installed, a count below 1, or, from `init`, a sampler
+        that finds no candidate that the space allows.
     """
     optuna = load_tool("optuna", "optuna")
     for name, value in (
@@ -140,6 +141,11 @@ def sampled(
             if space.allows(candidate):
                 point = Told(trial.params, trial.distributions)
                 asked.append((point, candidate))
+        if not asked and not told:
+            raise InputError(
+                f"the sampler proposed {_TRIES * wanted} candidates and none is "
+                "allowed; widen the space"
+            )
         return State(seed, told, tuple(asked))
 
     def init(key: Key) -> State:

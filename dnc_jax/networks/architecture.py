@@ -156,6 +156,10 @@ class CNN:
     def __post_init__(self) -> None:
         if not self.channels:
             raise InputError("a CNN needs at least one convolution, got channels ()")
+        if len(self.image) != 3:
+            raise InputError(
+                f"an image is (height, width, channels), got {tuple(self.image)}"
+            )
         if min(*self.image, *self.sizes) < 1:
             raise InputError(
                 f"every size must be at least 1, got images {self.image}, channels "
@@ -272,7 +276,14 @@ Architecture = MLP | CNN
 
 
 def _densities(sparsity: tuple[Sparsity | None, ...]) -> str:
-    return "/".join(f"{one.density:.3g}" if one else "1" for one in sparsity)
+    """Of each junction, with the family where degrees are not the usual constant ones."""
+    usual = ("structured", "balanced")
+    return "/".join(
+        f"{one.density:.3g}" + f" {one.family}" * (one.family not in usual)
+        if one
+        else "1"
+        for one in sparsity
+    )
 
 
 def to_json(architecture: Architecture) -> dict[str, Any]:

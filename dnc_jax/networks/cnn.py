@@ -43,17 +43,22 @@ def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
         else:
             shape = (n_in, n_out) if head else (*_TAPS, n_in, n_out)
             scale = np.float32(np.sqrt(2 / math.prod(shape[:-1])))
-            weight = jax.random.normal(keys[layer], shape) * scale
-            params.append({"weight": weight, "bias": jnp.zeros(n_out)})
+            weight = jax.random.normal(keys[layer], shape, jnp.float32) * scale
+            params.append({"weight": weight, "bias": np.zeros(n_out, np.float32)})
         if not head and norms[layer]:
-            params[layer] |= {"scale": jnp.ones(n_out), "offset": jnp.zeros(n_out)}
+            params[layer] |= {
+                "scale": np.ones(n_out, np.float32),
+                "offset": np.zeros(n_out, np.float32),
+            }
     return tuple(params)
 
 
 def statistics(architecture: CNN) -> Statistics:
     """Running statistics before training: mean 0 and variance 1, [O] for each layer."""
     return tuple(
-        {"mean": jnp.zeros(n), "variance": jnp.ones(n)} if has else {}
+        {"mean": np.zeros(n, np.float32), "variance": np.ones(n, np.float32)}
+        if has
+        else {}
         for n, has in zip(architecture.channels, architecture.batch_norm, strict=False)
     )
 
@@ -192,6 +197,6 @@ def _halve(x: jax.Array, fill: float) -> jax.Array:
 def _shortcut(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """`x` brought to `shape`: averaged where the image shrank, with zero channels."""
     while x.shape[1:3] != shape[1:3]:
-        pixels = _halve(jnp.ones((1, *x.shape[1:3], 1)), 0.0).sum((2, 4))
+        pixels = _halve(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0).sum((2, 4))
         x = _halve(x, 0.0).sum((2, 4)) / pixels
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, shape[3] - x.shape[3])))

@@ -21,7 +21,7 @@ def draw(key: Key, architecture: MLP) -> jax.Array:
     sizes share a handful of compiled generators. Consumes `key`.
     """
     weights = sum(n_in * n_out for n_in, n_out in architecture.junctions)
-    return jax.random.normal(key, (-(-weights // _DRAW) * _DRAW,))
+    return jax.random.normal(key, (-(-weights // _DRAW) * _DRAW,), jnp.float32)
 
 
 def from_draw(normals: Array, architecture: MLP) -> Params:
@@ -71,7 +71,8 @@ def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
 
 
 def _dense_init(key: Key, n_in: int, n_out: int) -> Params:
-    return from_draw(jax.random.normal(key, (n_in * n_out,)), MLP(n_in, (), n_out))[0]
+    normals = jax.random.normal(key, (n_in * n_out,), jnp.float32)
+    return from_draw(normals, MLP(n_in, (), n_out))[0]
 
 
 def apply(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dnc_jax.errors import InputError
-from dnc_jax.networks.mlp import Patterns
+from dnc_jax.networks.patterns import Patterns
 from dnc_jax.search import Candidate, Trial, trials
 from dnc_jax.training import checkpoints
 

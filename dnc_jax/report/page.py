@@ -15,7 +15,7 @@ from dnc_jax.report import plots, portraits
 from dnc_jax.report.folder import Run, read
 from dnc_jax.search import Trial
 from dnc_jax.search.columns import hyperparameters
-from dnc_jax.search.trials import front, ranking
+from dnc_jax.search.trials import front, longest, ranking
 
 REPORT = "report.html"
 _DIGITS = 5  # of curves: more cannot be seen
@@ -147,7 +147,7 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
     summary = run.summary
     energy = Energy.from_json(summary["energy"]) if summary else None
     return {
-        "title": f"{run.folder.name}: a search{_on(run)}",
+        "title": f"{run.folder.resolve().name}: a search{_on(run)}",
         "status": _status(run),
         "cards": _cards(run),
         "pareto": [(f"pareto-{cost}", plots.COSTS[cost]) for cost in plots.costs(run)],
@@ -262,11 +262,11 @@ def _trials(run: Run) -> dict[int, dict[str, Any]]:
         candidates.setdefault(trial.candidate_id, []).append(trial)
     result = {}
     for number, trials in candidates.items():
-        longest = max(trials, key=lambda t: t.epochs)
-        fields = hyperparameters(longest.candidate) | longest.complexity._asdict()
+        last = longest(trials)[number]
+        fields = hyperparameters(last.candidate) | last.complexity._asdict()
         result[number] = {
-            "network": str(longest.candidate.architecture),
-            "curve": [round(value, _DIGITS) for value in longest.val_accuracy],
+            "network": str(last.candidate.architecture),
+            "curve": [round(value, _DIGITS) for value in last.val_accuracy],
             "rungs": [_rung(t) for t in trials],
             "fields": [
                 (name.replace("_", " "), _text(value)) for name, value in fields.items()

@@ -104,10 +104,11 @@ class ProgressReport(Callback):
         self._epochs |= {t.candidate_id: len(t.val_loss) for t in trials}
         self._describe()
         diverged = sum(t.status == "diverged" for t in trials)
-        accuracy = max((t.best_val_accuracy for t in trials), default=0.0)
+        done = [t.best_val_accuracy for t in trials if t.status == "done"]
+        accuracy = f"{max(done):.2%}" if done else "none"
         line = (
             f"[{time.perf_counter() - self._begin:6.1f} s] {self._rung}, best score "
-            f"{_score(self._best)}, best validation {self._metric} {accuracy:.2%}"
+            f"{_score(self._best)}, best validation {self._metric} {accuracy}"
             + (f", {diverged} diverged" if diverged else "")
             + (", from the store" if resumed else "")
         )

@@ -32,10 +32,11 @@ def hyperparameters(candidate: Candidate) -> dict[str, Value]:
             values[label] = value
     if any(sparsity):
         values["density"] = candidate.architecture.density
-        values |= {
-            f"density {i}": one["density"] if one else 1.0
-            for i, one in enumerate(sparsity, 1)
-        }
+        for i, one in enumerate(sparsity, 1):
+            values[f"density {i}"] = one["density"] if one else 1.0
+            if one:
+                values[f"family {i}"] = one["family"]
+                values[f"block {i}"] = "{} x {}".format(*one["block"])
     return values
 
 
@@ -54,7 +55,8 @@ def varied(candidates: Sequence[Candidate]) -> dict[str, list[Value | None]]:
 def table(trials: Sequence[Trial]) -> dict[str, list[Any]]:
     """All trials as columns of equal length: `pandas.DataFrame(table(trials))`.
 
-    Hyperparameters bear the prefix `candidate.`; missing ones are None.
+    Hyperparameters bear the prefix `candidate.`; missing ones are None. `val_loss` and
+    `val_accuracy` are the best of all epochs, each by itself.
     """
     rows = [
         {

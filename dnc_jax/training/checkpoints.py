@@ -14,7 +14,7 @@ import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks import Architecture, from_json, network, to_json
-from dnc_jax.networks.network import Patterns
+from dnc_jax.networks.patterns import Patterns
 from dnc_jax.sparse import Pattern, from_edges
 from dnc_jax.training.data import Dataset, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters

@@ -1,6 +1,7 @@
 """Data sets: read once, checked once, kept as they are stored (uint8 for images)."""
 
 import hashlib
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -121,11 +122,13 @@ class Dataset(NamedTuple):
 
 def normalise(x: Array, mean: Array, scale: Array) -> jax.Array:
     """Flattens and normalises a batch: [B, ...] of any dtype to [B, D] float32."""
-    channels = jnp.asarray(x).astype(jnp.float32).reshape(x.shape[0], -1, len(mean))
+    x = jnp.asarray(x).astype(jnp.float32)
+    shape = (x.shape[0], math.prod(x.shape[1:]))  # a batch may have no rows
+    channels = x.reshape(shape[0], shape[1] // len(mean), len(mean))
     centred = (channels - jnp.expand_dims(mean, (0, 1))) * jnp.expand_dims(
         scale, (0, 1)
     )
-    return centred.reshape(x.shape[0], -1)
+    return centred.reshape(shape)
 
 
 def load(

@@ -278,13 +278,16 @@ def evaluate(
         outputs = forward(state.weights, settings, x, None)
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
-        return (totals[0] + loss.sum(1), totals[1] + merit.sum(1)), None
+        return (
+            totals[0] + loss.sum(1),
+            totals[1] + merit.sum(1, dtype=merit.dtype),
+        ), None
 
     whole = losses.is_classification(rows.y)
     zeros = jnp.zeros(shape.lanes, jnp.int32 if whole else jnp.float32)
     (loss, merit), _ = lax.scan(
         chunk,
-        (jnp.zeros(shape.lanes), zeros),
+        (jnp.zeros(shape.lanes, jnp.float32), zeros),
         jnp.asarray(trainer.evaluation_rows(len(rows.y))),
     )
     return trainer.Evaluation(loss, merit)

@@ -15,7 +15,7 @@ import optax
 from dnc_jax.networks import MLP, Architecture, network
 from dnc_jax.networks.convolution import Form
 from dnc_jax.networks.dropout import fold_in
-from dnc_jax.networks.network import Patterns
+from dnc_jax.networks.patterns import Patterns
 from dnc_jax.training import compilation, feed, losses, under_way
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Dataset, Split, View, normalise
@@ -216,7 +216,10 @@ def sums(
         )
         loss = jnp.where(real, losses.loss(outputs, y), 0)
         merit = jnp.where(real, losses.merit(outputs, y), 0)
-        return (totals[0] + loss.sum(), totals[1] + merit.sum()), None
+        return (
+            totals[0] + loss.sum(),
+            totals[1] + merit.sum(dtype=merit.dtype),
+        ), None
 
     whole = losses.is_classification(rows.y)
     zeros = (jnp.float32(0), jnp.int32(0) if whole else jnp.float32(0))
