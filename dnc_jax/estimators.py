@@ -1,5 +1,6 @@
 """A search as estimators of scikit-learn: `fit`, `predict`, `score`."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,13 +86,13 @@ class _Searched(BaseEstimator):
         ).network
 
     def _outputs(self, x: Any) -> np.ndarray:
-        """Of the network for each row: [N, C] float32."""
+        """Of the network for each row, standardised in regression: [N, C] float32."""
         check_is_fitted(self)
         x = np.asarray(validate_data(self, x, reset=False), np.float32)
         rows = -(-len(x) // _BATCH) * _BATCH
         padded = np.pad(x, ((0, rows - len(x)), (0, 0)))
         batches = padded.reshape(-1, _BATCH, x.shape[1])
-        parts = [np.asarray(self.network_(batch)) for batch in batches]
+        parts = [np.asarray(self.network_.standardised(batch)) for batch in batches]
         return np.concatenate(parts)[: len(x)]
 
 
@@ -143,6 +144,8 @@ class DncClassifier(ClassifierMixin, _Searched):
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         self._search(x, numbers, "classification")
+        labels = tuple(map(str, self.classes_))
+        self.network_ = dataclasses.replace(self.network_, labels=labels)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -187,4 +190,6 @@ class DncRegressor(MultiOutputMixin, RegressorMixin, _Searched):
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """In the units of the targets: [N] or [N, C], as `fit` was given them."""
         outputs = self._outputs(X).astype(np.float64)
+        # In double precision: targets may lie far from zero.
+        outputs = outputs / self.network_.target_scale + self.network_.target_mean
         return outputs[:, 0] if self._one else outputs

@@ -109,7 +109,9 @@ def run(
     measured = {"meter": meter, "calibration": learned, "cost": cost}
     budget = problem.budget
     check(*what, **common, **measured, budget=None if workdir.exists() else budget)
-    if not processes.is_first():
+    if processes.is_first():
+        checkpoints.check_place(workdir / BEST)
+    else:
         # It trains its share; process 0 reads, writes and reports.
         if not processes.from_first(None):
             search(

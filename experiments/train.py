@@ -58,6 +58,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         raise InputError(
             f"{workdir} holds a run of another config; choose another --workdir"
         )
+    checkpoints.check_place(workdir / BEST)
     workdir.mkdir(parents=True, exist_ok=True)
     runs = {"sparse" if network.sparsity else "network": network}
     if config.twin and network.sparsity:

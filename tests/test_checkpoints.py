@@ -44,8 +44,31 @@ def test_saving_again_replaces_what_was_there(tmp_path):
 
 
 def test_a_network_refuses_examples_of_another_shape():
-    with pytest.raises(ValueError, match=r"shape \(3,\), this network takes \[B, 1, 2"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), this network takes \[B, 1"):
         network()(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"shape \(\), this network takes"):
+        network()(np.zeros(()))
+
+
+def test_a_network_is_a_function_that_jit_takes():
+    saved = network()
+    x = np.ones((4, 1, 2, 3), np.float32)
+    np.testing.assert_allclose(jax.jit(saved)(x), saved(x), rtol=1e-6)
+    assert saved == saved
+    assert saved != network()
+
+
+def test_saving_replaces_a_network_and_nothing_else(tmp_path):
+    (tmp_path / "empty").mkdir()
+    checkpoints.save(tmp_path / "empty", network())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("my own")
+    (tmp_path / "file").write_text("my own")
+    for name in ("mine", "file"):
+        with pytest.raises(InputError, match=r"exists and holds no architecture\.json"):
+            checkpoints.save(tmp_path / name, network())
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "my own"
+    assert (tmp_path / "file").read_text() == "my own"
 
 
 def damage_description(path):

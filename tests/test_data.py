@@ -251,3 +251,42 @@ def test_a_digest_tells_other_rows(small):
     digests = {one.digest() for one in (small, moved, shuffled)}
     assert len(digests) == 3
     assert small.digest() == small._replace(name="other").digest()
+
+
+def test_a_feature_that_float32_does_not_tell_apart_is_refused():
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    far = x + np.array([0.0, 1.7e9])
+    y = np.arange(40) % 2
+    with pytest.raises(InputError, match=r"feature 1 varies by .* around 1.7e\+09, wh"):
+        from_arrays((far, y), (far, y))
+    from_arrays((far.astype(np.float32), y), (x, y))  # as it came
+    constant = np.hstack([x, np.full((40, 1), 1.7e9)])
+    from_arrays((constant, y), (constant, y))
+
+
+def test_names_in_object_arrays_and_whole_floats_are_labels():
+    x = np.zeros((40, 3), np.float32)
+    names = np.array(["cat", "dog"], object)[np.arange(40) % 2]
+    assert from_arrays((x, names), (x, names)).labels == ("cat", "dog")
+    floats = (np.arange(40) % 2).astype(float)
+    assert from_arrays((x, floats), (x, floats)).task == "regression"
+    named = from_arrays((x, floats), (x, floats), task="classification")
+    assert named.labels == ("0", "1")
+    with pytest.raises(InputError, match="labels must be integers or names"):
+        from_arrays((x, floats / 2), (x, floats / 2), task="classification")
+
+
+def test_targets_beyond_what_can_be_standardised_are_refused():
+    x, y = np.zeros((10, 3), np.float32), np.arange(10.0)
+    with pytest.raises(InputError, match=r"targets up to 9e\+300 are too large"):
+        from_arrays((x, y * 1e300), (x, y))
+
+
+def test_a_row_of_a_csv_file_without_its_target_is_named(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,kind\n1,2,cat\n3,4,\n")
+    with pytest.raises(InputError, match=r"row 3: no value in column 'kind'"):
+        load(str(path))
+    path.write_text("a;b;kind\n1;2;cat\n")
+    with pytest.raises(InputError, match=r"one column; .* by commas, not by ';'"):
+        load(str(path))

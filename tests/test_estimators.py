@@ -126,6 +126,19 @@ def test_a_regressor_predicts_in_the_units_of_its_targets_in_a_pipeline():
     assert many.predict(x).shape == (200, 2)
 
 
+def test_targets_far_from_zero_are_predicted_as_exactly():
+    x = np.linspace(-1, 1, 200)[:, None]
+    near, far = (
+        DncRegressor(**TINY).fit(x, x[:, 0] + offset).predict(x) - offset
+        for offset in (0.0, 1e9)
+    )
+    np.testing.assert_allclose(far, near, atol=1e-3)
+
+
+def test_the_network_of_a_classifier_knows_its_classes(classifier):
+    assert classifier.network_.labels == tuple(classifier.classes_)
+
+
 def test_an_impossible_parameter_is_named(irises):
     with pytest.raises(InputError, match=r"search\.candidates .* must be >= 1"):
         DncClassifier(**TINY | {"candidates": 0}).fit(*irises)

@@ -169,7 +169,8 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
     ]
     assert exporting.export(saved, path) == path
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="exists and is no exported network"):
+    (tmp_path / "mine" / "thesis.txt").write_text("my own")
+    with pytest.raises(InputError, match=r"exists and holds no model\.py"):
         exporting.export(saved, tmp_path / "mine")
 
 

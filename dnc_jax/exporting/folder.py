@@ -10,12 +10,11 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from dnc_jax.errors import InputError
 from dnc_jax.exporting import cnn, mlp
 from dnc_jax.exporting.layers import Layers
 from dnc_jax.networks import CNN, MLP
 from dnc_jax.networks.cnn import EPSILON, MOMENTUM
-from dnc_jax.training.checkpoints import Network, replace_folder
+from dnc_jax.training.checkpoints import Network, check_place, replace_folder
 
 MODEL, WEIGHTS, PREDICT, PROGRAM, README = (
     "model.py",
@@ -55,8 +54,7 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
     from safetensors.numpy import save
 
     path = pathlib.Path(path)
-    if path.exists() and not (path / MODEL).is_file():
-        raise InputError(f"{path} exists and is no exported network; name a new folder")
+    check_place(path, MODEL)
     architecture = network.architecture
     layers, lines, head = _WRITERS[type(architecture)](architecture, network)
     data = {"data.mean": network.mean, "data.scale": network.scale}

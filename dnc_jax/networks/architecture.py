@@ -276,7 +276,7 @@ Architecture = MLP | CNN
 
 
 def _densities(sparsity: tuple[Sparsity | None, ...]) -> str:
-    """Of each junction, with the family where degrees are not the usual constant ones."""
+    """Of each junction, with the family where that is no usual one."""
     usual = ("structured", "balanced")
     return "/".join(
         f"{one.density:.3g}" + f" {one.family}" * (one.family not in usual)

@@ -25,9 +25,11 @@ _DESCRIPTION, _PARAMS, _PATTERNS = "architecture.json", "params", "patterns.npz"
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Network:
     """A trained network: call it on examples as they are stored.
+
+    Equal to itself alone, as functions are, so that `jax.jit(network)` works.
 
     Attributes:
       architecture, hyperparameters: what it is and how it was trained.
@@ -83,19 +85,28 @@ class Network:
         Raises:
           ValueError: the examples have another shape.
         """
-        if tuple(x.shape[1:]) != self.example_shape:
-            raise ValueError(
-                f"examples have shape {tuple(x.shape[1:])}, this network takes "
-                f"[B, {', '.join(map(str, self.example_shape))}]"
-            )
-        x = normalise(x, self.mean, self.scale)
-        outputs = network.apply(
-            self.params, self.architecture, x, self.patterns, self.statistics
-        )
+        outputs = self.standardised(x)
         if not self.target_mean:
             return outputs
         mean, scale = jnp.array([self.target_mean]), jnp.array([self.target_scale])
         return outputs / scale + mean
+
+    def standardised(self, x: Array) -> jax.Array:
+        """As calling, but predictions in units of the training targets' spread.
+
+        Raises:
+          ValueError: the examples have another shape.
+        """
+        x = jnp.asarray(x)
+        if x.shape[1:] != self.example_shape or not x.ndim:
+            raise ValueError(
+                f"examples have shape {x.shape}, this network takes "
+                f"[B, {', '.join(map(str, self.example_shape))}]"
+            )
+        x = normalise(x, self.mean, self.scale)
+        return network.apply(
+            self.params, self.architecture, x, self.patterns, self.statistics
+        )
 
 
 def save(path: str | os.PathLike[str], trained: Network) -> None:
@@ -104,8 +115,12 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
     The folder holds `architecture.json`, an Orbax checkpoint of the parameters and,
     for a sparse network, the edges of its patterns in `patterns.npz`. It appears
     whole or not at all.
+
+    Raises:
+      InputError: as `check_place`.
     """
     path = pathlib.Path(path).absolute()
+    check_place(path)
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -127,6 +142,25 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
     with _checkpointer() as checkpointer:
         checkpointer.save(partial / _PARAMS, _named(trained.params, trained.statistics))
     replace_folder(path, partial)
+
+
+def check_place(path: str | os.PathLike[str], kind: str = _DESCRIPTION) -> None:
+    """Whether a folder may be written at `path`, in place of one of its kind.
+
+    Args:
+      path: of the folder.
+      kind: the file that such a folder has.
+
+    Raises:
+      InputError: `path` holds something else, which would be lost.
+    """
+    path = pathlib.Path(path)
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not (path / kind).is_file():
+        raise InputError(
+            f"{path} exists and holds no {kind}: it is something else than would be "
+            "replaced; move it away, or name a new folder"
+        )
 
 
 def replace_folder(path: pathlib.Path, new: pathlib.Path) -> None:

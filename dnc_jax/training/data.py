@@ -14,6 +14,8 @@ from dnc_jax.typing import Array, Scalar
 
 TASKS = ("auto", "classification", "regression")
 CHANNELS = ("last", "first")
+_TINY = float(np.finfo(np.float32).tiny)
+_DISTINCT = 100  # steps of float32 that a feature's standard deviation has at least
 
 
 class Split(NamedTuple):
@@ -251,7 +253,7 @@ def from_arrays(
         validation=Split(rows.only(x, held_out), y[held_out]),
         test=Split(test_x, test_y),
         mean=mean.astype(np.float32),
-        scale=(1 / np.where(spread > 0, spread, 1)).astype(np.float32),
+        scale=(1 / np.where(spread > _TINY, spread, 1)).astype(np.float32),
         labels=labels,
         target_mean=target_mean,
         target_scale=target_scale,
@@ -264,6 +266,8 @@ def _checked(
     x: rows.Rows, y: Array, where: str, channels: str
 ) -> tuple[Any, np.ndarray]:
     x, y = x if isinstance(x, rows.FileRows) else np.asarray(x), np.asarray(y)
+    if y.dtype == object and all(isinstance(label, str) for label in y.ravel()):
+        y = y.astype(str)  # as pandas keeps names
     if not x.ndim or not len(x):
         raise InputError(f"{where}: no rows; at least one is needed")
     if not np.prod(x.shape[1:]):
@@ -288,9 +292,29 @@ def _checked(
         )
     if x.dtype != np.uint8:
         if not isinstance(x, rows.FileRows):
-            x = x.astype(np.float32, copy=False)
+            _refuse_far(x, where)
+            with np.errstate(over="ignore"):  # what is infinite then is refused
+                x = x.astype(np.float32, copy=False)
         _refuse_nan(x, where, "examples")
     return x, y
+
+
+def _refuse_far(x: np.ndarray, where: str) -> None:
+    """Features of a table whose values float32 does not tell apart."""
+    if x.ndim != 2 or x.dtype.itemsize < 4 or x.dtype == np.float32:
+        return
+    values = x.astype(np.float64, copy=False)
+    far = np.abs(values).max(0, initial=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = values.std(0)
+    bad = (spread > 0) & (spread < _DISTINCT * np.finfo(np.float32).eps * far)
+    if bad.any():
+        number = int(bad.argmax())
+        raise InputError(
+            f"{where}: feature {number} varies by {spread[number]:g} around "
+            f"{values[:, number].mean():g}, which float32, in which networks compute, "
+            "hardly tells apart; subtract a constant from it"
+        )
 
 
 def _refuse_nan(values: rows.Rows, where: str, what: str) -> None:
@@ -310,6 +334,10 @@ def _classes(
     y: np.ndarray, test_y: np.ndarray, name: str
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Labels as 0 .. k-1, [N] int32 of both splits, and what they stand for."""
+    y, test_y = (
+        labels.astype(np.int64) if _are_whole(labels) else labels
+        for labels in (y, test_y)
+    )
     for part, labels in (("train", y), ("test", test_y)):
         if labels.ndim != 1 or labels.dtype.kind not in "buiUS":
             raise InputError(
@@ -331,6 +359,11 @@ def _classes(
         )
     y, test_y = (np.searchsorted(known, labels) for labels in (y, test_y))
     return y.astype(np.int32), test_y.astype(np.int32), tuple(map(str, known))
+
+
+def _are_whole(labels: np.ndarray) -> bool:
+    """Whether these are integers written as floats."""
+    return labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
 
 
 def _stratified(
@@ -382,7 +415,14 @@ def _standardised(
             f"{name}: {targets[0].shape[1]} targets in train, {targets[1].shape[1]} "
             "in test; they must agree"
         )
-    mean, spread = targets[0][fit].mean(0), targets[0][fit].std(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, spread = targets[0][fit].mean(0), targets[0][fit].std(0)
+    if not np.isfinite(spread).all():
+        largest = np.abs(targets[0]).max()
+        raise InputError(
+            f"{name}: targets up to {largest:g} are too large to be standardised; "
+            "divide them by a constant"
+        )
     # The mean of equal numbers is rounded, and so their spread is not quite zero.
     constant = spread <= 1e-12 * np.abs(mean)
     if constant.any():

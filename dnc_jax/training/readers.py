@@ -95,7 +95,7 @@ def _csv(source: Source) -> tuple[Rows, Rows]:
 
 
 def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Features [N, D] float32, targets [N] and the columns of a file with a header."""
+    """Features [N, D] float64, targets [N] and the columns of a file with a header."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             columns, *rows = csv.reader(file, strict=True)
@@ -117,14 +117,23 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
             "to predict by data.target"
         )
     if len(columns) < 2:
-        raise InputError(f"{path} has one column; features and a target are needed")
+        other = next((repr(d) for d in ";\t|" if d in columns[0]), "")
+        raise InputError(
+            f"{path} has one column; features and a target are needed"
+            + (f"; columns are parted by commas, not by {other}" if other else "")
+        )
     place = columns.index(target)
-    x = np.empty((len(rows), len(columns) - 1), np.float32)
+    x = np.empty((len(rows), len(columns) - 1), np.float64)
     names = [name for name in columns if name != target]
     for number, row in enumerate(rows, start=2):  # as an editor counts lines
         if len(row) != len(columns):
             raise InputError(
                 f"{path}, row {number}: {len(row)} values for {len(columns)} columns"
+            )
+        if not row[place].strip():
+            raise InputError(
+                f"{path}, row {number}: no value in column {target!r}, which is to be "
+                "predicted; remove the row"
             )
         features = row[:place] + row[place + 1 :]
         try:
