@@ -67,13 +67,13 @@ class _Searched(BaseEstimator):
         )
         space = make_space(
             arrays,
-            depth=tuple(self.depth),
-            width=tuple(self.width),
-            densities=tuple(self.densities),
-            learning_rate=tuple(self.learning_rate),
+            depth=_listed(self.depth),
+            width=_listed(self.width),
+            densities=_listed(self.densities),
+            learning_rate=_listed(self.learning_rate),
         )
         objective = Objective(w_c=self.w_c)
-        strategy = halving(space, candidates=self.candidates, rungs=tuple(self.rungs))
+        strategy = halving(space, candidates=self.candidates, rungs=_listed(self.rungs))
         self.result_ = search(space, arrays, objective, strategy, seed=seed)
         self.network_ = retrain(
             self.result_,
@@ -94,6 +94,11 @@ class _Searched(BaseEstimator):
         batches = padded.reshape(-1, _BATCH, x.shape[1])
         parts = [np.asarray(self.network_.standardised(batch)) for batch in batches]
         return np.concatenate(parts)[: len(x)]
+
+
+def _listed(values: Any) -> Any:
+    """As a tuple; what is no list is left to whoever refuses it by its name."""
+    return tuple(values) if isinstance(values, list | tuple | np.ndarray) else values
 
 
 class DncClassifier(ClassifierMixin, _Searched):

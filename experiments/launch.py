@@ -130,7 +130,10 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(_last_of_each(argv))
+    except flags.UnrecognizedFlagError as error:
+        advice = f"; fields of the config are written --config.{error.flagname}"
+        _exit(f"{error}{advice if 'config' in flags.FLAGS else ''}")
     except (AttributeError, KeyError) as error:
         _exit(f"unknown config field {_field(error)}")
     except (flags.Error, TypeError, ValueError, OSError) as error:
@@ -140,6 +143,20 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # JAX and Orbax narrate at the level INFO.
     logging.set_verbosity(logging.INFO if _VERBOSE.value else logging.WARNING)
     return rest
+
+
+def _last_of_each(argv: Sequence[str]) -> list[str]:
+    """Of a config field that is given twice, the last value, as of any other flag.
+
+    ml_collections would put tuples together: defaults of a script and what follows.
+    """
+    names = [arg.partition("=")[0] for arg in argv]
+    return [
+        arg
+        for number, arg in enumerate(argv)
+        if not (arg.startswith("--config.") and names[number] in names[number + 1 :])
+        or "=" not in arg
+    ]
 
 
 def console() -> Console:

@@ -48,6 +48,15 @@ def test_a_study_holds_each_candidate_at_its_last_rung(tmp_path):
         interchange.to_study(TRIALS, "mine", storage)
 
 
+@pytest.mark.parametrize("storage", ["optuna.db", "sqlite:////no/such/folder/o.db"])
+def test_a_storage_that_cannot_be_used_is_refused_with_an_example(storage):
+    pytest.importorskip("optuna")
+    with pytest.raises(
+        InputError, match=r"no study can be kept in .*; a file is named"
+    ):
+        interchange.to_study(TRIALS, "mine", storage)
+
+
 def test_a_sampler_of_optuna_finds_the_valley():
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import serialization
 
 from dnc_jax import sparse
 from tests.oracle import dense_of
@@ -198,3 +199,53 @@ def test_sparse_modules_stand_in_a_flax_network():
 def test_what_does_not_fit_the_pattern_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(sparse.init(KEY, PATTERN))
+
+
+def test_flax_modules_compute_in_one_type_and_keep_another_and_need_no_bias():
+    module = sparse.linen.Dense(PATTERN, bias=None, dtype=jnp.bfloat16)
+    x = jax.random.normal(OTHER, (5, 128))
+    variables = module.init(KEY, x)
+    weight = variables["params"]["junction"].pop("weight")
+    assert weight.dtype == jnp.float32
+    assert variables["params"]["junction"] == {}
+    y = module.apply({"params": {"junction": {"weight": weight}}}, x)
+    assert y.dtype == jnp.bfloat16
+    exact = sparse.apply({"weight": weight}, PATTERN, x)
+    np.testing.assert_allclose(np.float32(y), exact, atol=0.05)
+
+
+def test_a_flax_module_without_its_patterns_runs_its_own():
+    module = sparse.linen.Conv(sparse.structured(KEY, 8, 4, density=0.5), strides=2)
+    x = jax.random.normal(OTHER, (2, 6, 6, 8))
+    variables = module.init(KEY, x)
+    np.testing.assert_array_equal(
+        module.apply({"params": variables["params"]}, x), module.apply(variables, x)
+    )
+
+
+def test_flax_saves_and_restores_the_pattern_with_the_parameters():
+    x = jax.random.normal(OTHER, (5, 128))
+    module = sparse.linen.Dense(PATTERN)
+    variables = module.init(KEY, x)
+    saved = serialization.to_bytes(variables)
+    other = sparse.linen.Dense(sparse.structured(OTHER, 128, 96, density=0.125))
+    restored = serialization.from_bytes(other.init(OTHER, x), saved)
+    np.testing.assert_array_equal(other.apply(restored, x), module.apply(variables, x))
+    uneven = sparse.random(KEY, 12, 10, density=0.3)
+    again = serialization.from_bytes(uneven, serialization.to_bytes(uneven))
+    assert (again.to_dense() == uneven.to_dense()).all()
+
+
+def test_a_pattern_is_shown_by_its_size():
+    text = "Pattern(128 x 96, block=(1, 1), edges=1536, density=0.125)"
+    assert repr(PATTERN) == text
+    assert "Pattern(" in repr(jax.tree.map(lambda leaf: "*", PATTERN))
+
+
+def test_sides_below_1_are_refused():
+    pattern = sparse.structured(KEY, 8, 4, density=0.5)
+    with pytest.raises(ValueError, match=r"kernel_size must be >= 1, got \(3, 0\)"):
+        sparse.conv_init(KEY, pattern, kernel_size=(3, 0))
+    params = sparse.conv_init(KEY, pattern, kernel_size=3)
+    with pytest.raises(ValueError, match="strides must be >= 1, got 0"):
+        sparse.conv_apply(params, pattern, jnp.ones((1, 4, 4, 8)), strides=0)

@@ -163,7 +163,11 @@ def test_a_finished_search_is_shown_again_and_not_run_again(finished):
         (["--config.budget.candidate_epochs=3"], "which takes about 192 candidate-epo"),
         (["--config.energy.region=Frnce"], "nearest: France"),
         (["--config=missing.py"], "missing.py"),
-        (["--nonsense"], "Unknown command line flag 'nonsense'"),
+        (["--seed=1"], "flag 'seed'; fields of the config are written --config.seed"),
+        (
+            ["--config.search.rungs=(1,2)", "--config.search.rungs=(3,1)"],
+            "search.rungs must be epochs >= 1 that increase, got (3, 1)",
+        ),
         (["stray"], "unexpected argument 'stray'"),
         (["--workdir=/proc/nothing/here"], "/proc/nothing"),
     ],

@@ -16,6 +16,7 @@ from dnc_jax.networks import MLP
 from dnc_jax.search import Candidate, Constraints, MLPSpace, Objective, Store, Trial
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.run import Callback, Callbacks, retrain, search
+from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking
 from dnc_jax.training import Hyperparameters
@@ -399,3 +400,42 @@ def test_squared_errors_are_for_regression_alone(task):
         Objective(performance).check(task)
     with pytest.raises(InputError, match="'mse' is for regression"):
         Objective("mse").check(task)
+
+
+class Unsure(Objective):
+    """An objective that knows nothing."""
+
+    def score(self, *args, **kwargs):
+        return math.nan
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"space": MLPSpace(7, 4)}, "have 7 inputs and 4 outputs, the data 6 and 4"),
+        ({"space": MLPSpace(6, 3)}, "have 6 inputs and 3 outputs, the data 6 and 4"),
+        (
+            {"constraints": Constraints(max_parameters=90)},
+            r"pass constraints\.limited\(space\)",
+        ),
+        ({"objective": Unsure()}, r"Unsure\.score gave nan for candidate \d; a score"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(small, arguments, message):
+    space = arguments.pop("space", SPACE)
+    strategy = halving(SPACE, candidates=2, rungs=(1,), brackets=1)
+    with pytest.raises(InputError, match=message):
+        search(space, small, strategy=strategy, seed=0, **arguments)
+
+
+def test_a_strategy_in_the_place_of_the_objective_is_named(small):
+    init = inspect.unwrap(Scorer.__init__)  # not held against its annotations
+    scorer = object.__new__(Scorer)
+    with pytest.raises(InputError, match="must be an Objective, got Strategy; name"):
+        init(scorer, SPACE, small, halving(SPACE), Constraints(), None, 1, None)
+
+
+@pytest.mark.parametrize("rungs", [3, (1.5, 3), ("1",)])
+def test_rungs_are_whole_epochs(rungs):
+    with pytest.raises(InputError, match=r"a tuple of whole epochs like \(3, 9\), got"):
+        inspect.unwrap(halving)(SPACE, rungs=rungs)

@@ -351,3 +351,22 @@ def test_a_weight_decay_of_a_decade_or_less_is_never_zero(ends, zero):
     decays = {candidate.hyperparameters.weight_decay for candidate in drawn}
     assert (0.0 in decays) == zero
     assert all(ends[0] <= one <= ends[1] for one in decays - {0.0})
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (MLPSpace, {"width": 8}),
+        (MLPSpace, {"densities": 0.5}),
+        (CNNSpace, {"depth": 2}),
+    ],
+)
+def test_one_value_where_several_belong_is_refused_by_name(kind, fields):
+    ((name, value),) = fields.items()
+    first = 6 if kind is MLPSpace else (8, 8, 1)
+    space = object.__new__(kind)  # `__init__` checks annotations, in tests alone
+    vars(space).update(vars(kind(first, 4)) | fields)
+    with pytest.raises(
+        InputError, match=rf"space\.{name} must be a tuple .*got {value}"
+    ):
+        space.__post_init__()

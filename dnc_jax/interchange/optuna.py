@@ -52,7 +52,8 @@ def to_study(trials: Sequence[Trial], name: str, storage: Any = None) -> Any:
       The `optuna.Study`.
 
     Raises:
-      InputError: Optuna is not installed, or the study exists.
+      InputError: Optuna is not installed, the study exists, or the storage cannot be
+        used.
     """
     optuna = load_tool("optuna", "optuna")
     last = longest(trials)
@@ -67,6 +68,12 @@ def to_study(trials: Sequence[Trial], name: str, storage: Any = None) -> Any:
     except optuna.exceptions.DuplicatedStudyError as error:
         raise InputError(
             f"{storage} holds a study {name!r} already; use another storage or name"
+        ) from error
+    except Exception as error:  # of whichever library keeps the storage
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"no study can be kept in {storage}: {reason}; a file is named as "
+            "sqlite:///trials.db"
         ) from error
     end = max((t.epochs for t in last.values()), default=0)
     states = optuna.trial.TrialState

@@ -75,7 +75,7 @@ class CNNSpace(NetworkSpace):
         if len(self.image) != 3:
             raise InputError(
                 f"space.image must be (height, width, channels), got {self.image}; "
-                "these data are no images"
+                "these data are no images, or lack the axis of channels: x[..., None]"
             )
         if self.max_channels < self.first_channels[1]:
             raise InputError(

@@ -72,9 +72,12 @@ class Constraints:
         Raises:
           InputError: the smallest network is too large; its cost is named.
         """
-        if not (self.max_parameters or self.max_flops):
-            return space
-        return Limited(space, self)
+        return Limited(space, self) if self.known else space
+
+    @property
+    def known(self) -> bool:
+        """Whether something is limited that is known before training."""
+        return bool(self.max_parameters or self.max_flops)
 
 
 NO_CONSTRAINTS = Constraints()

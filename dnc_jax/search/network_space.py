@@ -79,6 +79,13 @@ class NetworkSpace(Space):
     _least: ClassVar[dict[str, float]] = {"learning_rate": 1e-12, "weight_decay": 1e-12}
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, tuple) and not isinstance(value, tuple | list):
+                raise InputError(
+                    f"space.{field.name} must be a tuple like {field.default}, got "
+                    f"{value!r}"
+                )
         for name, least in self._least.items():
             pair = getattr(self, name)
             if len(pair) != 2:

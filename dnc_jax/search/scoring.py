@@ -1,14 +1,16 @@
 """From curves to a trial: the score of a candidate, and what it takes to train."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 
 import jax
+import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import complexity
 from dnc_jax.footprint.counters import CounterError
-from dnc_jax.search.constraints import Constraints
+from dnc_jax.search.constraints import Constraints, Limited
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Evaluation
@@ -31,7 +33,7 @@ class Scorer:
 
     Raises:
       InputError: the objective is not for this data, or asks for joules that nobody
-        counts.
+        counts; the space is not for this data, or not limited.
     """
 
     def __init__(
@@ -44,7 +46,25 @@ class Scorer:
         schedule_epochs: int,
         read_joules: Callable[[], float] | None,
     ) -> None:
+        if not isinstance(objective, Objective):
+            raise InputError(
+                f"objective must be an Objective, got {type(objective).__name__}; name "
+                "the other arguments, as strategy=..."
+            )
         objective.check(data.task)
+        if constraints.known and not isinstance(space, Limited):
+            raise InputError(
+                "constraints on parameters and FLOPs limit the space: pass "
+                "constraints.limited(space) as the space, to the strategy too"
+            )
+        largest = space.largest()
+        sizes = (largest.inputs, largest.outputs)
+        if sizes != (data.inputs, data.outputs):
+            raise InputError(
+                "the space's networks have {} inputs and {} outputs, ".format(*sizes)
+                + f"the data {data.inputs} and {data.outputs}; make_space(data) gives "
+                "a space that fits"
+            )
         self._asked = objective.measured | constraints.measured
         if "joules" in self._asked and read_joules is None:
             raise InputError(
@@ -53,7 +73,7 @@ class Scorer:
                 "has none that can be read, use objective.flops"
             )
         self._data, self._objective, self._constraints = data, objective, constraints
-        self._largest = complexity(space.largest())
+        self._largest = complexity(largest)
         self._key = key
         self._schedule_epochs = schedule_epochs
         self._read_joules = read_joules if "joules" in self._asked else None
@@ -107,6 +127,19 @@ class Scorer:
         cost = complexity(candidate.architecture)
         epoch = self._measured.get(number, UNMEASURED)
         met = self._constraints.met(cost, epoch)
+        score = self._objective.score(
+            val_loss,
+            val_accuracy,
+            cost,
+            self._largest,
+            self._data.resolution,
+            epoch,
+        )
+        if not isinstance(score, int | float | np.number) or math.isnan(score):
+            raise InputError(
+                f"{type(self._objective).__name__}.score gave {score!r} for candidate "
+                f"{number}; a score is a number, infinity for what is of no use"
+            )
         return Trial(
             candidate_id=number,
             candidate=candidate,
@@ -115,14 +148,7 @@ class Scorer:
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             complexity=cost,
-            score=self._objective.score(
-                val_loss,
-                val_accuracy,
-                cost,
-                self._largest,
-                self._data.resolution,
-                epoch,
-            ),
+            score=float(score),
             seconds=seconds,
             status="diverged" if diverged else "done" if met else "infeasible",
             schedule_epochs=self._schedule_epochs,

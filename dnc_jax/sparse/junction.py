@@ -93,7 +93,7 @@ def conv_init(
     key: Key,
     pattern: Pattern,
     *,
-    kernel_size: tuple[int, int] = (3, 3),
+    kernel_size: int | tuple[int, int] = (3, 3),
     bias: float = 0.0,
     dtype: Any = jnp.float32,
 ) -> dict[str, jax.Array]:
@@ -103,8 +103,11 @@ def conv_init(
 
     Returns:
       `weight` [height, width, E, b_in, b_out] and `bias` [n_out].
+
+    Raises:
+      InputError: a side of the kernel below 1.
     """
-    return _init(key, pattern, kernel_size, bias, dtype)
+    return _init(key, pattern, _pair("kernel_size", kernel_size), bias, dtype)
 
 
 def conv_apply(
@@ -112,7 +115,7 @@ def conv_apply(
     pattern: Pattern,
     x: Array,
     *,
-    strides: tuple[int, int] = (1, 1),
+    strides: int | tuple[int, int] = (1, 1),
     padding: str = "SAME",
     impl: str = "auto",
 ) -> jax.Array:
@@ -125,7 +128,7 @@ def conv_apply(
       params: as `conv_init` returns them; without `bias` none is added.
       pattern: from input channels to output channels.
       x: [B, height, width, n_in]; whole numbers as in `apply`.
-      strides: of the two image axes.
+      strides: of the two image axes, or of both.
       padding: "SAME" or "VALID", as in `jax.lax.conv_general_dilated`.
       impl: which kernel; see `kernels.matmul`.
 
@@ -133,9 +136,10 @@ def conv_apply(
       [B, height', width', n_out] of x's dtype.
 
     Raises:
-      InputError: x or the parameters do not fit the pattern, unknown padding, or an
-        image that is smaller than the kernel and not padded.
+      InputError: x or the parameters do not fit the pattern, unknown padding, a stride
+        below 1, or an image that is smaller than the kernel and not padded.
     """
+    strides = _pair("strides", strides)
     x = gather.floating(x, params["weight"])
     if x.ndim != 4 or x.shape[-1] != pattern.n_in:
         raise InputError(
@@ -201,6 +205,14 @@ def _init(
         "weight": (normals * scale).astype(dtype),
         "bias": jnp.full(pattern.n_out, bias, dtype),
     }
+
+
+def _pair(name: str, sides: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width, which one number gives both."""
+    height, width = (sides, sides) if isinstance(sides, int) else sides
+    if min(height, width) < 1:
+        raise InputError(f"{name} must be >= 1, got {sides}")
+    return height, width
 
 
 def _check(params: Any, pattern: Pattern, taps: tuple[int, ...]) -> None:

@@ -67,6 +67,15 @@ class Pattern:
     block: tuple[int, int] = dataclasses.field(metadata={"static": True})
     block_edges: int = dataclasses.field(metadata={"static": True})
 
+    def __repr__(self) -> str:
+        """Its size; thousands of indices would say less."""
+        if not hasattr(self.sources, "shape") or not hasattr(self.targets, "shape"):
+            return f"Pattern({self.sources}, {self.targets}, block={self.block})"
+        return (
+            f"Pattern({self.n_in} x {self.n_out}, block={self.block}, "
+            f"edges={self.edges}, density={self.density:.4g})"
+        )
+
     @property
     def blocks_in(self) -> int:
         """P, input blocks."""

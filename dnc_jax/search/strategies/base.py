@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dnc_jax.errors import InputError
 from dnc_jax.typing import Key
 
@@ -48,12 +50,29 @@ class Strategy(NamedTuple):
     candidate_epochs: int
 
 
+def whole_epochs(rungs: Any) -> tuple[int, ...]:
+    """The rungs as a tuple.
+
+    Raises:
+      InputError: they are no sequence of whole numbers.
+    """
+    numbers = isinstance(rungs, Sequence) and all(
+        isinstance(rung, int | np.integer) for rung in rungs
+    )
+    if not numbers:
+        raise InputError(
+            f"search.rungs must be a tuple of whole epochs like (3, 9), got {rungs!r}"
+        )
+    return tuple(rungs)
+
+
 def last_epochs(rungs: Sequence[int]) -> int:
     """For strategies that train each candidate at once to the last of the rungs.
 
     Raises:
       InputError: there is none, or it has no epoch.
     """
+    rungs = whole_epochs(rungs)
     if not rungs or rungs[-1] < 1:
         raise InputError(f"search.rungs must end with epochs >= 1, got {tuple(rungs)}")
     return rungs[-1]

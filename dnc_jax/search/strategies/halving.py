@@ -11,7 +11,12 @@ import numpy as np
 from dnc_jax.errors import InputError
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import model
-from dnc_jax.search.strategies.base import Evaluation, Strategy, check_told
+from dnc_jax.search.strategies.base import (
+    Evaluation,
+    Strategy,
+    check_told,
+    whole_epochs,
+)
 from dnc_jax.search.strategies.history import drawn
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
@@ -116,7 +121,7 @@ def halving(
     and Hyperparameter Optimization" (2016), algorithm 1; S. Falkner et al., "BOHB"
     (2018), for brackets that a model proposes.
     """
-    rungs = tuple(rungs)
+    rungs = whole_epochs(rungs)
     if candidates < 1 or brackets < 1:
         raise InputError(
             "search.candidates and search.brackets must be >= 1, "
