@@ -3,6 +3,7 @@
 The loop itself is `dnc_jax.search.run`, which the package offers as `dnc_jax.search`.
 """
 
+from dnc_jax.search.budget import Budget
 from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.dimensions import Choice, Integer, Real
@@ -14,6 +15,7 @@ from dnc_jax.search.spaces import make_space, space_from_json
 from dnc_jax.search.trials import Store, Trial
 
 __all__ = [
+    "Budget",
     "CNNSpace",
     "Candidate",
     "Choice",
