@@ -131,6 +131,11 @@ def calculate(out: Console, hours: float) -> None:
             )
             factors.append("no PUE, as in the ML CO2 Impact calculator")
         else:
+            if COUNT.value != 1:
+                raise InputError(
+                    "--count is of --formula=ml_co2_impact; green_algorithms counts "
+                    "--cores"
+                )
             pue = pue_factor()
             cost = carbon.green_algorithms(
                 hours,

@@ -132,6 +132,7 @@ def run(
     with Store(workdir / TRIALS, stored) as store:
         path = workdir / SUMMARY
         if processes.from_first(path.exists()):
+            _tidy(workdir)  # it may have been killed just before
             terminal.say(out, f"{workdir} holds this search, finished:")
             summaries.show(out, launch.read_json(path), store.trials(), workdir)
             return
@@ -178,6 +179,13 @@ def _finish(workdir: pathlib.Path, summary: Mapping[str, Any]) -> None:
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.rename(path)
     page.write(workdir)
+    _tidy(workdir)
+
+
+def _tidy(workdir: pathlib.Path) -> None:
+    """A search that has ended has its report and nothing to go on with."""
+    if not (workdir / page.REPORT).exists():
+        page.write(workdir)
     Units(workdir).remove()
 
 

@@ -221,11 +221,15 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield prefix + name, repr(value) if value == "" else str(value)
 
 
-def load_data(config: Config) -> Dataset:
-    """The data set that `config.data` describes, split by `config.seed`."""
+def load_data(config: Config, **more: Any) -> Dataset:
+    """The data set that `config.data` and `more` describe, split by `config.seed`."""
     fields = config.data.to_dict()
     return data.load(
-        fields.pop("name"), data_dir=fields.pop("dir"), seed=config.seed, **fields
+        fields.pop("name"),
+        data_dir=fields.pop("dir"),
+        seed=config.seed,
+        **fields,
+        **more,
     )
 
 

@@ -17,7 +17,7 @@ from experiments import launch
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Work folder of a search.")
 SERVE = flags.DEFINE_bool("serve", False, "Serve the report on http://127.0.0.1.")
-PORT = flags.DEFINE_integer("port", 8321, "Of --serve; 0: any that is free.")
+PORT = flags.DEFINE_integer("port", 8321, "Of --serve; 0: any that is free.", 0, 65535)
 IMAGES = flags.DEFINE_enum(
     "images",
     None,

@@ -21,7 +21,11 @@ if [ -n "${PROCESSES:-}" ]; then
     pids+=($!)
   done
   status=0
-  for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
+  # Again where the trap has ended a wait: a process may save for some seconds yet.
+  for pid in "${pids[@]}"; do
+    while kill -0 "$pid" 2> /dev/null; do wait "$pid" || status=$?; done
+    wait "$pid" 2> /dev/null || { code=$?; [ "$code" = 127 ] || status=$code; }
+  done
   exit "$status"
 fi
 

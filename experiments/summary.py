@@ -65,6 +65,7 @@ def summarise(
         "best": winner.trial.candidate.to_json(),
         "history": winner.history._asdict(),
         "confusion": confusion(winner.network, data),
+        "labels": list(data.labels),
         "programs": {k: dataclasses.asdict(v) for k, v in result.programs.items()},
     }
 
@@ -96,7 +97,7 @@ def show(
         terminal.say(
             out,
             "  seconds, FLOPs and energy are those of the last run; timeline.jsonl has "
-            "their sums over all runs",
+            "their sums over all runs, but for rungs that were cut off",
         )
     terminal.say(
         out,

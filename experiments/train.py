@@ -47,7 +47,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     hyperparameters = Hyperparameters(
         config.train.learning_rate, config.train.weight_decay, config.train.batch_size
     )
-    data = launch.load_data(config)._replace(augment=config.train.augment)
+    data = launch.load_data(config, augment=config.train.augment)
     network = architecture(config, data)
     summary_path = workdir / SUMMARY
     recorded = json.loads(config.to_json())

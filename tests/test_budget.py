@@ -1,5 +1,6 @@
 """Caps on a search, its forecast, and whose its energy was."""
 
+import itertools
 import json
 import math
 import threading
@@ -8,14 +9,15 @@ import jax
 import pytest
 
 from dnc_jax import InputError
-from dnc_jax.footprint import Meter, carbon
+from dnc_jax.footprint import Meter, attribution, carbon
 from dnc_jax.footprint.counters import CounterError, Found
-from dnc_jax.search import MLPSpace, Objective, Store, budget, forecast
+from dnc_jax.search import MLPSpace, Objective, Store, budget, forecast, ledger
 from dnc_jax.search.budget import Budget, Spending
 from dnc_jax.search.forecast import Calibration, Cost, Forecast, Interval
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import halving
-from dnc_jax.training import costs, machine
+from dnc_jax.training import costs, machine, timing
+from dnc_jax.training.timing import EpochCost
 
 # Without hidden layers: one small program for all.
 SPACE = MLPSpace(6, 4, depth=(0, 0), batch_sizes=(32,))
@@ -351,3 +353,39 @@ def test_a_counter_is_not_read_more_than_once_a_second(clock, monkeypatch):
         clock(0.5)
         spending.reached()
         assert len(readings) == 1
+
+
+def test_energy_of_networks_that_were_cut_off_is_overheads(small, monkeypatch):
+    seen = []
+
+    def attribute(joules, lanes, **how):
+        seen.extend(lanes)
+        return attribution.attribute(joules, lanes, **how)
+
+    monkeypatch.setattr(ledger, "attribute", attribute)
+    asked = itertools.count()
+    monkeypatch.setattr(
+        Spending, "reached", lambda self: "seconds" if next(asked) > 3 else None
+    )
+    one = halving(SPACE, candidates=2, rungs=(6,), brackets=1)
+    with (
+        Meter(Found((Steady(watts=7.0),), None)) as meter,
+        pytest.raises(InputError, match="ended before any candidate was trained"),
+    ):
+        search(SPACE, small, Objective(), one, seed=5, meter=meter)
+    assert any(lane.flops for lane in seen)
+    assert {lane.owner for lane in seen if lane.flops} == {None}
+
+
+def test_measuring_candidates_ends_with_the_budget(small, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        timing, "epoch_cost", lambda *_: measured.append(1) or EpochCost(1.0, None)
+    )
+    monkeypatch.setattr(
+        Spending, "reached", lambda self: "seconds" if measured else None
+    )
+    objective = Objective(w_c=1.0, seconds=1.0)
+    with pytest.raises(InputError, match="ended before any candidate was trained"):
+        search(SPACE, small, objective, strategy(), seed=5)
+    assert len(measured) == 1

@@ -138,3 +138,11 @@ def test_presets_that_the_constraints_forbid_are_a_clear_error():
     assert sizes[0] < sizes[1]
     with pytest.raises(InputError, match="first stage, which presets all but"):
         greedy(limited, rungs=(1,), **STEPS).init(jax.random.key(0))
+
+
+def test_greedy_asks_for_no_more_than_it_says():
+    space = MLPSpace(6, 4, width=(4, 24), depth=(2, 2))
+    strategy = greedy(space, **STEPS)
+    calls, _ = played(strategy, jax.random.key(0))
+    asked = sum(len(call) for call in calls)
+    assert asked * strategy.epochs <= strategy.candidate_epochs

@@ -12,6 +12,7 @@ from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.training import (
     grouping,
     lanes,
+    plan,
     population,
     processes,
     shapes,
@@ -226,3 +227,35 @@ def test_the_lane_form_of_an_activation_is_the_activation(name):
     np.testing.assert_allclose(
         np.maximum(x, 0) if form.rectified else smooth, ACTIVATIONS[name](x), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_the_last_few_of_a_group_that_exceeds_the_memory_are_halved_too(
+    small, monkeypatch, count
+):
+    group = plan.Group(shapes.Padded(8, (32,), 32), tuple(range(count)))
+    monkeypatch.setattr(population, "plan_groups", lambda jobs, programs: [group])
+    programs = population.Programs(small, ORDER)
+    get = programs.get
+
+    def scarce(shape, packed):
+        if shape.lanes > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return get(shape, packed)
+
+    monkeypatch.setattr(programs, "get", scarce)
+    outcomes = population.train([job(i, (8,), stop=1) for i in range(count)], programs)
+    assert all(outcomes)
+
+
+def test_what_no_network_gains_by_is_noted_once(small):
+    programs = population.Programs(small, ORDER)
+    asked = iter([False, False, True])
+    population.train(
+        [job(0, (9, 5), stop=4)], programs, should_stop=lambda: next(asked)
+    )
+    (cut,) = programs.take_unused()
+    assert cut.training_flops > 0
+    assert programs.take_unused() == []
+    population.train([job(0, (9, 5), stop=1)], programs)
+    assert programs.take_unused() == [], "one device, and it had a network"

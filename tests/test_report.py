@@ -235,3 +235,14 @@ def test_a_diverged_trial_is_not_the_best_of_a_rung():
     text = out.file.getvalue()
     assert "accuracy -50.00%, 1 diverged" in text
     assert "accuracy none, 1 diverged" in text
+
+
+def test_figures_name_classes_and_metric_as_the_data_does():
+    matrix = portraits.confusion_matrix([[1, 0], [0, 2]], ("cat", "<b>dog"))
+    assert list(matrix.data[0].x) == ["cat", "&lt;b&gt;dog"]
+    curves = {k: [0.5, 0.4] for k in ("train_loss", "val_loss", "val_accuracy")}
+    drawn = portraits.history(curves, "R²")
+    assert drawn.layout.yaxis2.title.text == "validation R²"
+    assert [line.name for line in drawn.data][2] == "val R²"
+    running = Run(TRIALS, config={"data": {"task": "regression"}})
+    assert (running.metric, Run(TRIALS).metric) == ("R²", "accuracy")

@@ -73,6 +73,7 @@ def summary():
         "best": WINNER.to_json(),
         "history": {k: [0.5, 0.4] for k in ("train_loss", "val_loss", "val_accuracy")},
         "confusion": [[5, 1, 0], [0, 6, 0], [2, 0, 4]],
+        "labels": ["cat", NASTY, "dog"],
         "programs": {
             "2 x 16, batch 32": {
                 "compile_seconds": 1.0,

@@ -333,3 +333,33 @@ def test_a_store_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file cannot be written \("):
         Store(tmp_path / "file" / "t.sqlite", {})
+
+
+def test_what_another_training_left_in_the_folder_is_not_this_ones(
+    small, whole, tmp_path
+):
+    def winner(seed=5, epochs=2, **kept):
+        return retrain(whole, SPACE, small, seed=seed, epochs=epochs, **kept)
+
+    first = winner(folder=tmp_path)
+    again = winner(folder=tmp_path)
+    assert again.history == first.history
+    assert (first.flops > 0, again.flops) == (True, 0), "nothing was trained again"
+    for other in ({"epochs": 4}, {"seed": 6}):
+        kept, fresh = winner(**other, folder=tmp_path), winner(**other)
+        assert kept.history.val_loss == fresh.history.val_loss
+        assert kept.flops == fresh.flops
+
+
+def test_another_search_in_the_folder_is_not_gone_on_with(small, tmp_path):
+    strategy = halving(SPACE, candidates=2, rungs=(2,), brackets=1)
+    folder = tmp_path / "new" / "folder"
+    one, same, other, fresh = (
+        search(SPACE, small, Objective(), strategy, seed=seed, folder=where)
+        for seed, where in ((1, folder), (1, folder), (2, folder), (2, None))
+    )
+    assert (one.candidate_epochs, same.candidate_epochs) == (4, 0)
+    assert (one.forecast is None, same.forecast is None) == (False, True)
+    assert timeless(same.trials) == timeless(one.trials)
+    assert other.candidate_epochs == 4
+    assert timeless(other.trials) == timeless(fresh.trials)

@@ -68,12 +68,15 @@ def test_what_is_no_data_is_refused_and_the_file_before_kept(tmp_path):
     assert (tmp_path / "f").read_bytes() == before
 
 
+NAMED = {3: "c", 4: "d", 11: "k"}
+
+
 def test_units_of_a_rung_survive_the_disk_and_old_ones_go(tmp_path):
     units = Units(tmp_path)
-    units.save(1, [3, 11], [progress(0, (5, 4)), progress(1, ())])
-    units.save(1, [4], [progress(2, (8,))])
-    units.save(2, [3], [progress(3, (5, 4))])
-    loaded = units.load(1)
+    units.save(1, {3: "c", 11: "k"}, [progress(0, (5, 4)), progress(1, ())])
+    units.save(1, {4: "d"}, [progress(2, (8,))])
+    units.save(2, {3: "c"}, [progress(3, (5, 4))])
+    loaded = units.load(1, NAMED)
     assert loaded.keys() == {3, 11, 4}
     saved = progress(1, ())
     assert loaded[11]._replace(snapshot=None) == saved._replace(snapshot=None)
@@ -82,27 +85,35 @@ def test_units_of_a_rung_survive_the_disk_and_old_ones_go(tmp_path):
         np.testing.assert_array_equal, loaded[11].snapshot.mean, saved.snapshot.mean
     )
     units.forget(2)
-    assert units.load(1) == {}
-    assert units.load(2).keys() == {3}
+    assert units.load(1, NAMED) == {}
+    assert units.load(2, NAMED).keys() == {3}
     units.remove()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_unit_of_another_version_or_damaged_counts_as_missing(tmp_path):
     units = Units(tmp_path)
-    units.save(1, [3], [progress(0, (5,))])
-    units.save(1, [4], [progress(1, (5,))])
+    units.save(1, {3: "c"}, [progress(0, (5,))])
+    units.save(1, {4: "d"}, [progress(1, (5,))])
     (path,) = (tmp_path / "under_way").glob("rung-1-3")
     content = under_way.read(path)
     content["progress"][0]["novelty"] = 1
     under_way.write(path, content)
-    assert units.load(1).keys() == {4}
+    assert units.load(1, NAMED).keys() == {4}
     path.write_bytes(b"torn")
-    assert units.load(1).keys() == {4}
+    assert units.load(1, NAMED).keys() == {4}
 
 
 def test_without_a_folder_nothing_is_kept():
     units = Units(None)
-    units.save(1, [3], [progress(0, (5,))])
-    assert units.load(1) == {}
+    units.save(1, {3: "c"}, [progress(0, (5,))])
+    assert units.load(1, NAMED) == {}
     units.remove()
+
+
+def test_a_unit_of_a_candidate_of_another_name_is_of_another_search(tmp_path):
+    units = Units(tmp_path)
+    assert not units.begun
+    units.save(1, {3: "c", 4: "other"}, [progress(0, (5,)), progress(1, (5,))])
+    assert units.load(1, NAMED).keys() == {3}
+    assert units.begun

@@ -60,6 +60,15 @@ class Run:
             return None
         return Candidate.from_json(self.summary["best"])
 
+    @property
+    def metric(self) -> str:
+        """What accuracies are, for people: of a search that runs, by its config."""
+        if self.summary:
+            return self.summary.get("metric", "accuracy")
+        data = self.config.get("data")
+        task = data.get("task") if isinstance(data, dict) else None
+        return "R²" if task == "regression" else "accuracy"
+
     def patterns(self) -> Patterns:
         """Of the winner's sparse junctions, read from `best/`; empty without any."""
         if self.winner is None or not self.winner.architecture.sparsity:

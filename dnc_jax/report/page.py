@@ -120,13 +120,13 @@ def figures(run: Run) -> dict[str, go.Figure]:
             for i, pattern in enumerate(run.patterns())
             if pattern
         }
-    for name, draw in (
-        ("history", portraits.history),
-        ("confusion", portraits.confusion_matrix),
-        ("programs", portraits.programs),
-    ):
-        if summary.get(name):
-            result[name] = draw(summary[name])
+    if curves := summary.get("history"):
+        result["history"] = portraits.history(curves, run.metric)
+    if counts := summary.get("confusion"):
+        labels = summary.get("labels", ())
+        result["confusion"] = portraits.confusion_matrix(counts, labels)
+    if accounts := summary.get("programs"):
+        result["programs"] = portraits.programs(accounts)
     return result
 
 
@@ -173,6 +173,7 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
         "energy_rows": _energy_rows(energy) if energy else [],
         **_emissions((summary or {}).get("emissions")),
         "summary": summary or {},
+        "metric": run.metric,
     }
 
 
@@ -198,11 +199,14 @@ def _cards(run: Run) -> list[tuple[str, str]]:
     if run.summary is None:
         best = ranking(run.trials)[:1]
         return [
-            *(("best validation accuracy", f"{t.best_val_accuracy:.2%}") for t in best),
+            *(
+                (f"best validation {run.metric}", f"{t.best_val_accuracy:.2%}")
+                for t in best
+            ),
             *(("its parameters", f"{t.complexity.parameters:,}") for t in best),
             candidates,
         ]
-    metric = run.summary.get("metric", "accuracy")
+    metric = run.metric
     formats = {
         "test_accuracy": (f"test {metric}", "{:.2%}"),
         "best_val_accuracy": (f"validation {metric}", "{:.2%}"),

@@ -1,6 +1,7 @@
 """Figures of one network and of what it took: layers, patterns, errors, programs."""
 
 import dataclasses
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -101,11 +102,14 @@ def connections(pattern: Pattern) -> go.Figure:
     return figure
 
 
-def history(curves: Mapping[str, Sequence[float]]) -> go.Figure:
+def history(
+    curves: Mapping[str, Sequence[float]], metric: str = "accuracy"
+) -> go.Figure:
     """Losses and validation accuracy of one training, by epoch.
 
     Args:
       curves: `history` of summary.json: train_loss, val_loss and val_accuracy.
+      metric: what val_accuracy is.
     """
     figure = _blank()
     for (name, axis), colour in zip(
@@ -117,7 +121,7 @@ def history(curves: Mapping[str, Sequence[float]]) -> go.Figure:
             x=list(range(1, len(curves[name]) + 1)),
             y=list(curves[name]),
             yaxis=axis,
-            name=name.replace("_", " "),
+            name=name.replace("accuracy", metric).replace("_", " "),
             line={"color": colour, "dash": "dot" if axis == "y2" else "solid"},
         )
     figure.update_layout(
@@ -126,7 +130,7 @@ def history(curves: Mapping[str, Sequence[float]]) -> go.Figure:
         xaxis={"visible": True, "title": "epoch"},
         yaxis={"visible": True, "title": "loss", "type": "log"},
         yaxis2={
-            "title": "validation accuracy",
+            "title": f"validation {metric}",
             "overlaying": "y",
             "side": "right",
             "showgrid": False,
@@ -139,15 +143,19 @@ def history(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     return figure
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]] | np.ndarray) -> go.Figure:
+def confusion_matrix(
+    counts: Sequence[Sequence[int]] | np.ndarray, labels: Sequence[str] = ()
+) -> go.Figure:
     """Test examples by true class (down) and predicted class (across).
 
     Args:
       counts: [C, C] integers.
+      labels: C names of the classes; their numbers, where none are given.
     """
     matrix = np.asarray(counts)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    names = [str(i) for i in range(len(matrix))]
+    # Plotly reads tags.
+    names = [html.escape(name) for name in labels or map(str, range(len(matrix)))]
     figure = _blank()
     figure.add_heatmap(
         # The root keeps a few errors among many hits from being white.

@@ -71,6 +71,9 @@ class Ledger:
         Returns:
           Joules of each member that was trained in it; empty where there is no energy.
         """
+        for executed in self._programs.take_unused():
+            self._lanes += [Lane(None, executed.training_flops)] * executed.lanes
+            self._evaluation_flops += executed.lanes * executed.evaluation_flops
         seconds = time.perf_counter() - self._seconds_before
         compiled = self._programs.compile_seconds - self._compiled_before
         self._worker_seconds += seconds * self._programs.workers

@@ -66,7 +66,7 @@ class Rungs:
     Attributes:
       candidate_epochs: trained so far, summed over candidates.
       flops: of the trials trained so far, of the true networks.
-      anew: nothing comes from the store.
+      anew: nothing comes from the store or the folder.
       ledger: who took the energy.
     """
 
@@ -100,10 +100,11 @@ class Rungs:
         self.ledger = Ledger(meter, self.programs)
         self._rows = data.rows
         self._epochs = epochs
+        self._search = f"{seed} {epochs} {data.digest()}" if folder else ""
         self._store, self._units = store, Units(folder)
         known = shared(store.trials() if store else [])
         self._known = {(t.candidate_id, t.rung): t for t in known}
-        self.anew = not known
+        self.anew = not known and not self._units.begun
         scorer.remember(known)
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
         self._reused: set[int] = set()  # candidates of the rung before
@@ -177,24 +178,25 @@ class Rungs:
 
     def _train(self, evaluations: Sequence[Evaluation]) -> list[Trial]:
         if self._resumed:
-            before = self._units.load(self._number - 1)
+            before = self._units.load(self._number - 1, self._named(evaluations))
             self._snapshots = {i: progress.snapshot for i, progress in before.items()}
-        progress = self._units.load(self._number)
+        progress = self._units.load(self._number, self._named(evaluations))
         jobs = []
         for e in evaluations:
             snapshot = self._snapshots.get(e.candidate_id)
             # A network whose snapshot was lost starts from scratch.
             start = e.start if snapshot else 0
             jobs.append(self._job(e, start, snapshot, progress.get(e.candidate_id)))
-        self._scorer.measure(evaluations)
+        if not self._scorer.measure(evaluations, self._should_stop):
+            return []
         trials: dict[int, Trial] = {}
         snapshots: dict[int, population.Snapshot] = {}
 
         def save(
             members: Sequence[int], progress: Sequence[population.Progress]
         ) -> None:
-            ids = [evaluations[i].candidate_id for i in members]
-            self._units.save(self._number, ids, progress)
+            named = self._named([evaluations[i] for i in members])
+            self._units.save(self._number, named, progress)
 
         def on_epoch(accuracies: Sequence[float]) -> None:
             self._trained.append(len(accuracies))
@@ -232,6 +234,10 @@ class Rungs:
             self._store.add(trial for trial in trials.values() if trial.joules)
         self._snapshots = snapshots
         return [trials[i] for i in sorted(trials)]
+
+    def _named(self, evaluations: Sequence[Evaluation]) -> dict[int, str]:
+        """Candidates by number, and what tells each from all of other searches."""
+        return {e.candidate_id: f"{e.candidate} {self._search}" for e in evaluations}
 
     def _job(
         self,

@@ -85,10 +85,21 @@ class Scorer:
             if trial.epoch_cost != UNMEASURED:
                 self._measured[trial.candidate_id] = trial.epoch_cost
 
-    def measure(self, evaluations: Iterable[Evaluation]) -> None:
+    def measure(
+        self,
+        evaluations: Iterable[Evaluation],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Trains the candidates that are new, each by itself for a moment, if asked to.
 
         Call it while nothing else runs.
+
+        Args:
+          evaluations: of these candidates.
+          should_stop: asked before each that has to be measured.
+
+        Returns:
+          False if it was told to stop.
 
         Raises:
           InputError: an energy counter failed.
@@ -97,6 +108,8 @@ class Scorer:
             known = self._measured.get(number, UNMEASURED)
             if all(getattr(known, name) is not None for name in self._asked):
                 continue
+            if processes.any_of(int(should_stop())):
+                return False
             try:
                 cost = timing.epoch_cost(
                     jax.random.fold_in(self._key, number),
@@ -113,6 +126,7 @@ class Scorer:
                     "trained is kept: the same command goes on when they are counted "
                     "again"
                 ) from error
+        return True
 
     def trial(
         self,

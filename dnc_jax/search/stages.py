@@ -77,6 +77,12 @@ def grid(space: Space, group: Sequence[str], values: Values) -> list[Values]:
     return found
 
 
+def grid_size(space: Space, group: Sequence[str]) -> int:
+    """The most values that `grid` gives of a group."""
+    some = [space.dimensions[name] for name in group if name in space.dimensions]
+    return math.prod(len(_levels(one)) for one in some)
+
+
 def _active(one: Dimension, values: Values) -> bool:
     return one.when is None or values.get(one.when[0]) in one.when[1]
 

@@ -9,7 +9,7 @@ import contextlib
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dnc_jax.training import processes, under_way
 from dnc_jax.training.population import Progress, Snapshot
@@ -18,52 +18,65 @@ FOLDER = "under_way"
 
 
 class Units:
-    """The units below `folder`, the work folder of a search; None keeps nothing."""
+    """The units below `folder`, the work folder of a search; None keeps nothing.
+
+    Raises:
+      OSError: the folder cannot be made.
+    """
 
     def __init__(self, folder: pathlib.Path | None) -> None:
         self._folder = folder / FOLDER if folder else None
+        if self._folder:  # now: a folder that cannot be written is no surprise later
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a rung was begun before, and not ended."""
+        return bool(processes.from_first(bool(list(self._paths()))))
 
     def save(
-        self, rung: int, candidate_ids: Sequence[int], progress: Sequence[Progress]
+        self, rung: int, named: Mapping[int, str], progress: Sequence[Progress]
     ) -> None:
         """Replaces the file of the unit that these candidates are; thread-safe.
 
         Args:
           rung: its number in this search, over all brackets.
-          candidate_ids, progress: of the unit's networks, in their order.
+          named: candidates of the unit by number, and what tells each from all others.
+          progress: of them, in their order.
 
         Raises:
           OSError: the file cannot be written; the one before is kept.
         """
         if self._folder is None:
             return
-        self._folder.mkdir(exist_ok=True)
         content = {
-            "candidates": tuple(candidate_ids),
+            "candidates": tuple(named.items()),
             "progress": [
                 {**one._asdict(), "snapshot": one.snapshot._asdict()}
                 for one in progress
             ],
         }
-        under_way.write(self._folder / f"rung-{rung}-{candidate_ids[0]}", content)
+        under_way.write(self._folder / f"rung-{rung}-{next(iter(named))}", content)
 
-    def load(self, rung: int) -> dict[int, Progress]:
-        """How far the candidates of a rung are, but for those with a damaged file.
+    def load(self, rung: int, named: Mapping[int, str]) -> dict[int, Progress]:
+        """How far these candidates are in a rung, but for those with a damaged file.
 
-        A file written by another version of dnc_jax counts as damaged. All processes
-        call this together, and get what process 0 reads.
+        A file written by another version of dnc_jax counts as damaged, and one of
+        candidates of other names is of another search. All processes call this
+        together, and get what process 0 reads.
         """
         loaded: dict[int, Progress] = {}
         contents = [under_way.read(path) for _, path in self._paths(rung)]
         for content in processes.from_first([c for c in contents if c]):
-            with contextlib.suppress(TypeError):
+            with contextlib.suppress(TypeError, ValueError):
                 loaded |= {
                     number: Progress(
                         **{**fields, "snapshot": Snapshot(**fields["snapshot"])}
                     )
-                    for number, fields in zip(
+                    for (number, name), fields in zip(
                         content["candidates"], content["progress"], strict=True
                     )
+                    if named.get(number) == name
                 }
         return loaded
 
@@ -77,7 +90,6 @@ class Units:
         """Where one network's training is kept; None if nothing is."""
         if self._folder is None:
             return None
-        self._folder.mkdir(exist_ok=True)
         return self._folder / name
 
     def remove(self) -> None:

@@ -7,12 +7,12 @@ import time
 import jax
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import complexity, training_work
+from dnc_jax.footprint import Work, complexity, training_work
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.rungs import keys
 from dnc_jax.search.space import Space
-from dnc_jax.search.trials import Trial, ranking
+from dnc_jax.search.trials import ranking
 from dnc_jax.search.units import Units
 from dnc_jax.training import rows, trainer
 from dnc_jax.training.checkpoints import Network
@@ -63,8 +63,23 @@ def retrain(
     objective = objective or Objective()
     _, candidate_key, order_key = keys(seed)
     units = Units(folder)
+    flops = 0  # of this run
+
+    def told(epoch: Work, number: int, accuracy: float) -> None:
+        nonlocal flops
+        flops += epoch.flops
+        callback.on_retrain_epoch(number, epochs, accuracy)
+
+    fit, validated = data.rows
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
+        work = functools.partial(
+            training_work,
+            architecture,
+            trial.candidate.hyperparameters.batch_size,
+            validation_rows=validated,
+            epochs=1,
+        )
         train = functools.partial(
             trainer.train,
             jax.random.fold_in(candidate_key, trial.candidate_id),
@@ -72,17 +87,19 @@ def retrain(
             trial.candidate.hyperparameters,
             order_key=order_key,
             epochs=epochs,
-            on_epoch=lambda n, accuracy: callback.on_retrain_epoch(n, epochs, accuracy),
         )
         try:
             trained, history = train(
-                data, checkpoint=units.course(f"winner-{trial.candidate_id}")
+                data,
+                checkpoint=units.course(f"winner-{trial.candidate_id}"),
+                on_epoch=functools.partial(told, work(train_rows=fit)),
             )
             if refit:
                 trained, _ = train(
                     data._replace(train=_joined(data.train, data.validation)),
                     keep_last=True,
                     checkpoint=units.course(f"refit-{trial.candidate_id}"),
+                    on_epoch=functools.partial(told, work(train_rows=fit + validated)),
                 )
         except FloatingPointError:
             continue
@@ -105,7 +122,7 @@ def retrain(
             max(history.val_accuracy),
             float(test.accuracy),
             time.perf_counter() - begin,
-            _retraining_flops(trial, data, epochs, refit),
+            flops,
         )
     if any(trial.status == "infeasible" for trial in result.trials):
         raise InputError(
@@ -115,16 +132,6 @@ def retrain(
     raise InputError(
         "every candidate diverged; lower the upper end of space.learning_rate"
     )
-
-
-def _retraining_flops(trial: Trial, data: Dataset, epochs: int, refit: bool) -> int:
-    network = (
-        trial.candidate.architecture,
-        trial.candidate.hyperparameters.batch_size,
-    )
-    flops = training_work(*network, *data.rows, epochs=epochs).flops
-    joined = (sum(data.rows), data.rows[1])
-    return flops + refit * training_work(*network, *joined, epochs=epochs).flops
 
 
 def _joined(one: Split, other: Split) -> Split:

@@ -67,6 +67,7 @@ class Workload(NamedTuple):
       rows, epochs: to train on; expected epochs, where a plan looks ahead.
       accelerator: whether it fills only with many networks at a time.
       memory_bytes: that one program may use.
+      devices: that share a group's networks.
     """
 
     inputs: int
@@ -75,6 +76,7 @@ class Workload(NamedTuple):
     epochs: float
     accelerator: bool = False
     memory_bytes: float = math.inf
+    devices: int = 1
 
 
 def compile_seconds(shape: Shape, cost: CostModel) -> float:

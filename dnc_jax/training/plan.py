@@ -219,7 +219,7 @@ def _filled(shape: Exact, members: int, work: Workload) -> Exact:
     while (
         work.accelerator
         and not shape.network.sparsity
-        and shape.lanes < members
+        and shape.lanes * work.devices < members
         and memory_bytes(larger := shape._replace(lanes=2 * shape.lanes), work)
         <= work.memory_bytes
     ):
@@ -262,7 +262,7 @@ def _best_program(
     choices = [
         (cost.compile_seconds + run_seconds(shape, len(members), work, cost), shape)
         for shape in new
-        if shape.lanes < 2 * len(members)
+        if (shape.lanes == 1 or shape.lanes * work.devices < 2 * len(members))
         and (shape.lanes == 1 or memory_bytes(shape, work) <= work.memory_bytes)
     ]
     choices += [

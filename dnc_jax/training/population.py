@@ -99,18 +99,17 @@ def train(
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            most = max(map(len, chunks))
             patches = isinstance(shape, shapes.Exact) and shape.form == "im2col"
-            if most == 1 and not patches:
+            if shape.lanes == 1 and not patches:
                 raise
-        if isinstance(shape, shapes.Exact) and most == 1:
+        if isinstance(shape, shapes.Exact) and shape.lanes == 1:
             return run(shape._replace(form="grouped"), chunks)
-        # The device's memory does not hold so many networks; half of them may fit.
-        half = -(-most // 2)
-        smaller = shape._replace(lanes=max(1, shape.lanes // 2))
+        # The device's memory does not hold so many lanes; half of them may fit.
+        half = shape.lanes // 2
+        smaller = shape._replace(lanes=half)
         first = run(smaller, [members[:half] for members in chunks])
         rest = [members[half:] for members in chunks if members[half:]]
-        return first | run(smaller, rest)
+        return first | (run(smaller, rest) if rest else {})
 
     # First each group once, so that no worker waits while another compiles the
     # program that both need; then what is left, by then compiled.
@@ -215,6 +214,8 @@ def _train_chunks(
             keep()
             saved = time.perf_counter()
         if flags & control.STOP:
+            cut = len(curves) - len(resumed[0].val_loss if resumed else ())
+            programs.add_unused(_executed(shape, programs, cut), programs.devices)
             return {}
         factor = np.float32(rate_factor(epoch, total))
         with programs.timed("training"):
@@ -232,7 +233,10 @@ def _train_chunks(
     final = keep()
     programs.add_run(shape, time.perf_counter() - begin, len(jobs))
     epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
-    return _outcomes(chunks, final, epochs, _executed(shape, programs, epochs))
+    executed = _executed(shape, programs, epochs)
+    # Devices without a chunk have computed all the same.
+    programs.add_unused(executed, programs.devices - len(chunks))
+    return _outcomes(chunks, final, epochs, executed)
 
 
 def _by_chunk(chunks: Iterable[Chunk], items: Iterable[T]) -> dict[Chunk, list[T]]:

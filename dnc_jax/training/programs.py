@@ -26,7 +26,7 @@ from dnc_jax.training import (
     trainer,
 )
 from dnc_jax.training.data import Dataset
-from dnc_jax.training.jobs import Account, Seconds
+from dnc_jax.training.jobs import Account, Executed, Seconds
 from dnc_jax.training.shapes import Shape
 from dnc_jax.typing import Key
 
@@ -91,6 +91,7 @@ class Programs:
         self._locks: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
         self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
+        self._unused: list[Executed] = []
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
         self._memory_bytes = memory_bytes(
             self._limit_bytes if self._feed.streamed else 0,
@@ -134,6 +135,17 @@ class Programs:
             account.runs += 1
             account.networks += networks
 
+    def add_unused(self, executed: Executed, devices: int) -> None:
+        """Notes what so many devices have computed that no network gained by."""
+        with self._lock:
+            self._unused += [executed] * devices
+
+    def take_unused(self) -> list[Executed]:
+        """What was noted since the last call."""
+        with self._lock:
+            taken, self._unused = self._unused, []
+        return taken
+
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Accounts for the time of its body."""
@@ -153,6 +165,7 @@ class Programs:
             epochs,
             accelerator=jax.default_backend() != "cpu",
             memory_bytes=self._memory_bytes,
+            devices=self.devices,
         )
 
     def forget_orders(self) -> None:

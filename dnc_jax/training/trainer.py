@@ -321,8 +321,12 @@ def train(
     state = init(init_key, architecture, patterns)
     program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
     course = _Course(state, (state.params, state.statistics), _WORST, ())
+    identity = ""
     if checkpoint:
-        course = _restored(checkpoint, course)
+        what = (architecture, hyperparameters, epochs, keep_last, data.augment)
+        keys = [jax.random.key_data(one).tolist() for one in (key, order_key)]
+        identity = f"{what} {keys} {data.digest()}"
+        course = _restored(checkpoint, course, identity)
     saved = time.perf_counter()
     for epoch in range(len(course.history), epochs):
         state = course.state
@@ -355,7 +359,7 @@ def train(
         course = _after(course, state, row, keep_last)
         due = time.perf_counter() - saved > under_way.SAVE_SECONDS
         if checkpoint and (due or epoch + 1 == epochs):
-            under_way.write(checkpoint, course)
+            under_way.write(checkpoint, (identity, course))
             saved = time.perf_counter()
         on_epoch(epoch + 1, row[2])
     history = History(*zip(*course.history, strict=True))
@@ -377,11 +381,12 @@ def _after(
     return _Course(state, best, best_merit, (*course.history, row))
 
 
-def _restored(path: pathlib.Path, fresh: _Course) -> _Course:
-    """The run in the file, or the fresh one where that is none of the same network."""
-    stored = under_way.read(path) or ((), ())
-    wanted, structure = jax.tree.flatten(fresh[:2])
-    leaves = jax.tree.leaves(stored[:2])
-    if list(map(np.shape, leaves)) != list(map(np.shape, wanted)):
+def _restored(path: pathlib.Path, fresh: _Course, identity: str) -> _Course:
+    """The run in the file, or the fresh one where it has other arguments."""
+    stored = under_way.read(path)
+    if not stored or stored[0] != identity:
         return fresh
-    return _Course(*jax.tree.unflatten(structure, leaves), *stored[2:])
+    _, course = stored
+    _, structure = jax.tree.flatten(fresh[:2])
+    leaves = jax.tree.leaves(course[:2])
+    return _Course(*jax.tree.unflatten(structure, leaves), *course[2:])

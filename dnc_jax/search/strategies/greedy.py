@@ -10,7 +10,14 @@ from dnc_jax.errors import InputError
 from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.similarity import FARTHEST
 from dnc_jax.search.space import Candidate, Space, Values
-from dnc_jax.search.stages import TRAINING, Similarity, Stages, grid, stages
+from dnc_jax.search.stages import (
+    TRAINING,
+    Similarity,
+    Stages,
+    grid,
+    grid_size,
+    stages,
+)
 from dnc_jax.search.strategies.base import (
     Evaluation,
     Strategy,
@@ -134,7 +141,7 @@ def greedy(
         )
 
     most = 2 * (initial + steps) + sum(
-        len(grid(space, group, {})) for group in course.plan.grids
+        grid_size(space, group) for group in course.plan.grids
     )
     return Strategy(init, ask, tell, epochs, most * epochs)
 
