@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dnc_jax import InputError
 from dnc_jax.networks import CNN, MLP, Sparsity, from_json, mlp, network, to_json
+from dnc_jax.networks.draws import normals
 from dnc_jax.networks.dropout import dropout, fold_in
 from tests.oracle import dense_of
 
@@ -193,3 +194,13 @@ def test_the_text_of_a_network_names_unusual_families():
     sparsity = (Sparsity(0.25, family="windows"), Sparsity(0.5), None)
     text = str(MLP(64, (8, 8), 10, sparsity=sparsity))
     assert text.endswith("density 0.25 windows/0.5/1")
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 3, 5, 6), (300, 300)])
+def test_normals_are_jaxs_whatever_their_number_is_rounded_to(shape):
+    key = jax.random.key(3)
+    drawn, truth = normals(key, shape), jax.random.normal(key, shape)
+    assert isinstance(drawn, np.ndarray)
+    np.testing.assert_array_equal(drawn, truth)
+    traced = jax.jit(lambda key: normals(key, shape))(key)
+    np.testing.assert_allclose(traced, truth, rtol=1e-6)

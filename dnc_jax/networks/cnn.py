@@ -11,6 +11,7 @@ from dnc_jax.networks import channels
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import CNN
 from dnc_jax.networks.convolution import Form, convolution
+from dnc_jax.networks.draws import normals
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
@@ -43,7 +44,7 @@ def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
         else:
             shape = (n_in, n_out) if head else (*_TAPS, n_in, n_out)
             scale = np.float32(np.sqrt(2 / math.prod(shape[:-1])))
-            weight = jax.random.normal(keys[layer], shape, jnp.float32) * scale
+            weight = normals(keys[layer], shape) * scale
             params.append({"weight": weight, "bias": np.zeros(n_out, np.float32)})
         if not head and norms[layer]:
             params[layer] |= {

@@ -7,6 +7,7 @@ import numpy as np
 from dnc_jax import sparse
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import MLP
+from dnc_jax.networks.draws import normals, on_host
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.typing import Array, Key, Params, Scalar
@@ -60,7 +61,7 @@ def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
       patterns: as `network.patterns` draws them.
     """
     if not patterns:
-        return from_draw(draw(key, architecture), architecture)
+        return from_draw(on_host(draw(key, architecture)), architecture)
     keys = jax.random.split(key, len(patterns))
     return tuple(
         sparse.init(key, pattern) if pattern else _dense_init(key, *junction)
@@ -71,8 +72,7 @@ def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
 
 
 def _dense_init(key: Key, n_in: int, n_out: int) -> Params:
-    normals = jax.random.normal(key, (n_in * n_out,), jnp.float32)
-    return from_draw(normals, MLP(n_in, (), n_out))[0]
+    return from_draw(normals(key, (n_in * n_out,)), MLP(n_in, (), n_out))[0]
 
 
 def apply(

@@ -199,6 +199,10 @@ def load(path: str | os.PathLike[str]) -> Network:
         )
         with _checkpointer() as checkpointer:
             stored = checkpointer.restore(path / _PARAMS, template)
+        # Orbax compares no shapes of what was NumPy's when it was saved.
+        shapes, wanted = (jax.tree.map(np.shape, tree) for tree in (stored, template))
+        if shapes != wanted:
+            raise ValueError(f"parameters of shapes {shapes}, not {wanted}")
         return Network(
             architecture,
             hyperparameters,

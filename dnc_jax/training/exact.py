@@ -101,10 +101,13 @@ def evaluate(
 def fresh(job: Job) -> Snapshot:
     """A job's network before training, on the host."""
     weights, _, patterns = trainer.keys_of(job.key)
-    state = trainer.init(
-        weights, job.architecture, network.patterns(patterns, job.architecture)
+    drawn = network.patterns(patterns, job.architecture)
+    params, statistics = jax.device_get(
+        (
+            network.init(weights, job.architecture, drawn),
+            network.statistics(job.architecture),
+        )
     )
-    params, statistics = jax.device_get((state.params, state.statistics))
     zeros = jax.tree.map(np.zeros_like, params)
     return Snapshot(params, zeros, zeros, 0, statistics)
 
