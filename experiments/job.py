@@ -106,24 +106,20 @@ def run(
     )
     what = (problem.space, problem.data, problem.objective, problem.strategy)
     common: dict[str, Any] = {"seed": config.seed, "constraints": problem.constraints}
-    measured = {"meter": meter, "calibration": learned, "cost": cost}
+    measured: dict[str, Any] = {"calibration": learned, "cost": cost}
     budget = problem.budget
+    if processes.is_first():
+        measured["meter"] = meter
+    else:  # process 0 counts and caps energy, and tells the others
+        measured["read_joules"] = lambda: 0.0
+        budget = dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0)
     check(*what, **common, **measured, budget=None if workdir.exists() else budget)
     if processes.is_first():
         checkpoints.check_place(workdir / BEST)
     else:
         # It trains its share; process 0 reads, writes and reports.
         if not processes.from_first(None):
-            search(
-                *what,
-                **common,
-                prior=prior,
-                calibration=learned,
-                cost=cost,
-                # Process 0 counts and caps energy, and tells the others.
-                budget=dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0),
-                read_joules=lambda: 0.0,
-            )
+            search(*what, **common, **measured, prior=prior, budget=budget)
         return
     out = launch.console()
     terminal.say(out, f"results go to {workdir}")

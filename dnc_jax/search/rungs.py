@@ -100,7 +100,7 @@ class Rungs:
         self.ledger = Ledger(meter, self.programs)
         self._rows = data.rows
         self._epochs = epochs
-        self._search = f"{seed} {epochs} {data.digest()}" if folder else ""
+        self._search = f"{seed} {epochs} {data.digest()}"
         self._store, self._units = store, Units(folder)
         known = shared(store.trials() if store else [])
         self._known = {(t.candidate_id, t.rung): t for t in known}

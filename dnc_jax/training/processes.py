@@ -90,7 +90,10 @@ def from_first(tree: Any) -> Any:
         return tree
     content = under_way.pack(tree) if is_first() else b""
     with _together():
-        size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+        # In two numbers: networks under way may be more than 2 GiB.
+        parts = np.array(divmod(len(content), 2**30), np.int32)
+        high, low = np.asarray(multihost_utils.broadcast_one_to_all(parts)).tolist()
+        size = high * 2**30 + low
         padded = np.zeros(size, np.uint8)
         padded[: len(content)] = np.frombuffer(content, np.uint8)
         received = multihost_utils.broadcast_one_to_all(padded)
