@@ -1,5 +1,6 @@
 """Training one network by itself: the plain path, and the population's reference."""
 
+import hashlib
 import math
 import pathlib
 import time
@@ -323,9 +324,9 @@ def train(
     course = _Course(state, (state.params, state.statistics), _WORST, ())
     identity = ""
     if checkpoint:
-        what = (architecture, hyperparameters, epochs, keep_last, data.augment)
         keys = [jax.random.key_data(one).tolist() for one in (key, order_key)]
-        identity = f"{what} {keys} {data.digest()}"
+        what = (keys, architecture, hyperparameters, epochs, keep_last)
+        identity = _identity(data, patterns, *what)
         course = _restored(checkpoint, course, identity)
     saved = time.perf_counter()
     for epoch in range(len(course.history), epochs):
@@ -379,6 +380,15 @@ def _after(
         # A copy: the next epoch donates the state's buffers.
         best = jax.tree.map(np.array, (state.params, state.statistics))
     return _Course(state, best, best_merit, (*course.history, row))
+
+
+def _identity(data: Dataset, patterns: Patterns, *what: Any) -> str:
+    """What tells this run from all others."""
+    text = repr((what, data.digest(), data.augment))
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for leaf in jax.tree.leaves(patterns):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _restored(path: pathlib.Path, fresh: _Course, identity: str) -> _Course:

@@ -59,6 +59,17 @@ class State(NamedTuple):
     told: tuple[Told, ...]
 
 
+class _Course(NamedTuple):
+    """The arguments of `halving` that a bracket depends on."""
+
+    space: Space
+    candidates: int
+    rungs: tuple[int, ...]
+    reduction: int
+    hyperband: bool
+    modelled: bool
+
+
 def rung_sizes(candidates: int, rungs: int, reduction: int) -> tuple[int, ...]:
     """Candidates alive in each rung.
 
@@ -131,42 +142,10 @@ def halving(
         raise InputError(f"search.reduction must be >= 2, got {reduction}")
     if not rungs or rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
         raise InputError(f"search.rungs must be epochs >= 1 that increase, got {rungs}")
-    last = len(rungs) - 1
-
-    def sizes_of(bracket: int) -> tuple[int, ...]:
-        skipped = bracket % len(rungs) if hyperband else 0
-        return bracket_sizes(candidates, len(rungs), reduction, skipped)
-
-    def begun(state: State) -> State:
-        """With one more bracket."""
-        sizes = sizes_of(state.brackets)
-        rung = sizes.count(0)
-        rng = generator_of(jax.random.fold_in(state.key, state.brackets))
-        known = {one.member.candidate for one in state.told}
-        points: list[np.ndarray] = []
-        if modelled and any(one.score < math.inf for one in state.told):
-            wanted = round(_MODELLED * sizes[rung])
-            points = _proposed(space, state.told, rungs[-1], known, wanted, rng)
-        points += drawn(space, known, sizes[rung] - len(points), rng)
-        units = np.reshape(points, (-1, len(space.dimensions)))
-        members = tuple(
-            Member(state.candidates + i, candidate, unit)
-            for i, (candidate, unit) in enumerate(
-                zip(space.candidates(units), units, strict=True)
-            )
-        )
-        return state._replace(
-            brackets=state.brackets + 1,
-            candidates=state.candidates + len(members),
-            active=(*state.active, Rung(sizes, rung, 0, members)),
-        )
+    course = _Course(space, candidates, rungs, reduction, hyperband, modelled)
 
     def init(key: Key) -> State:
-        return begun(State(key, 0, 0, (), ()))
-
-    def expected_epochs(at: Rung) -> float:
-        sizes = at.sizes[at.rung :]
-        return _epochs(sizes, rungs[at.rung :], at.start) / sizes[0]
+        return _begun(course, State(key, 0, 0, (), ()))
 
     def ask(state: State) -> list[Evaluation]:
         return [
@@ -176,21 +155,11 @@ def halving(
                 at.rung,
                 at.start,
                 rungs[at.rung],
-                expected_epochs(at),
+                _expected_epochs(course, at),
             )
             for at in state.active
             for one in at.members
         ]
-
-    def promote(at: Rung, scores: Sequence[float]) -> Rung | None:
-        ranked = sorted(
-            (score, member) for member, score in enumerate(scores) if score < math.inf
-        )
-        if at.rung == last or not ranked:
-            return None
-        kept = sorted(member for _, member in ranked[: at.sizes[at.rung + 1]])
-        members = tuple(at.members[i] for i in kept)
-        return Rung(at.sizes, at.rung + 1, rungs[at.rung], members)
 
     def tell(state: State, scores: Sequence[float]) -> State:
         asked = [(at, one) for at in state.active for one in at.members]
@@ -202,16 +171,66 @@ def halving(
         active, position = [], 0
         for at in state.active:
             end = position + len(at.members)
-            promoted = promote(at, scores[position:end])
+            promoted = _promoted(course, at, scores[position:end])
             active += [promoted] if promoted else []
             position = end
         state = state._replace(active=tuple(active), told=state.told + told)
-        if state.brackets < brackets and all(at.rung == last for at in active):
-            return begun(state)
-        return state
+        ending = all(at.rung == len(rungs) - 1 for at in active)
+        return _begun(course, state) if ending and state.brackets < brackets else state
 
-    epochs = sum(_epochs(sizes_of(bracket), rungs) for bracket in range(brackets))
+    epochs = sum(
+        _epochs(_sizes_of(course, bracket), rungs) for bracket in range(brackets)
+    )
     return Strategy(init, ask, tell, rungs[-1], epochs)
+
+
+def _sizes_of(course: _Course, bracket: int) -> tuple[int, ...]:
+    rungs = len(course.rungs)
+    skipped = bracket % rungs if course.hyperband else 0
+    return bracket_sizes(course.candidates, rungs, course.reduction, skipped)
+
+
+def _begun(course: _Course, state: State) -> State:
+    """With one more bracket."""
+    space, sizes = course.space, _sizes_of(course, state.brackets)
+    rung = sizes.count(0)
+    rng = generator_of(jax.random.fold_in(state.key, state.brackets))
+    known = {one.member.candidate for one in state.told}
+    points: list[np.ndarray] = []
+    if course.modelled and any(one.score < math.inf for one in state.told):
+        wanted = round(_MODELLED * sizes[rung])
+        points = _proposed(space, state.told, course.rungs[-1], known, wanted, rng)
+    points += drawn(space, known, sizes[rung] - len(points), rng)
+    units = np.reshape(points, (-1, len(space.dimensions)))
+    members = tuple(
+        Member(state.candidates + i, candidate, unit)
+        for i, (candidate, unit) in enumerate(
+            zip(space.candidates(units), units, strict=True)
+        )
+    )
+    return state._replace(
+        brackets=state.brackets + 1,
+        candidates=state.candidates + len(members),
+        active=(*state.active, Rung(sizes, rung, 0, members)),
+    )
+
+
+def _promoted(course: _Course, at: Rung, scores: Sequence[float]) -> Rung | None:
+    """The better ones in the next rung; None after the last, or where none is left."""
+    ranked = sorted(
+        (score, member) for member, score in enumerate(scores) if score < math.inf
+    )
+    if at.rung == len(course.rungs) - 1 or not ranked:
+        return None
+    kept = sorted(member for _, member in ranked[: at.sizes[at.rung + 1]])
+    members = tuple(at.members[i] for i in kept)
+    return Rung(at.sizes, at.rung + 1, course.rungs[at.rung], members)
+
+
+def _expected_epochs(course: _Course, at: Rung) -> float:
+    """From here on, of a candidate that does not know how far it will come."""
+    sizes = at.sizes[at.rung :]
+    return _epochs(sizes, course.rungs[at.rung :], at.start) / sizes[0]
 
 
 def _epochs(sizes: Sequence[int], rungs: Sequence[int], start: int = 0) -> int:

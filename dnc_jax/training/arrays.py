@@ -1,0 +1,91 @@
+"""Arrays as users have them: checked, and brought to the types that networks take."""
+
+from typing import Any
+
+import numpy as np
+
+from dnc_jax.errors import InputError
+from dnc_jax.training import rows
+from dnc_jax.typing import Array
+
+_DISTINCT = 100  # steps of float32 that a feature's standard deviation has at least
+
+
+def checked(
+    x: rows.Rows, y: Array, where: str, channels: str
+) -> tuple[Any, np.ndarray]:
+    """Examples as a network takes them, uint8 or float32, and their labels or targets.
+
+    Args:
+      x: [N, ...] examples.
+      y: [N] or [N, C].
+      where: of these rows, for errors.
+      channels: `last` or `first`, of images.
+
+    Raises:
+      InputError: rows that cannot be used; the message says which and why.
+    """
+    x, y = x if isinstance(x, rows.FileRows) else np.asarray(x), np.asarray(y)
+    if y.dtype == object and all(isinstance(label, str) for label in y.ravel()):
+        y = y.astype(str)  # as pandas keeps names
+    if not x.ndim or not len(x):
+        raise InputError(f"{where}: no rows; at least one is needed")
+    if not np.prod(x.shape[1:]):
+        raise InputError(f"{where}: examples of shape {x.shape[1:]} have no features")
+    if y.ndim not in (1, 2) or len(x) != len(y):
+        raise InputError(
+            f"{where}: {len(x)} examples but labels of shape {y.shape}; "
+            "one for each example is needed"
+        )
+    if x.dtype.kind not in "buif":
+        raise InputError(f"{where}: examples of type {x.dtype}; numbers are needed")
+    if channels == "first":
+        if x.ndim != 4:
+            raise InputError(
+                f"{where}: channels='first' is for images [N, channels, H, W], got "
+                f"examples of shape {x.shape[1:]}"
+            )
+        x = (
+            x.channels_last()
+            if isinstance(x, rows.FileRows)
+            else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        )
+    if x.dtype != np.uint8:
+        if not isinstance(x, rows.FileRows):
+            _refuse_far(x, where)
+            with np.errstate(over="ignore"):  # what is infinite then is refused
+                x = x.astype(np.float32, copy=False)
+        refuse_nan(x, where, "examples")
+    return x, y
+
+
+def _refuse_far(x: np.ndarray, where: str) -> None:
+    """Features of a table whose values float32 does not tell apart."""
+    if x.ndim != 2 or x.dtype.itemsize < 4 or x.dtype == np.float32:
+        return
+    values = x.astype(np.float64, copy=False)
+    far = np.abs(values).max(0, initial=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = values.std(0)
+    bad = (spread > 0) & (spread < _DISTINCT * np.finfo(np.float32).eps * far)
+    if bad.any():
+        number = int(bad.argmax())
+        raise InputError(
+            f"{where}: feature {number} varies by {spread[number]:g} around "
+            f"{values[:, number].mean():g}, which float32, in which networks compute, "
+            "hardly tells apart; subtract a constant from it"
+        )
+
+
+def refuse_nan(values: rows.Rows, where: str, what: str) -> None:
+    """Raises an InputError that names the first row with a value that is not finite."""
+    finite = [
+        np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+        for part in rows.blocks(values)
+    ]
+    bad = ~np.concatenate(finite)
+    if bad.any():
+        raise InputError(
+            f"{where}: {bad.sum()} of {len(values)} {what} hold NaN or infinite "
+            f"values, the first in row {bad.argmax()}; remove or repair them"
+        )
