@@ -46,9 +46,8 @@ def to_tensorboard(trials: Sequence[Trial], folder: str | os.PathLike[str]) -> N
       InputError: tensorboardX is not installed.
     """
     writers = load_tool("tensorboardX", "tensorboard")
-    for number in sorted({trial.candidate_id for trial in trials}):
+    for number, last in sorted(longest(trials).items()):
         rungs = [t for t in trials if t.candidate_id == number]
-        last = longest(rungs)[number]
         with writers.SummaryWriter(
             str(pathlib.Path(folder) / f"candidate_{number:04d}")
         ) as run:

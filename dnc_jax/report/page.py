@@ -265,13 +265,12 @@ def _trials(run: Run) -> dict[int, dict[str, Any]]:
     for trial in run.trials:
         candidates.setdefault(trial.candidate_id, []).append(trial)
     result = {}
-    for number, trials in candidates.items():
-        last = longest(trials)[number]
+    for number, last in longest(run.trials).items():
         fields = hyperparameters(last.candidate) | last.complexity._asdict()
         result[number] = {
             "network": str(last.candidate.architecture),
             "curve": [round(value, _DIGITS) for value in last.val_accuracy],
-            "rungs": [_rung(t) for t in trials],
+            "rungs": [_rung(t) for t in candidates[number]],
             "fields": [
                 (name.replace("_", " "), _text(value)) for name, value in fields.items()
             ],

@@ -37,11 +37,10 @@ def shared(trials: Sequence[Trial]) -> list[Trial]:
     return [from_row(row) for row in rows]
 
 
-def _refuse_other_rows(store: Store, data: Dataset) -> None:
-    now = data.digest()
-    if store.first("rows", now) != now:
+def _refuse_other_rows(store: Store, name: str, digest: str) -> None:
+    if store.first("rows", digest) != digest:
         raise InputError(
-            f"the rows of {data.name} are not those that the store's trials were made "
+            f"the rows of {name} are not those that the store's trials were made "
             "with; use a new store, or a new work folder"
         )
 
@@ -86,10 +85,10 @@ class Rungs:
         should_stop: Callable[[], bool],
     ) -> None:
         _, self._key, order_key = keys(seed)
-        constants = (cost or CostModel())._asdict()
+        constants, digest = (cost or CostModel())._asdict(), data.digest()
         if store:
             constants = store.first("cost_model", constants)
-            _refuse_other_rows(store, data)
+            _refuse_other_rows(store, data.name, digest)
         self.programs = population.Programs(
             data,
             order_key,
@@ -100,7 +99,7 @@ class Rungs:
         self.ledger = Ledger(meter, self.programs)
         self._rows = data.rows
         self._epochs = epochs
-        self._search = f"{seed} {epochs} {data.digest()}"
+        self._search = f"{seed} {epochs} {digest}"
         self._store, self._units = store, Units(folder)
         known = shared(store.trials() if store else [])
         self._known = {(t.candidate_id, t.rung): t for t in known}
@@ -177,10 +176,11 @@ class Rungs:
             self._units.forget(self._number)
 
     def _train(self, evaluations: Sequence[Evaluation]) -> list[Trial]:
+        named = self._named(evaluations)
         if self._resumed:
-            before = self._units.load(self._number - 1, self._named(evaluations))
+            before = self._units.load(self._number - 1, named)
             self._snapshots = {i: progress.snapshot for i, progress in before.items()}
-        progress = self._units.load(self._number, self._named(evaluations))
+        progress = self._units.load(self._number, named)
         jobs = []
         for e in evaluations:
             snapshot = self._snapshots.get(e.candidate_id)
@@ -195,8 +195,8 @@ class Rungs:
         def save(
             members: Sequence[int], progress: Sequence[population.Progress]
         ) -> None:
-            named = self._named([evaluations[i] for i in members])
-            self._units.save(self._number, named, progress)
+            ids = [evaluations[i].candidate_id for i in members]
+            self._units.save(self._number, {i: named[i] for i in ids}, progress)
 
         def on_epoch(accuracies: Sequence[float]) -> None:
             self._trained.append(len(accuracies))

@@ -262,8 +262,11 @@ def _best_program(
     choices = [
         (cost.compile_seconds + run_seconds(shape, len(members), work, cost), shape)
         for shape in new
-        if (shape.lanes == 1 or shape.lanes * work.devices < 2 * len(members))
-        and (shape.lanes == 1 or memory_bytes(shape, work) <= work.memory_bytes)
+        if shape.lanes == 1
+        or (
+            shape.lanes * work.devices < 2 * len(members)
+            and memory_bytes(shape, work) <= work.memory_bytes
+        )
     ]
     choices += [
         (run_seconds(shape, len(members), work, cost), shape)

@@ -180,6 +180,7 @@ def _train_chunks(
     jobs = [job for members in chunks.values() for job in members]
     resumed = common_progress(jobs)
     curves = _curves(resumed)
+    before = len(curves)
     start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
     if len(curves) == stop - start or _hopeless(curves):
         return _outcomes(chunks, resumed, 0, _executed(shape, programs, 0))
@@ -214,8 +215,8 @@ def _train_chunks(
             keep()
             saved = time.perf_counter()
         if flags & control.STOP:
-            cut = len(curves) - len(resumed[0].val_loss if resumed else ())
-            programs.add_unused(_executed(shape, programs, cut), programs.devices)
+            cut = _executed(shape, programs, len(curves) - before)
+            programs.add_unused(cut, programs.devices)
             return {}
         factor = np.float32(rate_factor(epoch, total))
         with programs.timed("training"):
@@ -232,7 +233,7 @@ def _train_chunks(
             break
     final = keep()
     programs.add_run(shape, time.perf_counter() - begin, len(jobs))
-    epochs = len(curves) - len(resumed[0].val_loss if resumed else ())
+    epochs = len(curves) - before
     executed = _executed(shape, programs, epochs)
     # Devices without a chunk have computed all the same.
     programs.add_unused(executed, programs.devices - len(chunks))
