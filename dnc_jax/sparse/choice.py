@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from dnc_jax.sparse.gather import CHUNK_BYTES
 from dnc_jax.sparse.pattern import Pattern
 
 _SMALL = 8  # a block side below this is too thin for a matrix product
@@ -26,7 +25,9 @@ def choose(pattern: Pattern, batch: int) -> str:
         return "blocks" if min(b_in, b_out) >= 16 and pattern.density < 0.5 else "dense"
     if max(b_in, b_out) < _SMALL:
         impl = "elements"
-    elif b_in < _SMALL or 4 * pattern.block_edges * b_in * batch <= CHUNK_BYTES:
+    elif b_in < _SMALL or batch < b_out:
+        # Of a small batch the products of "groups" are fewer numbers than the weights
+        # that "blocks" transposes.
         impl = "groups"
     else:
         impl = "blocks"
