@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from dnc_jax.training.programs import cores
+from dnc_jax.training.resources import cores
 from experiments import launch
 
 Row = Mapping[str, str]  # a line of a table, as it is printed
