@@ -86,10 +86,12 @@ def search(
 ) -> SearchResult:
     """Runs `strategy` to its end, training each rung's candidates together.
 
-    The same seed on the same machine gives the same trials, bit for bit, unless a
-    budget of time or energy cuts the search short. A search that was interrupted goes
+    The same seed and `cost` on the same machine give the same trials, bit for bit,
+    unless a budget of time or energy cuts the search short, or measured seconds or
+    joules count. A search that was interrupted goes
     on, with its store and folder, where it stopped: it repeats the last epoch at most,
-    or `under_way.SAVE_SECONDS`, and ends as if there had been no interruption.
+    or `under_way.SAVE_SECONDS`, and ends as if there had been no interruption; but
+    budgets of time and energy count from each start.
 
     Args:
       space: where the strategy's candidates come from; complexity is relative to
