@@ -51,7 +51,7 @@ def describe(config: launch.Config, space: Space | None = None) -> Described:
     objective = checks.call(Objective, config, "objective")
     grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
     budget = checks.call(Budget, config, "budget", grid=grid)
-    assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
+    assumed = launch.assumed_power(config)
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     terminal.say(out, f"dnc_jax: reading {config.data.name}")
