@@ -167,8 +167,11 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
         "predict.py",
         "weights.safetensors",
     ]
+    for name in ("exported.old", "exported.partial", "mine"):
+        (tmp_path / name).mkdir()
     assert exporting.export(saved, path) == path
-    (tmp_path / "mine").mkdir()
+    assert (tmp_path / "exported.old").is_dir()
+    assert (tmp_path / "exported.partial").is_dir()
     (tmp_path / "mine" / "thesis.txt").write_text("my own")
     with pytest.raises(InputError, match=r"exists and holds no model\.py"):
         exporting.export(saved, tmp_path / "mine")
