@@ -157,7 +157,8 @@ def test_the_command_line_prints_a_label_for_each_example(exported):
     assert printed == [saved.labels[i] for i in best]
 
 
-def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
+def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     saved = NETWORKS["logistic regression"]()
     path = exporting.export(saved, tmp_path / "exported")
     assert sorted(file.name for file in path.iterdir()) == [
