@@ -1,7 +1,6 @@
 """The main job, from data to saved network, which several launch files share."""
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import time
@@ -17,38 +16,28 @@ from dnc_jax.report.live import Reporter
 from dnc_jax.search import Constraints, Objective, Space, Store, Trial, make_space
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.forecast import calibration
-from dnc_jax.search.run import (
-    Callback,
-    Callbacks,
-    check,
-    retrain,
-    search,
-)
+from dnc_jax.search.problem import Problem
+from dnc_jax.search.run import Callback, Callbacks, check, retrain, search
 from dnc_jax.search.rungs import shared
-from dnc_jax.search.strategies import Strategy, make
+from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints, compilation, machine, processes
 from dnc_jax.training.costs import CostModel
-from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
 from experiments import summary as summaries
 
 
-class Problem(NamedTuple):
+class Described(NamedTuple):
     """What a config describes, checked."""
 
-    data: Dataset
-    space: Space
-    objective: Objective
-    constraints: Constraints
-    strategy: Strategy
-    grid: carbon.Grid | None
+    problem: Problem
     budget: Budget
+    grid: carbon.Grid | None
     assumed: Assumed | None
 
 
-def describe(config: launch.Config, space: Space | None = None) -> Problem:
+def describe(config: launch.Config, space: Space | None = None) -> Described:
     """Reads the data and makes everything else that `config` describes.
 
     Args:
@@ -71,7 +60,8 @@ def describe(config: launch.Config, space: Space | None = None) -> Problem:
     constraints = checks.call(Constraints, config, "constraints")
     space = constraints.limited(space or checks.call(make_space, config, "space", data))
     strategy = checks.call(make, config, "search", space)
-    return Problem(data, space, objective, constraints, strategy, grid, budget, assumed)
+    problem = Problem(space, data, objective, strategy, constraints, config.seed)
+    return Described(problem, budget, grid, assumed)
 
 
 def run(
@@ -96,36 +86,30 @@ def run(
       InputError: an impossible value, or a work folder with another search.
     """
     begin = time.perf_counter()
-    problem = describe(config, space)
-    prior = [trial for folder in forks for trial in _prior(folder, config)]
-    watts = problem.assumed.watts if problem.assumed else 0.0
+    problem, budget, grid, assumed = describe(config, space)
     cost = _cost_model(workdir)
-    learned = calibration(_others(workdir.parent), watts, cost)
-    meter = Meter(
-        find(), idle_seconds=config.energy.idle_seconds, assumed=problem.assumed
-    )
-    what = (problem.space, problem.data, problem.objective, problem.strategy)
-    common: dict[str, Any] = {"seed": config.seed, "constraints": problem.constraints}
-    measured: dict[str, Any] = {"calibration": learned, "cost": cost}
-    budget = problem.budget
-    if processes.is_first():
-        measured["meter"] = meter
-    else:  # process 0 counts and caps energy, and tells the others
-        measured["read_joules"] = lambda: 0.0
-        budget = dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0)
-    check(*what, **common, **measured, budget=None if workdir.exists() else budget)
-    if processes.is_first():
-        checkpoints.check_place(workdir / BEST)
-    else:
+    watts = assumed.watts if assumed else 0.0
+    meter = Meter(find(), idle_seconds=config.energy.idle_seconds, assumed=assumed)
+    asked: dict[str, Any] = {
+        **problem._asdict(),
+        "meter": meter,
+        "calibration": calibration(_others(workdir.parent), watts, cost),
+        "cost": cost,
+    }
+    begun = processes.from_first(workdir.exists())
+    check(**asked, budget=None if begun else budget)
+    asked["budget"] = budget
+    asked["prior"] = [trial for folder in forks for trial in _prior(folder, config)]
+    if not processes.is_first():
         # It trains its share; process 0 reads, writes and reports.
         if not processes.from_first(None):
-            search(*what, **common, **measured, prior=prior, budget=budget)
+            search(**asked)
         return
+    checkpoints.check_place(workdir / BEST)
     out = launch.console()
     terminal.say(out, f"results go to {workdir}")
     workdir.mkdir(parents=True, exist_ok=True)
-    stored = {**config.to_dict(), **recorded}
-    with Store(workdir / TRIALS, stored) as store:
+    with Store(workdir / TRIALS, {**config.to_dict(), **recorded}) as store:
         path = workdir / SUMMARY
         if processes.from_first(path.exists()):
             _tidy(workdir)  # it may have been killed just before
@@ -133,16 +117,7 @@ def run(
             summaries.show(out, launch.read_json(path), store.trials(), workdir)
             return
         with meter, _progress(problem, workdir, meter) as callback:
-            result = search(
-                *what,
-                **common,
-                **measured,
-                store=store,
-                folder=workdir,
-                prior=prior,
-                budget=budget,
-                callback=callback,
-            )
+            result = search(**asked, store=store, folder=workdir, callback=callback)
             winner = retrain(
                 result,
                 problem.space,
@@ -155,14 +130,10 @@ def run(
                 callback=callback,
             )
         checkpoints.save(workdir / BEST, winner.network)
+        energy = meter.energy(result.flops + winner.flops)
+        seconds = time.perf_counter() - begin
         summary = summaries.summarise(
-            config,
-            problem.data,
-            result,
-            winner,
-            meter.energy(result.flops + winner.flops),
-            problem.grid,
-            time.perf_counter() - begin,
+            config, problem.data, result, winner, energy, grid, seconds
         )
         _finish(workdir, summary)
         summaries.show(out, summary, result.trials, workdir)

@@ -16,7 +16,7 @@ from dnc_jax.search.budget import Budget, Spending
 from dnc_jax.search.forecast import Calibration, Cost, Forecast, Interval
 from dnc_jax.search.run import Callback, search
 from dnc_jax.search.strategies import halving
-from dnc_jax.training import costs, machine, timing
+from dnc_jax.training import costs, feed, machine, resources, timing
 from dnc_jax.training.timing import EpochCost
 
 # Without hidden layers: one small program for all.
@@ -261,11 +261,23 @@ def test_a_forecast_plans_within_the_memory_that_there_is(small, monkeypatch):
     several = halving(SPACE, candidates=8, rungs=(1,), brackets=1)
     state = several.init(jax.random.key(1))
     ample = forecast.forecast(several, state, small)
-    monkeypatch.setattr(forecast.feed, "free_bytes", lambda: 1000.0)
+    monkeypatch.setattr(feed, "free_bytes", lambda: 1000.0)
     scarce = forecast.forecast(several, state, small)
     # Groups that share a program run one after another, in steps of their own.
     assert scarce.modelled_seconds > ample.modelled_seconds
     assert scarce.search.flops == ample.search.flops
+
+
+def test_a_forecast_knows_that_devices_share_the_networks(small, monkeypatch):
+    long = halving(SPACE, candidates=64, rungs=(200,), brackets=1)
+    state = long.init(jax.random.key(1))
+    cost = costs.CostModel(compile_seconds=1e-6, workers=1)
+    monkeypatch.setattr(resources, "cores", lambda: 1)
+    one = forecast.forecast(long, state, small, cost=cost)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    eight = forecast.forecast(long, state, small, cost=cost)
+    assert eight.modelled_seconds < one.modelled_seconds / 4
+    assert eight.search.flops == one.search.flops
 
 
 def test_earlier_searches_correct_a_forecast_and_narrow_it():

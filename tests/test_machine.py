@@ -5,7 +5,7 @@ import pytest
 
 from dnc_jax.networks import CNN
 from dnc_jax.networks.convolution import convolution
-from dnc_jax.training import costs, machine, programs, shapes
+from dnc_jax.training import costs, machine, resources, shapes
 
 FOUND = costs.CostModel(0.9, 5e-5, 3e11, 4e10, 2e10, 4e6)
 
@@ -63,7 +63,7 @@ def test_constants_are_those_that_explain_the_seconds_of_the_steps(monkeypatch):
     monkeypatch.setattr(machine, "_step_seconds", step_seconds)
     monkeypatch.setattr(machine, "_prepared", prepared)
     constants, share = machine.measure()
-    assert constants == FOUND._replace(workers=programs.workers())
+    assert constants == FOUND._replace(workers=resources.cores())
     assert share > 0
 
 

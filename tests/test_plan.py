@@ -162,7 +162,7 @@ def test_patches_are_in_the_memory_of_a_program_and_are_split_to_fit():
     network = CNN((8, 8, 3), (16, 16), 10)
     work = WORK._replace(accelerator=True)
     grouped, patches = (
-        costs.memory_bytes(shapes.Exact(8, network, 512, form), work)
+        costs.needed_bytes(shapes.Exact(8, network, 512, form), work)
         for form in ("grouped", "im2col")
     )
     assert patches - grouped == 8 * 512 * 2 * 9 * 64 * (3 + 16)
@@ -172,7 +172,7 @@ def test_patches_are_in_the_memory_of_a_program_and_are_split_to_fit():
         (group,) = plan.make(nets, work._replace(memory_bytes=memory), cost=cost)
         assert (group.shape.form, group.shape.lanes) == ("im2col", lanes)
     one = [
-        costs.memory_bytes(shapes.Exact(1, network, 512, form), work)
+        costs.needed_bytes(shapes.Exact(1, network, 512, form), work)
         for form in plan.FORMS
     ]
     between = work._replace(memory_bytes=statistics.mean(one))
@@ -183,6 +183,17 @@ def test_patches_are_in_the_memory_of_a_program_and_are_split_to_fit():
 def test_a_plan_is_deterministic():
     nets = [(MLP(784, (20 + 7 * i,), 10), 128) for i in range(20)]
     assert plan.make(nets, WORK) == plan.make(nets, WORK)
+
+
+def test_devices_take_the_chunks_of_a_program_at_a_time():
+    shape, cost = shapes.Padded(4, (64,), 128), costs.CostModel()
+    alone = costs.run_seconds(shape, 4, WORK, cost)
+    for devices, passes in ((1, 5), (2, 3), (4, 2), (8, 1)):
+        work = WORK._replace(devices=devices)
+        assert costs.run_seconds(shape, 17, work, cost) == pytest.approx(passes * alone)
+        group = plan.Group(shape, tuple(range(17)))
+        wall = plan.wall_seconds([group], [shape], work, cost._replace(workers=1))
+        assert wall == pytest.approx(passes * alone)
 
 
 def test_padding_waste_counts_multiply_adds():

@@ -10,6 +10,7 @@ import pytest
 
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.training import (
+    engines,
     grouping,
     lanes,
     plan,
@@ -101,7 +102,7 @@ def test_padding_stays_exactly_zero_through_training(small, activation):
     programs = population.Programs(small, ORDER)
     shape = shapes.Padded(2, (16, 32), 32)
     one = job(0, (9, 21), activation, 0.2)
-    state = lanes.pack([lanes.fresh(one)], shape, 6, 4)
+    state = lanes.pack([engines.fresh(one)], shape)
     settings = lanes.settings([one], shape)
     program, state, settings = programs.get(shape, [(state, settings)])
     for epoch in range(2):

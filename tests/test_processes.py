@@ -86,6 +86,13 @@ def test_two_processes_find_what_one_does_and_the_first_alone_reports(alone, tmp
     assert_same(found(tmp_path), alone)
 
 
+def test_a_budget_that_is_too_small_is_refused_in_every_process(tmp_path):
+    running = together(tmp_path, 2, "--config.budget.seconds=0.001")
+    errors = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [2, 2], errors
+    assert all("budget.seconds = 0.001 ends before" in error for error in errors)
+
+
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 
 
@@ -93,7 +100,7 @@ def test_no_device_waits_for_another_within_a_program():
     code = """
 import jax
 from dnc_jax.networks import MLP
-from dnc_jax.training import data, lanes, processes, shapes
+from dnc_jax.training import data, engines, lanes, processes, shapes
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job
 from dnc_jax.training.programs import Programs
@@ -102,7 +109,7 @@ key = jax.random.key(0)
 programs = Programs(data.load("digits"), key, processes.mesh())
 shape = shapes.Padded(2, (16,), 32)
 job = Job(MLP(64, (16,), 10), Hyperparameters(), key, 0, 1, 1)
-packed = lanes.pack([lanes.fresh(job)], shape, 64, 10), lanes.settings([job], shape)
+packed = lanes.pack([engines.fresh(job)], shape), lanes.settings([job], shape)
 compiled = jax.stages.Lowered.compile
 def spy(self, **options):
     result = compiled(self, **options)

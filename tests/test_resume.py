@@ -17,12 +17,15 @@ except ImportError:  # Windows
     resource = None
 
 from dnc_jax import InputError
+from dnc_jax.footprint import Meter
+from dnc_jax.footprint.counters import Found
 from dnc_jax.networks import MLP
 from dnc_jax.search import Constraints, MLPSpace, Objective, Store
 from dnc_jax.search.run import Callback, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
 from dnc_jax.training import costs, timing, trainer, under_way
+from tests.clock import Clock
 
 SPACE = MLPSpace(6, 4, width=(4, 16), depth=(0, 1), batch_sizes=(32,))
 
@@ -322,7 +325,7 @@ def test_a_fork_measures_what_the_search_before_did_not(small, whole, monkeypatc
         seed=5,
         prior=seconds_only,
         constraints=limits,
-        read_joules=lambda: 0.0,
+        meter=Meter(Found((Clock(),), None)),
     )
     assert asked
     assert {t.epoch_cost.joules for t in result.trials} == {5.0}

@@ -3,7 +3,6 @@ import inspect
 import json
 import math
 import sqlite3
-import time
 
 import numpy as np
 import pytest
@@ -14,14 +13,23 @@ from dnc_jax import InputError
 from dnc_jax.footprint import Complexity, Meter
 from dnc_jax.footprint.counters import Found
 from dnc_jax.networks import MLP
-from dnc_jax.search import Candidate, Constraints, MLPSpace, Objective, Store, Trial
+from dnc_jax.search import (
+    Candidate,
+    Constraints,
+    MLPSpace,
+    Objective,
+    Store,
+    Trial,
+    scoring,
+)
 from dnc_jax.search.budget import Budget
+from dnc_jax.search.problem import Problem
 from dnc_jax.search.results import SearchResult
 from dnc_jax.search.run import Callback, Callbacks, retrain, search
-from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking
 from dnc_jax.training import Hyperparameters
+from tests.clock import Clock
 
 SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
 
@@ -260,30 +268,17 @@ def test_seconds_of_a_candidate_are_measured_once_and_kept(small, tmp_path):
     assert again.trials == trials
 
 
-class Clock:
-    """A watt, all the time."""
-
-    name, device, range_joules = "clock", "clock", math.inf
-
-    def read(self):
-        return time.perf_counter()
-
-
 def test_joules_are_asked_of_whoever_counts_them(small):
     strategy = halving(SPACE, candidates=2, rungs=(1,))
     objective = Objective(w_c=1.0, parameters=0.0, joules=1.0)
     with pytest.raises(InputError, match="need an energy counter"):
         search(SPACE, small, objective, strategy, seed=5)
-    result = search(
-        SPACE, small, objective, strategy, seed=5, read_joules=time.perf_counter
-    )
+    with Meter(Found((Clock(),), None)) as meter:
+        result = search(SPACE, small, objective, strategy, seed=5, meter=meter)
     assert all(trial.epoch_cost.joules > 0 for trial in result.trials)
     assert result.table()["epoch_joules"] == [
         trial.epoch_cost.joules for trial in result.trials
     ]
-    with Meter(Found((Clock(),), None)) as meter:
-        result = search(SPACE, small, objective, strategy, seed=5, meter=meter)
-    assert all(trial.epoch_cost.joules > 0 for trial in result.trials)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
@@ -368,10 +363,10 @@ def test_what_does_not_fit_together_is_refused(small, arguments, message):
 
 
 def test_a_strategy_in_the_place_of_the_objective_is_named(small):
-    init = inspect.unwrap(Scorer.__init__)  # not held against its annotations
-    scorer = object.__new__(Scorer)
+    what = (SPACE, small, halving(SPACE), halving(SPACE), Constraints(), 0)
+    check = inspect.unwrap(scoring._check)  # not held against its annotations
     with pytest.raises(InputError, match="must be an Objective, got Strategy; name"):
-        init(scorer, SPACE, small, halving(SPACE), Constraints(), None, 1, None)
+        check(Problem._make(what))
 
 
 @pytest.mark.parametrize("rungs", [3, (1.5, 3), ("1",)])

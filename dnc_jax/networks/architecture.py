@@ -68,7 +68,7 @@ class MLP:
     Attributes:
       inputs: features of one example after flattening.
       hidden: nodes of each hidden layer; empty for logistic regression.
-      outputs: classes.
+      outputs: classes, or numbers to predict.
       activation: name of the function after each hidden layer.
       dropout: probability that a hidden node is dropped in training.
       sparsity: of each junction, None for a dense one; empty if all are dense.
@@ -150,7 +150,7 @@ class CNN:
     Attributes:
       image: `(height, width, channels)` of one example.
       channels: after each convolution.
-      outputs: classes.
+      outputs: classes, or numbers to predict.
       activation: name of the function in each layer.
       downsampling: how the image is halved (rounded up) in each layer: "stride" of the
         convolution, "pool" for a 2 x 2 max-pool after it, "" not at all; empty if none.

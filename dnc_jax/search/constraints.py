@@ -22,8 +22,8 @@ class Constraints:
     """Upper limits; 0 is none.
 
     Parameters and FLOPs are known before training: `limited` keeps a search from ever
-    proposing what exceeds them. Seconds and joules are measured: a trial that does not
-    `meet` them ranks last.
+    proposing what exceeds them. Seconds and joules are measured: a trial by which they
+    are not `met` is infeasible, and can never win.
 
     Attributes:
       max_parameters: trainable numbers.

@@ -18,7 +18,7 @@ import jax
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import costs, feed, grouping, machine, plan, programs, shapes
+from dnc_jax.training import costs, grouping, machine, plan, resources, shapes
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -190,12 +190,13 @@ def forecast(
     """
     calibration, cost = calibration or Calibration(), cost or costs.CostModel()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
+    able = resources.of(data, jax.device_count())
     planned: set[shapes.Shape] = set()
     rungs: list[tuple[int, int, float, float]] = []
     while (asked := strategy.ask(state)) and (
         not rungs or time.perf_counter() < deadline
     ):
-        rungs.append(_rung(asked, data, planned, cost))
+        rungs.append(_rung(asked, data, able, planned, cost))
         state = strategy.tell(state, [scores.random() for _ in asked])
     if not rungs:
         raise InputError(
@@ -222,6 +223,7 @@ def forecast(
 def _rung(
     evaluations: Sequence[Evaluation],
     data: Dataset,
+    able: resources.Resources,
     planned: set[shapes.Shape],
     cost: costs.CostModel,
 ) -> tuple[int, int, float, float]:
@@ -229,7 +231,7 @@ def _rung(
     asked = [
         grouping.Asked(
             e.candidate.architecture,
-            e.candidate.hyperparameters.batch_size,
+            e.candidate.hyperparameters,
             e.start,
             e.stop,
             e.expected_epochs,
@@ -237,19 +239,8 @@ def _rung(
         for e in evaluations
     ]
 
-    workers, limit = programs.workers(), feed.limit(data)
-    streamed = sum(part.nbytes for part in data.train) > limit
-    memory = programs.memory_bytes(limit if streamed else 0, feed.free_bytes(), workers)
-
     def workload(epochs: float) -> costs.Workload:
-        return costs.Workload(
-            data.inputs,
-            data.outputs,
-            data.rows[0],
-            epochs,
-            accelerator=jax.default_backend() != "cpu",
-            memory_bytes=memory,
-        )
+        return able.workload(data, epochs)
 
     ready = set(planned)
     running = sum(
@@ -260,11 +251,14 @@ def _rung(
     epochs = sum(one.stop - one.start for one in asked)
     flops = sum(
         training_work(
-            one.architecture, one.batch_size, *data.rows, epochs=one.stop - one.start
+            one.architecture,
+            one.hyperparameters.batch_size,
+            *data.rows,
+            epochs=one.stop - one.start,
         ).flops
         for one in asked
     )
-    return epochs, flops, running / workers, compiling / workers
+    return epochs, flops, running / able.workers, compiling / able.workers
 
 
 def _interval(

@@ -1,18 +1,20 @@
 """The search loop: ask, train, score, store, tell."""
 
+import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter
 from dnc_jax.search.budget import CAPS, Budget, Spending
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
-from dnc_jax.search.forecast import Calibration, forecast
+from dnc_jax.search.forecast import Calibration, Forecast, forecast
 from dnc_jax.search.objective import Objective
+from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.results import Callback, Callbacks, SearchResult, Winner
-from dnc_jax.search.rungs import Rungs, keys
+from dnc_jax.search.rungs import Rungs
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Strategy, halving
@@ -43,32 +45,26 @@ def check(
     constraints: Constraints = NO_CONSTRAINTS,
     budget: Budget | None = None,
     meter: Meter | None = None,
-    read_joules: Callable[[], float] | None = None,
     calibration: Calibration | None = None,
     cost: CostModel | None = None,
 ) -> None:
     """Whether `search` can begin with these arguments; nothing is written or trained.
+
+    Several processes have to call it together.
 
     Raises:
       InputError: the objective is not for this data or machine, the seed is out of
         range, the space yields no candidates, or the budget ends before the first rung
         or caps energy that nobody counts.
     """
-    strategy_key, candidate_key, _ = keys(seed)
-    Scorer(
-        space,
-        data,
-        objective,
-        constraints,
-        candidate_key,
-        strategy.epochs,
-        read_joules or _counter(meter),
-    )
-    state = strategy.init(strategy_key)
+    problem = Problem(space, data, objective, strategy, constraints, seed)
+    own, meter = _counted_here(budget or Budget(), meter)
+    Scorer(problem, meter)
+    own.check_counted(meter)
+    state = strategy.init(keys(seed).strategy)
     strategy.ask(state)
     if budget:
-        budget.check_counted(meter)
-        budget.check(forecast(strategy, state, data, calibration, cost))
+        _refuse_together(own, forecast(strategy, state, data, calibration, cost))
 
 
 def search(
@@ -84,17 +80,18 @@ def search(
     constraints: Constraints = NO_CONSTRAINTS,
     budget: Budget | None = None,
     meter: Meter | None = None,
-    read_joules: Callable[[], float] | None = None,
     calibration: Calibration | None = None,
     cost: CostModel | None = None,
     callback: Callback | None = None,
 ) -> SearchResult:
     """Runs `strategy` to its end, training each rung's candidates together.
 
-    The same seed on the same machine gives the same trials, bit for bit, unless a
-    budget of time or energy cuts the search short. A search that was interrupted goes
+    The same seed and `cost` on the same machine give the same trials, bit for bit,
+    unless a budget of time or energy cuts the search short, or measured seconds or
+    joules count. A search that was interrupted goes
     on, with its store and folder, where it stopped: it repeats the last epoch at most,
-    or `under_way.SAVE_SECONDS`, and ends as if there had been no interruption.
+    or `under_way.SAVE_SECONDS`, and ends as if there had been no interruption; but
+    budgets of time and energy count from each start.
 
     Args:
       space: where the strategy's candidates come from; complexity is relative to
@@ -112,8 +109,8 @@ def search(
         others.
       budget: caps at which the search ends with the best so far.
       meter: already entered; its energy is capped and divided among the trials, and
-        read where objective or constraints ask for joules.
-      read_joules: energy that the machine has taken so far, instead of the meter's.
+        read where objective or constraints ask for joules. Of several processes the
+        first counts.
       calibration: from earlier searches on this machine, for the forecast.
       cost: constants by which networks are grouped, such as `machine.cost_model`
         gives; those in the store go before.
@@ -129,23 +126,14 @@ def search(
     """
     begin = time.perf_counter()
     callback = callback or Callback()
-    budget = budget or Budget()
-    spending = Spending(budget, meter)
     strategy = strategy or halving(space)
-    strategy_key, candidate_key, _ = keys(seed)
+    problem = Problem(
+        space, data, objective or Objective(), strategy, constraints, seed
+    )
+    budget, meter = _counted_here(budget or Budget(), meter)
+    spending = Spending(budget, meter)
     rungs = Rungs(
-        Scorer(
-            space,
-            data,
-            objective or Objective(),
-            constraints,
-            candidate_key,
-            strategy.epochs,
-            read_joules or _counter(meter),
-        ),
-        data,
-        seed=seed,
-        epochs=strategy.epochs,
+        problem,
         store=store,
         folder=folder,
         meter=meter,
@@ -154,11 +142,11 @@ def search(
         on_epoch=callback.on_epoch,
         should_stop=lambda: bool(spending.reached()),
     )
-    state = strategy.init(strategy_key)
+    state = strategy.init(keys(seed).strategy)
     expected = None
     if rungs.anew:
         expected = forecast(strategy, state, data, calibration, rungs.programs.cost)
-        budget.check(expected)
+        _refuse_together(budget, expected)
         callback.on_forecast(expected)
     trials: list[Trial] = []
     planned = 0
@@ -188,21 +176,40 @@ def search(
         )
     complete = complete and not strategy.ask(state)
     return SearchResult(
-        trials,
-        rungs.candidate_epochs,
-        time.perf_counter() - begin,
-        rungs.programs.compile_seconds / rungs.programs.workers,
-        complete,
-        rungs.flops,
-        {str(shape): one for shape, one in rungs.programs.accounts.items()},
-        expected,
-        rungs.ledger.attribution(),
-        None if complete else ended_by,
+        trials=trials,
+        candidate_epochs=rungs.candidate_epochs,
+        search_seconds=time.perf_counter() - begin,
+        compile_seconds=rungs.programs.seconds.compiling,
+        complete=complete,
+        flops=rungs.flops,
+        programs={str(shape): one for shape, one in rungs.programs.accounts.items()},
+        forecast=expected,
+        attribution=rungs.ledger.attribution(),
+        ended_by=None if complete else ended_by,
     )
 
 
-def _counter(meter: Meter | None) -> Callable[[], float] | None:
-    return meter.joules if meter and meter.available else None
+def _counted_here(budget: Budget, meter: Meter | None) -> tuple[Budget, Meter | None]:
+    """What this process has to count and to cap; process 0 counts energy for all."""
+    if processes.is_first():
+        return budget, meter
+    return dataclasses.replace(budget, watt_hours=0.0, grams_co2e=0.0), None
+
+
+def _refuse_together(budget: Budget, expected: Forecast) -> None:
+    """`budget.check` by the forecast of process 0, in every process.
+
+    Forecasts differ where one process has seen searches before and another has not.
+    """
+    refusal = ""
+    if processes.is_first():
+        try:
+            budget.check(expected)
+        except InputError as error:
+            refusal = str(error)
+    refusal = processes.from_first(refusal)
+    if refusal:
+        raise InputError(refusal)
 
 
 def _agreed(cap: str | None) -> str | None:

@@ -2,33 +2,24 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, training_work
 from dnc_jax.search.ledger import Ledger
+from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
 from dnc_jax.search.units import Units
 from dnc_jax.training import grouping, population, processes
 from dnc_jax.training.costs import CostModel
-from dnc_jax.training.data import Dataset
-from dnc_jax.typing import Key
-
-
-def keys(seed: int) -> tuple[Key, Key, Key]:
-    """Keys of the strategy, of the candidates and of the order of the rows.
-
-    Raises:
-      InputError: the seed is out of range; JAX would take it modulo 2**32.
-    """
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must lie in [0, 2**32), got {seed}")
-    strategy, candidates, order = jax.random.split(jax.random.key(seed), 3)
-    return strategy, candidates, order
+from dnc_jax.training.jobs import Job, Outcome, Progress, Snapshot
+from dnc_jax.training.programs import Programs
 
 
 def shared(trials: Sequence[Trial]) -> list[Trial]:
@@ -45,17 +36,31 @@ def _refuse_other_rows(store: Store, name: str, digest: str) -> None:
         )
 
 
+class _Before(NamedTuple):
+    """The rung before the one at hand.
+
+    Attributes:
+      trials: by candidate.
+      snapshots: of the candidates that it trained and that may go on.
+      reused: candidates whose trials another search had made.
+      resumed: its trials came from the store; what is left of its networks lies in
+        the folder.
+    """
+
+    trials: Mapping[int, Trial] = MappingProxyType({})
+    snapshots: Mapping[int, Snapshot] = MappingProxyType({})
+    reused: frozenset[int] = frozenset()
+    resumed: bool = True
+
+
 class Rungs:
     """One rung after another of a search, and what it takes to go on after any of them.
 
     Args:
-      scorer: makes trials of what was trained.
-      data: of the search.
-      seed: its seed.
-      epochs: of the last rung: what the learning-rate schedule is spread over.
+      problem: what is searched.
       store: holds the trials of earlier runs, and receives new ones; may be None.
       folder: of networks under way; None keeps none.
-      meter: of the search's energy; None if nobody counts.
+      meter: of the search's energy; None if nobody counts, or process 0 counts.
       prior: trials of another search over the same data. A candidate that it has
         trained as long, by the same schedule, is scored anew and not trained again.
       cost: constants of plans, unless the store holds others: plans decide how sums
@@ -67,15 +72,15 @@ class Rungs:
       flops: of the trials trained so far, of the true networks.
       anew: nothing comes from the store or the folder.
       ledger: who took the energy.
+
+    Raises:
+      InputError: as `Scorer`, or the store is of other rows.
     """
 
     def __init__(
         self,
-        scorer: Scorer,
-        data: Dataset,
+        problem: Problem,
         *,
-        seed: int,
-        epochs: int,
         store: Store | None,
         folder: pathlib.Path | None,
         meter: Meter | None,
@@ -84,34 +89,27 @@ class Rungs:
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        _, self._key, order_key = keys(seed)
+        self._scorer = Scorer(problem, meter)
+        self._keys = keys(problem.seed)
+        self._epochs = problem.strategy.epochs
+        data = self._data = problem.data
         constants, digest = (cost or CostModel())._asdict(), data.digest()
         if store:
             constants = store.first("cost_model", constants)
             _refuse_other_rows(store, data.name, digest)
-        self.programs = population.Programs(
-            data,
-            order_key,
-            processes.mesh(),
-            CostModel(**processes.from_first(constants)),
-        )
-        self._scorer = scorer
+        cost = CostModel(**processes.from_first(constants))
+        self.programs = Programs(data, self._keys.order, processes.mesh(), cost)
         self.ledger = Ledger(meter, self.programs)
-        self._rows = data.rows
-        self._epochs = epochs
-        self._search = f"{seed} {epochs} {digest}"
+        self._search = f"{problem.seed} {self._epochs} {digest}"
         self._store, self._units = store, Units(folder)
         known = shared(store.trials() if store else [])
         self._known = {(t.candidate_id, t.rung): t for t in known}
         self.anew = not known and not self._units.begun
-        scorer.remember(known)
+        self._scorer.remember(known)
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
-        self._reused: set[int] = set()  # candidates of the rung before
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
-        self._resumed = True  # the rung before was read back
-        self._past: dict[int, Trial] = {}  # of the rung before, by candidate
-        self._snapshots: dict[int, population.Snapshot] = {}
+        self._before = _Before()
         self._trained: list[int] = []  # candidates of each epoch; workers append
         self.flops = 0
 
@@ -132,31 +130,32 @@ class Rungs:
         self._number += 1
         reused = self._reuse(evaluations)
         fresh = [e for e in evaluations if e.candidate_id not in reused]
-        known = [self._known.get((e.candidate_id, e.rung)) for e in fresh]
-        for e, trial in zip(fresh, known, strict=True):
-            if trial and trial.candidate != e.candidate:
-                raise InputError(
-                    f"the store's candidate {e.candidate_id} is {trial.candidate}, and "
-                    f"this search asks for {e.candidate}: it was begun with other "
-                    "arguments, or by another version; use a new store"
-                )
+        known = [self._stored(e) for e in fresh]
         resumed = all(known)
         if resumed:
             # They are planned nevertheless, so that the next rungs are as they were.
-            starts = [0 if e.candidate_id in self._reused else e.start for e in fresh]
-            jobs = [
-                self._job(e, at, None, None)
-                for e, at in zip(fresh, starts, strict=True)
-            ]
+            anew = self._before.reused  # without a network to go on from
+            starts = [0 if e.candidate_id in anew else e.start for e in fresh]
+            jobs = list(map(self._job, fresh, starts))
             grouping.plan_groups(jobs, self.programs)
-            self._snapshots = {}
-            done = [trial for trial in known if trial]
+            done, snapshots = [trial for trial in known if trial], {}
         else:
-            done = self._train(fresh)
-        self._resumed, self._reused = resumed, set(reused)
-        self._past = {trial.candidate_id: trial for trial in done} | reused
+            done, snapshots = self._train(fresh)
+        trials = {trial.candidate_id: trial for trial in done} | reused
+        self._before = _Before(trials, snapshots, frozenset(reused), resumed)
         order = [e.candidate_id for e in evaluations]
-        return [self._past[i] for i in order if i in self._past], resumed
+        return [trials[i] for i in order if i in trials], resumed
+
+    def _stored(self, evaluation: Evaluation) -> Trial | None:
+        """The trial that the store held of this evaluation when the search began."""
+        trial = self._known.get((evaluation.candidate_id, evaluation.rung))
+        if trial and trial.candidate != evaluation.candidate:
+            raise InputError(
+                f"the store's candidate {evaluation.candidate_id} is {trial.candidate},"
+                f" and this search asks for {evaluation.candidate}: it was begun with "
+                "other arguments, or by another version; use a new store"
+            )
+        return trial
 
     def _reuse(self, evaluations: Sequence[Evaluation]) -> dict[int, Trial]:
         """Trials of these candidates that a prior search has made, by candidate."""
@@ -171,30 +170,24 @@ class Rungs:
 
     def keep(self, promoted: set[int]) -> None:
         """Forgets the networks of this rung but for those, and all of those before."""
-        self._snapshots = {i: s for i, s in self._snapshots.items() if i in promoted}
-        if not self._resumed:
+        before = self._before
+        kept = {i: s for i, s in before.snapshots.items() if i in promoted}
+        self._before = before._replace(snapshots=kept)
+        if not before.resumed:
             self._units.forget(self._number)
 
-    def _train(self, evaluations: Sequence[Evaluation]) -> list[Trial]:
-        named = self._named(evaluations)
-        if self._resumed:
-            before = self._units.load(self._number - 1, named)
-            self._snapshots = {i: progress.snapshot for i, progress in before.items()}
-        progress = self._units.load(self._number, named)
-        jobs = []
-        for e in evaluations:
-            snapshot = self._snapshots.get(e.candidate_id)
-            # A network whose snapshot was lost starts from scratch.
-            start = e.start if snapshot else 0
-            jobs.append(self._job(e, start, snapshot, progress.get(e.candidate_id)))
+    def _train(
+        self, evaluations: Sequence[Evaluation]
+    ) -> tuple[list[Trial], dict[int, Snapshot]]:
+        """Trials and networks of those that ended before the search was stopped."""
         if not self._scorer.measure(evaluations, self._should_stop):
-            return []
+            return [], {}
+        named = self._named(evaluations)
+        jobs = self._jobs(evaluations, named)
         trials: dict[int, Trial] = {}
-        snapshots: dict[int, population.Snapshot] = {}
+        snapshots: dict[int, Snapshot] = {}
 
-        def save(
-            members: Sequence[int], progress: Sequence[population.Progress]
-        ) -> None:
+        def save(members: Sequence[int], progress: Sequence[Progress]) -> None:
             ids = [evaluations[i].candidate_id for i in members]
             self._units.save(self._number, {i: named[i] for i in ids}, progress)
 
@@ -202,17 +195,14 @@ class Rungs:
             self._trained.append(len(accuracies))
             self._on_epoch(accuracies)
 
-        def on_chunk(
-            members: Sequence[int], outcomes: Sequence[population.Outcome]
-        ) -> None:
+        def on_chunk(members: Sequence[int], outcomes: Sequence[Outcome]) -> None:
             for i, outcome in zip(members, outcomes, strict=True):
-                e = evaluations[i]
-                known = self._known.get((e.candidate_id, e.rung))
+                known = self._stored(evaluations[i])
                 if not known or outcome.epochs:
-                    known = self._trial(e, outcome, jobs[i].start > 0)
+                    known = self._trial(evaluations[i], outcome, jobs[i].start > 0)
                 trials[i] = known
                 if outcome.snapshot:
-                    snapshots[e.candidate_id] = outcome.snapshot
+                    snapshots[evaluations[i].candidate_id] = outcome.snapshot
             self.ledger.chunk(members, outcomes)
             if self._store:
                 self._store.add(trials[i] for i in members)
@@ -232,8 +222,24 @@ class Rungs:
                 trials[i] = dataclasses.replace(trials[i], joules=joules)
         if self._store:
             self._store.add(trial for trial in trials.values() if trial.joules)
-        self._snapshots = snapshots
-        return [trials[i] for i in sorted(trials)]
+        return [trials[i] for i in sorted(trials)], snapshots
+
+    def _jobs(
+        self, evaluations: Sequence[Evaluation], named: Mapping[int, str]
+    ) -> list[Job]:
+        """What is left to train, from the rung before or from where a run stopped."""
+        snapshots = self._before.snapshots
+        if self._before.resumed:
+            kept = self._units.load(self._number - 1, named)
+            snapshots = {i: progress.snapshot for i, progress in kept.items()}
+        progress = self._units.load(self._number, named)
+        jobs = []
+        for e in evaluations:
+            snapshot = snapshots.get(e.candidate_id)
+            # A network whose snapshot was lost starts from scratch.
+            start = e.start if snapshot else 0
+            jobs.append(self._job(e, start, snapshot, progress.get(e.candidate_id)))
+        return jobs
 
     def _named(self, evaluations: Sequence[Evaluation]) -> dict[int, str]:
         """Candidates by number, and what tells each from all of other searches."""
@@ -243,13 +249,13 @@ class Rungs:
         self,
         evaluation: Evaluation,
         start: int,
-        snapshot: population.Snapshot | None,
-        progress: population.Progress | None,
-    ) -> population.Job:
-        return population.Job(
+        snapshot: Snapshot | None = None,
+        progress: Progress | None = None,
+    ) -> Job:
+        return Job(
             architecture=evaluation.candidate.architecture,
             hyperparameters=evaluation.candidate.hyperparameters,
-            key=jax.random.fold_in(self._key, evaluation.candidate_id),
+            key=jax.random.fold_in(self._keys.candidates, evaluation.candidate_id),
             start=start,
             stop=evaluation.stop,
             total=self._epochs,
@@ -258,13 +264,11 @@ class Rungs:
             expected_epochs=evaluation.expected_epochs,
         )
 
-    def _trial(
-        self, evaluation: Evaluation, outcome: population.Outcome, promoted: bool
-    ) -> Trial:
+    def _trial(self, evaluation: Evaluation, outcome: Outcome, promoted: bool) -> Trial:
         """The trial of an outcome, whose network was `promoted` or from scratch."""
         val_loss, val_accuracy = outcome.val_loss, outcome.val_accuracy
         if promoted:
-            past = self._past[evaluation.candidate_id]
+            past = self._before.trials[evaluation.candidate_id]
             val_loss = past.val_loss + val_loss
             val_accuracy = past.val_accuracy + val_accuracy
         trial = self._scorer.trial(
@@ -277,7 +281,7 @@ class Rungs:
         self.flops += training_work(
             evaluation.candidate.architecture,
             evaluation.candidate.hyperparameters.batch_size,
-            *self._rows,
+            *self._data.rows,
             epochs=outcome.epochs,
         ).flops
         return trial

@@ -8,75 +8,46 @@ import jax
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.footprint import complexity
+from dnc_jax.footprint import Meter, complexity
 from dnc_jax.footprint.counters import CounterError
-from dnc_jax.search.constraints import Constraints, Limited
+from dnc_jax.search.constraints import Limited
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.space import Space
+from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial
 from dnc_jax.training import processes, timing
-from dnc_jax.training.data import Dataset
 from dnc_jax.training.timing import UNMEASURED, EpochCost
-from dnc_jax.typing import Key
 
 
 class Scorer:
     """Scores trials; measures what objective and constraints ask for, once a candidate.
 
     Args:
-      space: complexity is relative to its largest network.
-      data, objective, constraints: of the search.
-      key: of the candidates; each folds in its number.
-      schedule_epochs: what the learning-rate schedule is spread over.
-      read_joules: energy that the machine has taken so far; None where it is not known.
+      problem: what is searched.
+      meter: of the search's energy, already entered where it counts; None if nobody
+        does, or process 0 counts for this one.
 
     Raises:
       InputError: the objective is not for this data, or asks for joules that nobody
-        counts; the space is not for this data, or not limited.
+        counts; the space is not for this data, or not limited; the seed is out of
+        range.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        data: Dataset,
-        objective: Objective,
-        constraints: Constraints,
-        key: Key,
-        schedule_epochs: int,
-        read_joules: Callable[[], float] | None,
-    ) -> None:
-        if not isinstance(objective, Objective):
-            raise InputError(
-                f"objective must be an Objective, got {type(objective).__name__}; name "
-                "the other arguments, as strategy=..."
-            )
-        objective.check(data.task)
-        if constraints.known and not isinstance(space, Limited):
-            raise InputError(
-                "constraints on parameters and FLOPs limit the space: pass "
-                "constraints.limited(space) as the space, to the strategy too"
-            )
-        largest = space.largest()
-        sizes = (largest.inputs, largest.outputs)
-        if sizes != (data.inputs, data.outputs):
-            raise InputError(
-                "the space's networks have {} inputs and {} outputs, ".format(*sizes)
-                + f"the data {data.inputs} and {data.outputs}; make_space(data) gives "
-                "a space that fits"
-            )
-        self._asked = objective.measured | constraints.measured
-        if "joules" in self._asked and read_joules is None:
-            raise InputError(
-                "objective.joules and constraints.max_joules_per_epoch need an energy "
-                "counter: pass meter=Meter(find()) to search, or, where this machine "
-                "has none that can be read, use objective.flops"
-            )
-        self._data, self._objective, self._constraints = data, objective, constraints
-        self._largest = complexity(largest)
-        self._key = key
-        self._schedule_epochs = schedule_epochs
-        self._read_joules = read_joules if "joules" in self._asked else None
+    def __init__(self, problem: Problem, meter: Meter | None) -> None:
+        _check(problem)
+        self._problem = problem
+        self._largest = complexity(problem.space.largest())
+        self._key = keys(problem.seed).candidates
+        self._asked = problem.objective.measured | problem.constraints.measured
+        self._read_joules: Callable[[], float] | None = None
+        if "joules" in self._asked and processes.is_first():
+            if not meter or not meter.available:
+                raise InputError(
+                    "objective.joules and constraints.max_joules_per_epoch need an "
+                    "energy counter: pass meter=Meter(find()) to search, or, where "
+                    "this machine has none that can be read, use objective.flops"
+                )
+            self._read_joules = meter.joules
         self._measured: dict[int, EpochCost] = {}
 
     def remember(self, trials: Iterable[Trial]) -> None:
@@ -115,7 +86,7 @@ class Scorer:
                     jax.random.fold_in(self._key, number),
                     candidate.architecture,
                     candidate.hyperparameters,
-                    self._data,
+                    self._problem.data,
                     self._read_joules,
                 )
                 # Processes must score alike, whatever each of them measures.
@@ -140,19 +111,20 @@ class Scorer:
         number, candidate = evaluation.candidate_id, evaluation.candidate
         cost = complexity(candidate.architecture)
         epoch = self._measured.get(number, UNMEASURED)
-        met = self._constraints.met(cost, epoch)
-        score = self._objective.score(
+        met = self._problem.constraints.met(cost, epoch)
+        score = self._problem.objective.score(
             val_loss,
             val_accuracy,
             cost,
             self._largest,
-            self._data.resolution,
+            self._problem.data.resolution,
             epoch,
         )
         if not isinstance(score, int | float | np.number) or math.isnan(score):
+            name = type(self._problem.objective).__name__
             raise InputError(
-                f"{type(self._objective).__name__}.score gave {score!r} for candidate "
-                f"{number}; a score is a number, infinity for what is of no use"
+                f"{name}.score gave {score!r} for candidate {number}; a score is a "
+                "number, infinity for what is of no use"
             )
         return Trial(
             candidate_id=number,
@@ -165,7 +137,7 @@ class Scorer:
             score=float(score),
             seconds=seconds,
             status="diverged" if diverged else "done" if met else "infeasible",
-            schedule_epochs=self._schedule_epochs,
+            schedule_epochs=self._problem.strategy.epochs,
             epoch_cost=epoch,
         )
 
@@ -184,4 +156,28 @@ class Scorer:
             prior.val_accuracy,
             prior.seconds,
             prior.status == "diverged",
+        )
+
+
+def _check(problem: Problem) -> None:
+    """Whether objective, constraints, space and data fit together."""
+    space, data, objective, *_ = problem
+    if not isinstance(objective, Objective):
+        raise InputError(
+            f"objective must be an Objective, got {type(objective).__name__}; name "
+            "the other arguments, as strategy=..."
+        )
+    objective.check(data.task)
+    if problem.constraints.known and not isinstance(space, Limited):
+        raise InputError(
+            "constraints on parameters and FLOPs limit the space: pass "
+            "constraints.limited(space) as the space, to the strategy too"
+        )
+    largest = space.largest()
+    sizes = (largest.inputs, largest.outputs)
+    if sizes != (data.inputs, data.outputs):
+        raise InputError(
+            "the space's networks have {} inputs and {} outputs, ".format(*sizes)
+            + f"the data {data.inputs} and {data.outputs}; make_space(data) gives "
+            "a space that fits"
         )

@@ -9,8 +9,8 @@ import jax
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Work, complexity, training_work
 from dnc_jax.search.objective import Objective
+from dnc_jax.search.problem import keys
 from dnc_jax.search.results import Callback, SearchResult, Winner
-from dnc_jax.search.rungs import keys
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import ranking
 from dnc_jax.search.units import Units
@@ -62,7 +62,7 @@ def retrain(
     begin = time.perf_counter()
     callback = callback or Callback()
     objective = objective or Objective()
-    _, candidate_key, order_key = keys(seed)
+    own = keys(seed)
     units = Units(folder)
     flops = 0  # of this run
 
@@ -83,10 +83,10 @@ def retrain(
         )
         train = functools.partial(
             trainer.train,
-            jax.random.fold_in(candidate_key, trial.candidate_id),
+            jax.random.fold_in(own.candidates, trial.candidate_id),
             architecture,
             trial.candidate.hyperparameters,
-            order_key=order_key,
+            order_key=own.order,
             epochs=epochs,
         )
         try:

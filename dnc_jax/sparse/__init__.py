@@ -1,4 +1,4 @@
-"""Pre-defined sparsity: edges fixed before training, and nothing else stored or run.
+"""Pre-defined sparsity: edges fixed before training, and one weight stored for each.
 
 pattern = sparse.structured(key, 128, 96, density=0.125)
 params = sparse.init(key, pattern)

@@ -67,7 +67,7 @@ class Workload(NamedTuple):
       rows, epochs: to train on; expected epochs, where a plan looks ahead.
       accelerator: whether it fills only with many networks at a time.
       memory_bytes: that one program may use.
-      devices: that share a group's networks.
+      devices: that share the networks of a program, a chunk each at a time.
     """
 
     inputs: int
@@ -99,7 +99,7 @@ def run_seconds(shape: Shape, members: int, work: Workload, cost: CostModel) -> 
         + moved_slowly / cost.slow_bytes_per_second
         + _convolution_seconds(shape, cost)
     )
-    passes = -(-members // shape.lanes)
+    passes = -(-members // (shape.lanes * work.devices))
     return passes * work.epochs * max(1, work.rows // shape.batch_size) * step
 
 
@@ -183,7 +183,7 @@ def _convolutions(network: Architecture) -> tuple[int, int]:
     return multiply_adds, patch_numbers
 
 
-def memory_bytes(shape: Shape, work: Workload) -> float:
+def needed_bytes(shape: Shape, work: Workload) -> float:
     """Predicted bytes that a program of this shape needs, besides the data.
 
     Parameters, gradients, both moments and their next values; and for each example of

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnc_jax.networks import network
+from dnc_jax.networks import Architecture, network
 from dnc_jax.training import trainer
 from dnc_jax.training.data import Split, View
 from dnc_jax.training.jobs import Job, Snapshot
@@ -32,8 +32,11 @@ def settings(jobs: Sequence[Job], shape: Exact) -> Settings:
     return _stack([_settings(job) for job in jobs], shape)
 
 
-def unpack(state: TrainState, shape: Exact, lane: int) -> Snapshot:
-    """The network of one lane of a state in NumPy."""
+def unpack(
+    state: TrainState, shape: Exact, architecture: Architecture, lane: int
+) -> Snapshot:
+    """The network of one lane of a state in NumPy; the lane is the architecture's."""
+    del architecture
     adam: Any = state.adam
     trees = (state.params, adam.mu, adam.nu, state.step, state.statistics)
     if shape.lanes > 1:
@@ -96,20 +99,6 @@ def evaluate(
 
     many = jax.vmap(one) if shape.lanes > 1 else one
     return jax.tree.map(lambda sums: jnp.reshape(sums, -1), many(state, settings))
-
-
-def fresh(job: Job) -> Snapshot:
-    """A job's network before training, on the host."""
-    weights, _, patterns = trainer.keys_of(job.key)
-    drawn = network.patterns(patterns, job.architecture)
-    params, statistics = jax.device_get(
-        (
-            network.init(weights, job.architecture, drawn),
-            network.statistics(job.architecture),
-        )
-    )
-    zeros = jax.tree.map(np.zeros_like, params)
-    return Snapshot(params, zeros, zeros, 0, statistics)
 
 
 def _state(snapshot: Snapshot) -> TrainState:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dnc_jax.networks import Architecture
 from dnc_jax.training import costs, plan, shapes
+from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job, Progress
 from dnc_jax.training.programs import Programs
 
@@ -14,10 +15,10 @@ Chunk = tuple[int, ...]  # positions of jobs that train on one device together
 
 
 class Asked(NamedTuple):
-    """What a plan has to know of one network, see `Job`."""
+    """What a plan has to know of one network; a `Job` knows it too, see there."""
 
     architecture: Architecture
-    batch_size: int
+    hyperparameters: Hyperparameters
     start: int
     stop: int
     expected_epochs: float
@@ -37,22 +38,12 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
     plans. Whether they really are does not matter to a plan, so that a search that goes
     on after an interruption groups its networks, and rounds, as if there had been none.
     """
-    asked = [
-        Asked(
-            job.architecture,
-            job.hyperparameters.batch_size,
-            job.start,
-            job.stop,
-            job.expected_epochs,
-        )
-        for job in jobs
-    ]
-    by_span = plan_spans(asked, programs.workload, programs.planned, programs.cost)
+    by_span = plan_spans(jobs, programs.workload, programs.planned, programs.cost)
     return [group for _, groups in by_span for group in groups]
 
 
 def plan_spans(
-    asked: Sequence[Asked],
+    asked: Sequence[Asked] | Sequence[Job],
     workload: Callable[[float], costs.Workload],
     planned: set[shapes.Shape],
     cost: costs.CostModel,
@@ -80,7 +71,10 @@ def plan_spans(
             planned_epochs(epochs, [asked[i].expected_epochs for i in positions])
         )
         networks = [
-            (asked[i].architecture, min(asked[i].batch_size, work.rows))
+            (
+                asked[i].architecture,
+                min(asked[i].hyperparameters.batch_size, work.rows),
+            )
             for i in positions
         ]
         groups = plan.make(networks, work, planned, cost)
@@ -125,7 +119,7 @@ def explain(jobs: Sequence[Job], programs: Programs) -> str:
         lines.append(
             f"{shapes.engine(group.shape):9}{len(group.members):9}{group.shape.lanes:6}"
             f"{group.shape.batch_size:6}"
-            f"{costs.memory_bytes(group.shape, work) / 1e6:8.1f}{seconds:9.2f}"
+            f"{costs.needed_bytes(group.shape, work) / 1e6:8.1f}{seconds:9.2f}"
             f"  {shapes.sizes(group.shape)}"
         )
     return "\n".join(lines)
@@ -144,7 +138,7 @@ def rounds(group: plan.Group, jobs: Sequence[Job], devices: int) -> list[list[Ch
     chunks = (
         sorted(plan.chunks(group), key=epochs, reverse=True)
         if devices > 1
-        else (plan.chunks(group))
+        else plan.chunks(group)
     )
     rounds = []
     for _, equal in itertools.groupby(chunks, epochs):

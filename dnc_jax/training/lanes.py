@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnc_jax.networks import MLP, mlp
+from dnc_jax.networks import MLP
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.training import feed, losses, trainer
@@ -77,6 +77,9 @@ def settings(jobs: Sequence[Job], shape: Padded) -> Settings:
     """Settings of the jobs, lane by lane.
 
     Lanes without a network have zero weights and rates, and learn nothing.
+
+    Raises:
+      TypeError: a network is no MLP, or its activation has no form for lanes.
     """
     result = Settings(
         learning_rate=np.zeros(shape.lanes, np.float32),
@@ -89,7 +92,7 @@ def settings(jobs: Sequence[Job], shape: Padded) -> Settings:
         offset=tuple(np.zeros((shape.lanes, h), np.float32) for h in shape.hidden),
     )
     for lane, job in enumerate(jobs):
-        architecture, hyperparameters = mlp_of(job), job.hyperparameters
+        architecture, hyperparameters = _mlp_of(job), job.hyperparameters
         result.learning_rate[lane] = hyperparameters.learning_rate
         result.weight_decay[lane] = hyperparameters.weight_decay
         result.dropout[lane] = architecture.dropout
@@ -104,12 +107,10 @@ def settings(jobs: Sequence[Job], shape: Padded) -> Settings:
     return result
 
 
-def pack(
-    snapshots: Sequence[Snapshot], shape: Padded, inputs: int, outputs: int
-) -> State:
+def pack(snapshots: Sequence[Snapshot], shape: Padded) -> State:
     """States of single networks, padded, as lanes of a group; in NumPy."""
     weights, mean, variance = (
-        _pad([getattr(one, name) for one in snapshots], shape, inputs, outputs)
+        _pad([getattr(one, name) for one in snapshots], shape)
         for name in ("params", "mean", "variance")
     )
     step = np.int32(snapshots[0].step)
@@ -117,7 +118,8 @@ def pack(
     return State(weights, adam, step)
 
 
-def _pad(trees: Sequence[Params], shape: Padded, inputs: int, outputs: int) -> Weights:
+def _pad(trees: Sequence[Params], shape: Padded) -> Weights:
+    inputs, outputs = len(trees[0][0]["weight"]), len(trees[0][-1]["bias"])
     packed = zeros(shape, inputs, outputs)
     starts = _starts(packed)
     for lane, tree in enumerate(trees):
@@ -129,8 +131,9 @@ def _pad(trees: Sequence[Params], shape: Padded, inputs: int, outputs: int) -> W
     return packed
 
 
-def unpack(state: State, architecture: MLP, lane: int) -> Snapshot:
+def unpack(state: State, shape: Padded, architecture: MLP, lane: int) -> Snapshot:
     """The network of one lane of a state in NumPy, without its padding."""
+    del shape
     return Snapshot(
         *(
             _cut(tree, architecture, lane)
@@ -152,20 +155,7 @@ def _cut(packed: Weights, architecture: MLP, lane: int) -> Params:
     )
 
 
-def fresh(job: Job) -> Snapshot:
-    """A job's network before training, on the host.
-
-    Drawn in one array of a few sizes and cut in NumPy: nothing is compiled for it.
-    """
-    architecture = mlp_of(job)
-    normals = np.asarray(mlp.draw(trainer.keys_of(job.key)[0], architecture))
-    params = mlp.from_draw(normals, architecture)
-    zeros = jax.tree.map(np.zeros_like, params)
-    return Snapshot(params, zeros, zeros, 0)
-
-
-def mlp_of(job: Job) -> MLP:
-    """The job's network, which must be an MLP."""
+def _mlp_of(job: Job) -> MLP:
     if not isinstance(job.architecture, MLP):
         raise TypeError(f"lanes are of MLPs, not of {job.architecture}")
     return job.architecture

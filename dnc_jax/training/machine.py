@@ -18,11 +18,12 @@ import numpy as np
 from dnc_jax.files import new_file
 from dnc_jax.networks import MLP
 from dnc_jax.networks.convolution import Form, convolution
-from dnc_jax.training import compilation, costs, lanes, shapes
+from dnc_jax.training import compilation, costs, engines, lanes, shapes
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job
-from dnc_jax.training.programs import Programs, cores
+from dnc_jax.training.programs import Programs
+from dnc_jax.training.resources import cores
 
 _INPUTS, _OUTPUTS = 64, 10
 # A step's fixed cost, its bytes in and beyond the cache, and its multiply-adds: each
@@ -246,7 +247,7 @@ def _prepared(shape: shapes.Padded, programs: Programs) -> tuple[Any, Any, Any]:
         stop=1,
         total=1,
     )
-    state = lanes.pack([lanes.fresh(job)], shape, _INPUTS, _OUTPUTS)
+    state = lanes.pack([engines.fresh(job)], shape)
     return programs.get(shape, [(state, lanes.settings([job], shape))])
 
 

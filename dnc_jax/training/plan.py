@@ -24,8 +24,8 @@ from dnc_jax.training.costs import (
     CostModel,
     Workload,
     compile_seconds,
-    memory_bytes,
     multiply_adds,
+    needed_bytes,
     run_seconds,
     useful_multiply_adds,
 )
@@ -100,8 +100,10 @@ def wall_seconds(
     for group in groups:
         seconds = run_seconds(group.shape, 1, work, cost)
         heads.append((seconds, group.shape))
-        tails += [(seconds, group.shape)] * (len(chunks(group)) - 1)
-    workers = [0.0] * (1 if work.accelerator else cost.workers)
+        rounds = -(-len(chunks(group)) // work.devices)
+        tails += [(seconds, group.shape)] * (rounds - 1)
+    alone = work.accelerator or work.devices > 1
+    workers = [0.0] * (1 if alone else cost.workers)
     for seconds, shape in [*sorted(heads, key=_seconds), *sorted(tails, key=_seconds)]:
         begin = max(workers[0], ready.get(shape, 0.0))
         if shape not in ready:
@@ -204,7 +206,7 @@ def _exact(
     ]
 
     def price(shape: Exact) -> tuple[bool, float]:
-        crowded = memory_bytes(shape, work) > work.memory_bytes
+        crowded = needed_bytes(shape, work) > work.memory_bytes
         return crowded, run_seconds(shape, members, work, cost)
 
     return min(programs, key=price)
@@ -220,7 +222,7 @@ def _filled(shape: Exact, members: int, work: Workload) -> Exact:
         work.accelerator
         and not shape.network.sparsity
         and shape.lanes * work.devices < members
-        and memory_bytes(larger := shape._replace(lanes=2 * shape.lanes), work)
+        and needed_bytes(larger := shape._replace(lanes=2 * shape.lanes), work)
         <= work.memory_bytes
     ):
         shape = larger
@@ -265,7 +267,7 @@ def _best_program(
         if shape.lanes == 1
         or (
             shape.lanes * work.devices < 2 * len(members)
-            and memory_bytes(shape, work) <= work.memory_bytes
+            and needed_bytes(shape, work) <= work.memory_bytes
         )
     ]
     choices += [

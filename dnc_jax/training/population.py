@@ -1,8 +1,8 @@
 """Training many different networks at once, in few compiled programs.
 
 A plan (`plan.make`) groups the networks of a rung; each group is one program, of
-padded lanes (`lanes`) or of networks as they are (`exact`); programs run on as many
-worker threads as there are cores.
+padded lanes or of networks as they are (`engines`); programs run on as many worker
+threads as there are cores.
 """
 
 import itertools
@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from dnc_jax.footprint import inference_work, step_work
 from dnc_jax.networks import MLP, Architecture
-from dnc_jax.training import exact, lanes, processes, shapes, under_way
+from dnc_jax.training import engines, processes, under_way
 from dnc_jax.training.grouping import Chunk, common_progress, plan_groups, rounds
 from dnc_jax.training.hyperparameters import rate_factor
 from dnc_jax.training.jobs import (
@@ -30,7 +30,7 @@ from dnc_jax.training.jobs import (
     Snapshot,
 )
 from dnc_jax.training.programs import Programs
-from dnc_jax.training.shapes import Shape
+from dnc_jax.training.shapes import Exact, Shape
 
 __all__ = [
     "Account",
@@ -83,34 +83,9 @@ def train(
         return []
     begin, busy = time.perf_counter(), programs.busy_seconds
     groups = plan_groups(jobs, programs)
-    outcomes: list[Outcome | None] = [None] * len(jobs)
     control = _Control(should_stop)
-
-    def run(shape: Shape, chunks: Sequence[Chunk]) -> dict[Chunk, list[Outcome]]:
-        try:
-            return _train_chunks(
-                {members: [jobs[i] for i in members] for members in chunks},
-                shape,
-                programs,
-                on_epoch,
-                control,
-                save,
-            )
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            patches = isinstance(shape, shapes.Exact) and shape.form == "im2col"
-            if shape.lanes == 1 and not patches:
-                raise
-        if isinstance(shape, shapes.Exact) and shape.lanes == 1:
-            return run(shape._replace(form="grouped"), chunks)
-        # The device's memory does not hold so many lanes; half of them may fit.
-        half = shape.lanes // 2
-        smaller = shape._replace(lanes=half)
-        first = run(smaller, [members[:half] for members in chunks])
-        rest = [members[half:] for members in chunks if members[half:]]
-        return first | (run(smaller, rest) if rest else {})
-
+    rung = _Rung(jobs, programs, on_epoch, save, control)
+    outcomes: list[Outcome | None] = [None] * len(jobs)
     # First each group once, so that no worker waits while another compiles the
     # program that both need; then what is left, by then compiled.
     first, later = [], []
@@ -119,7 +94,7 @@ def train(
         first.append((group.shape, head))
         later += [(group.shape, chunks) for chunks in tail]
     with ThreadPoolExecutor(programs.workers) as pool:
-        futures = {pool.submit(run, *task) for task in first + later}
+        futures = {pool.submit(_train_fitting, rung, *task) for task in first + later}
         try:
             for future in as_completed(futures):
                 futures.remove(future)
@@ -168,57 +143,82 @@ class _Control:
         return flags
 
 
+class _Rung(NamedTuple):
+    """What all programs of a rung share; the arguments of `train`."""
+
+    jobs: Sequence[Job]
+    programs: Programs
+    on_epoch: Callable[[Sequence[float]], None]
+    save: Callable[[Sequence[int], Sequence[Progress]], None] | None
+    control: _Control
+
+
+def _train_fitting(
+    rung: _Rung, shape: Shape, chunks: Sequence[Chunk]
+) -> dict[Chunk, list[Outcome]]:
+    """`_train_chunks`, in a smaller program where the device's memory overflows."""
+    try:
+        jobs = {members: [rung.jobs[i] for i in members] for members in chunks}
+        return _train_chunks(rung, shape, jobs)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        patches = isinstance(shape, Exact) and shape.form == "im2col"
+        if shape.lanes == 1 and not patches:
+            raise
+    if isinstance(shape, Exact) and shape.lanes == 1:
+        return _train_fitting(rung, shape._replace(form="grouped"), chunks)
+    # The device's memory does not hold so many lanes; half of them may fit.
+    half = shape.lanes // 2
+    smaller = shape._replace(lanes=half)
+    first = _train_fitting(rung, smaller, [members[:half] for members in chunks])
+    rest = [members[half:] for members in chunks if members[half:]]
+    return first | (_train_fitting(rung, smaller, rest) if rest else {})
+
+
 def _train_chunks(
-    chunks: Mapping[Chunk, Sequence[Job]],
-    shape: Shape,
-    programs: Programs,
-    on_epoch: Callable[[Sequence[float]], None],
-    control: _Control,
-    save: Callable[[Sequence[int], Sequence[Progress]], None] | None,
+    rung: _Rung, shape: Shape, chunks: Mapping[Chunk, Sequence[Job]]
 ) -> dict[Chunk, list[Outcome]]:
     """Outcomes of jobs, a chunk of them on each device; none if they were stopped."""
+    programs = rung.programs
     jobs = [job for members in chunks.values() for job in members]
     resumed = common_progress(jobs)
     curves = _curves(resumed)
-    before = len(curves)
-    start, stop, total = jobs[0].start, jobs[0].stop, jobs[0].total
-    if len(curves) == stop - start or _hopeless(curves):
+    before, stop = len(curves), jobs[0].stop - jobs[0].start
+    if before == stop or _hopeless(curves):
         return _outcomes(chunks, resumed, 0, _executed(shape, programs, 0))
-    if control.ask(False) & control.STOP:
+    if rung.control.ask(False) & _Control.STOP:
         return {}
-    saved = time.perf_counter()
-    packed = _packed(chunks, resumed, shape, programs)
+    packed = _packed(chunks, resumed, shape)
     if len({_structure(one) for one in packed}) > 1:
         # Patterns of other shapes need a program of their own.
-        parts = [
-            _train_chunks({m: one}, shape, programs, on_epoch, control, save)
-            for m, one in chunks.items()
-        ]
+        parts = [_train_chunks(rung, shape, {m: one}) for m, one in chunks.items()]
         return {m: one for part in parts for m, one in part.items()}
     program, state, settings = programs.get(shape, packed)
-    begin = time.perf_counter()  # compiling is not a network's own time
+    begin = saved = time.perf_counter()  # compiling is not a network's own time
     spent = sum(one.seconds for one in resumed)
 
     def keep() -> list[Progress]:
         seconds = (spent + time.perf_counter() - begin) / len(jobs)
         blocks = programs.blocks(state)
         progress = _progress(chunks, blocks, shape, curves, seconds)
-        if save:
+        if rung.save:
             for members, some in _by_chunk(chunks, progress).items():
-                save(members, some)
+                rung.save(members, some)
         return progress
 
-    for epoch in range(start + len(curves), stop):
+    while len(curves) < stop and not _hopeless(curves):
         due = time.perf_counter() - saved > under_way.SAVE_SECONDS
-        flags = control.ask(bool(save) and due)
-        if flags & control.SAVE and curves and save:
+        flags = rung.control.ask(bool(rung.save) and due)
+        if flags & _Control.SAVE and curves and rung.save:
             keep()
             saved = time.perf_counter()
-        if flags & control.STOP:
+        if flags & _Control.STOP:
             cut = _executed(shape, programs, len(curves) - before)
             programs.add_unused(cut, programs.devices)
             return {}
-        factor = np.float32(rate_factor(epoch, total))
+        epoch = jobs[0].start + len(curves)
+        factor = np.float32(rate_factor(epoch, jobs[0].total))
         with programs.timed("training"):
             state = program.train(state, settings, factor, epoch)
         with programs.timed("evaluating"):
@@ -228,16 +228,13 @@ def _train_chunks(
             for block, members in zip(metrics, chunks, strict=False)
         ]
         curves.append(np.concatenate(real, axis=1))
-        on_epoch(curves[-1][1].tolist())
-        if _hopeless(curves):
-            break
+        rung.on_epoch(curves[-1][1].tolist())
     final = keep()
     programs.add_run(shape, time.perf_counter() - begin, len(jobs))
-    epochs = len(curves) - before
-    executed = _executed(shape, programs, epochs)
+    executed = _executed(shape, programs, len(curves) - before)
     # Devices without a chunk have computed all the same.
     programs.add_unused(executed, programs.devices - len(chunks))
-    return _outcomes(chunks, final, epochs, executed)
+    return _outcomes(chunks, final, len(curves) - before, executed)
 
 
 def _by_chunk(chunks: Iterable[Chunk], items: Iterable[T]) -> dict[Chunk, list[T]]:
@@ -255,6 +252,7 @@ def _progress(
 ) -> list[Progress]:
     """How far the jobs are, by the states of the devices and the curves so far."""
     history = np.stack(curves)  # [epochs, (validation loss, accuracy), jobs]
+    unpack = engines.of(shape).unpack
     places = [
         (block, job, lane)
         for block, some in zip(blocks, chunks.values(), strict=False)
@@ -263,7 +261,7 @@ def _progress(
     return [
         Progress(
             job.start,
-            _unpacked(block, shape, job, lane),
+            unpack(block, shape, job.architecture, lane),
             tuple(map(float, history[:, 0, number])),
             tuple(map(float, history[:, 1, number])),
             seconds,
@@ -289,7 +287,7 @@ def _structure(tree: Any) -> Any:
 
 def _executed(shape: Shape, programs: Programs, epochs: int) -> Executed:
     lane: Architecture
-    if isinstance(shape, shapes.Exact):
+    if isinstance(shape, Exact):
         lane = shape.network
     else:
         lane = MLP(programs.inputs, shape.hidden, programs.outputs)
@@ -329,30 +327,14 @@ def _outcome(progress: Progress, epochs: int, executed: Executed) -> Outcome:
 
 
 def _packed(
-    chunks: Mapping[Chunk, Sequence[Job]],
-    resumed: Sequence[Progress],
-    shape: Shape,
-    programs: Programs,
+    chunks: Mapping[Chunk, Sequence[Job]], resumed: Sequence[Progress], shape: Shape
 ) -> list[tuple[Any, Any]]:
     """State and settings of each chunk, as the program of `shape` takes them."""
-    engine = exact if isinstance(shape, shapes.Exact) else lanes
+    engine = engines.of(shape)
     snapshots = [one.snapshot for one in resumed] or [
-        job.snapshot or engine.fresh(job) for jobs in chunks.values() for job in jobs
+        job.snapshot or engines.fresh(job) for jobs in chunks.values() for job in jobs
     ]
-    by_chunk = _by_chunk(chunks, snapshots).items()
-    if isinstance(shape, shapes.Exact):
-        return [
-            (exact.pack(some, shape), exact.settings(chunks[members], shape))
-            for members, some in by_chunk
-        ]
-    sizes = programs.inputs, programs.outputs
     return [
-        (lanes.pack(some, shape, *sizes), lanes.settings(chunks[members], shape))
-        for members, some in by_chunk
+        (engine.pack(some, shape), engine.settings(chunks[members], shape))
+        for members, some in _by_chunk(chunks, snapshots).items()
     ]
-
-
-def _unpacked(host: Any, shape: Shape, job: Job, lane: int) -> Snapshot:
-    if isinstance(shape, shapes.Exact):
-        return exact.unpack(host, shape, lane)
-    return lanes.unpack(host, lanes.mlp_of(job), lane)

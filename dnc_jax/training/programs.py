@@ -1,6 +1,5 @@
 """The compiled programs of one search, and the data that they run on."""
 
-import os
 import threading
 import time
 from collections import defaultdict
@@ -18,16 +17,15 @@ from dnc_jax.networks import CNN
 from dnc_jax.training import (
     compilation,
     costs,
-    exact,
+    engines,
     feed,
-    lanes,
     processes,
-    shapes,
+    resources,
     trainer,
 )
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Account, Executed, Seconds
-from dnc_jax.training.shapes import Shape
+from dnc_jax.training.shapes import Exact, Shape
 from dnc_jax.typing import Key
 
 _KEPT = 64  # programs that outlast their search, of some 4 MB each
@@ -64,28 +62,29 @@ class Programs:
         mesh: Mesh | None = None,
         cost: costs.CostModel | None = None,
     ) -> None:
-        self._mesh = mesh
+        self._mesh, self._data = mesh, data
         self.cost = cost or costs.CostModel()
-        self.devices = mesh.size if mesh else 1
-        self.workers = 1 if mesh else workers()
-        self.rows = len(data.train.y)
-        self._limit_bytes = self._agreed(feed.limit(data))
+        self._resources = resources.of(data, mesh.size if mesh else 1)
+        if mesh:  # processes differ in free memory, and plan alike
+            agreed = processes.from_first(self._resources)
+            self._resources = resources.Resources(*agreed)
+        self.devices, self.workers = self._resources[:2]
+        self.rows, self.validation_rows = data.rows
+        self.inputs, self.outputs = data.inputs, data.outputs
         self._feed = feed.Feed(
             data.train,
-            self._limit_bytes,
+            self._resources.row_bytes,
             partial(trainer.epoch_order, order_key, rows=self.rows),
             self.workers,
             self._copy,
         )
         self._validation = feed.Feed(
             data.validation,
-            self._limit_bytes / 4,
+            self._resources.row_bytes / 4,
             readers=self.workers,
             place=self._copy,
         )
         self._view = self._copy(trainer.view_of(data, order_key))
-        self.validation_rows = len(data.validation.y)
-        self.inputs, self.outputs = data.inputs, data.outputs
         self._compiled: dict[Any, tuple[Shape, Program]] = {}
         self.planned: set[Shape] = set()
         self._locks: dict[Any, threading.Lock] = {}
@@ -93,11 +92,6 @@ class Programs:
         self.accounts: defaultdict[Shape, Account] = defaultdict(Account)
         self._unused: list[Executed] = []
         self._seconds = dict.fromkeys(Seconds._fields, 0.0)
-        self._memory_bytes = memory_bytes(
-            self._limit_bytes if self._feed.streamed else 0,
-            self._agreed(feed.free_bytes()),
-            self.workers,
-        )
 
     @property
     def shapes(self) -> list[Shape]:
@@ -156,17 +150,9 @@ class Programs:
         finally:
             self.account(**{name: time.perf_counter() - begin})
 
-    def workload(self, epochs: int | float) -> costs.Workload:
+    def workload(self, epochs: float) -> costs.Workload:
         """What `plan.make` has to know of this data and this machine."""
-        return costs.Workload(
-            self.inputs,
-            self.outputs,
-            self.rows,
-            epochs,
-            accelerator=jax.default_backend() != "cpu",
-            memory_bytes=self._memory_bytes,
-            devices=self.devices,
-        )
+        return self._resources.workload(self._data, epochs)
 
     def forget_orders(self) -> None:
         """Frees the orders of epochs that no rung under way needs."""
@@ -200,10 +186,6 @@ class Programs:
             return [jax.device_get(tree)]
         host = processes.gather(tree)
         return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.devices)]
-
-    def _agreed(self, number: float) -> float:
-        """Process 0's number: they differ in free memory, and plan alike."""
-        return processes.from_first(number) if self._mesh else number
 
     def _copy(self, tree: Any) -> Any:
         """On the device, or on all of them."""
@@ -274,10 +256,9 @@ def _functions(shape: Shape, mesh: Mesh | None, signature: Any) -> tuple[Any, An
       shape, mesh: of the program.
       signature: of all arguments of both, so that one entry holds one program.
     """
-    exactly = isinstance(shape, shapes.Exact)
-    engine = exact if exactly else lanes
+    engine = engines.of(shape)
     options = compilation.options(
-        convolutional=exactly and isinstance(shape.network, CNN)
+        convolutional=isinstance(shape, Exact) and isinstance(shape.network, CNN)
     )
     train, evaluate = (
         _on_devices(partial(function, shape=shape), mesh)
@@ -310,32 +291,3 @@ def _on_devices(function: Callable[..., Any], mesh: Mesh | None) -> Callable[...
         )(state, settings, *shared)
 
     return on_all
-
-
-def memory_bytes(streamed_bytes: float, free_bytes: float, workers: int = 1) -> float:
-    """Of a device's memory, for the networks of one program.
-
-    Args:
-      streamed_bytes: of rows that lie there while others come.
-      free_bytes: before them; of a CPU, half is left to others.
-      workers: programs that share it.
-    """
-    cpu = jax.default_backend() == "cpu"
-    free = 0.5 * free_bytes if cpu else 0.9 * free_bytes - streamed_bytes
-    return free / workers
-
-
-def workers() -> int:
-    """Programs that run at a time.
-
-    XLA keeps about one core busy with networks of this size, so on a CPU as many as
-    there are cores; an accelerator runs one after another.
-    """
-    return cores() if jax.default_backend() == "cpu" else 1
-
-
-def cores() -> int:
-    """Cores that this process may use, where the system tells; else all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -31,6 +31,7 @@ from dnc_jax.training import (
     Hyperparameters,
     compilation,
     costs,
+    engines,
     exact,
     grouping,
     machine,
@@ -153,12 +154,12 @@ def train_cnn(asked: dict[str, Any]) -> dict[str, Any]:
         LARGE, Hyperparameters(batch_size=BATCH), jax.random.key(0), 0, 1, 1
     )
     shape = shapes.Exact(1, LARGE, BATCH)
-    state = exact.pack([exact.fresh(job)], shape)
+    state = exact.pack([engines.fresh(job)], shape)
     settings = exact.settings([job], shape)
     program, _, settings = programs.get(shape, [(state, settings)])
 
     def train() -> float:
-        state, times = exact.pack([exact.fresh(job)], shape), []
+        state, times = exact.pack([engines.fresh(job)], shape), []
         for turn in range(2 if asked["naive"] else 6):
             begin = time.perf_counter()
             state = program.train(state, settings, np.float32(1), turn)

@@ -1,7 +1,7 @@
 """The default: scikit-learn's digits, embedded, nothing to download.
 
 Command: python -m experiments.search
-Time:    20 s on 2 cores the first time, then 8 s
+Time:    20 s on 2 cores; 8 s into a new --workdir once its programs are compiled
 Result:  98.26 % validation, 97.77 % test accuracy, 9,795 parameters
 """
 

@@ -1,1 +1,1 @@
-"""What the authors showed, made anew on real data beside their figures."""
+"""The papers' results, reproduced on real data beside the authors' figures."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from dnc_jax.training.programs import cores
+from dnc_jax.training.resources import cores
 from experiments import launch
 
 Row = Mapping[str, str]  # a line of a table, as it is printed
@@ -86,12 +86,13 @@ _PLACES = {"--config.data.dir": "DIR"}
 def section(folder: pathlib.Path) -> str:
     """The chapter of a study in Markdown: from its run.json and its tables."""
     run = launch.read_json(folder / "run.json")
+    noun = "seeds" if len(run["seeds"]) > 1 else "seed"
     lines = [
         f"## {run['title']}",
         "",
         f"    {run['command']}",
         "",
-        f"{run['date']}, {run['machine']}, seeds "
+        f"{run['date']}, {run['machine']}, {noun} "
         f"{', '.join(map(str, run['seeds']))}, commit {run['commit']}.",
         *run["notes"],
         "",

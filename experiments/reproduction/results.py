@@ -32,7 +32,7 @@ STUDIES = (  # in the order of the page
 )
 HEAD = """# Results
 
-What the authors of pre-defined sparsity and Deep-n-Cheap showed, made anew. Each
+Results of the papers on pre-defined sparsity and Deep-n-Cheap, reproduced. Each
 chapter is one command; DIR is a TFDS data directory with mnist and cifar10. The tables
 are the CSV files under `results/`; `python -m experiments.reproduction.results` writes
 this page from them alone.

@@ -1,0 +1,43 @@
+"""What a search is about: all that decides which networks it trains and prefers."""
+
+from typing import NamedTuple
+
+import jax
+
+from dnc_jax.errors import InputError
+from dnc_jax.search.constraints import Constraints
+from dnc_jax.search.objective import Objective
+from dnc_jax.search.space import Space
+from dnc_jax.search.strategies import Strategy
+from dnc_jax.training.data import Dataset
+from dnc_jax.typing import Key
+
+
+class Problem(NamedTuple):
+    """The arguments of a search that decide its outcome, see `run.search`."""
+
+    space: Space
+    data: Dataset
+    objective: Objective
+    strategy: Strategy
+    constraints: Constraints
+    seed: int
+
+
+class Keys(NamedTuple):
+    """Of the strategy, of the candidates (each folds in its number), of the rows."""
+
+    strategy: Key
+    candidates: Key
+    order: Key
+
+
+def keys(seed: int) -> Keys:
+    """All keys of a search.
+
+    Raises:
+      InputError: the seed is out of range; JAX would take it modulo 2**32.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2**32), got {seed}")
+    return Keys(*jax.random.split(jax.random.key(seed), 3))

@@ -1,0 +1,60 @@
+"""What a search may use of this machine: devices, programs at a time, memory."""
+
+import os
+from typing import NamedTuple
+
+import jax
+
+from dnc_jax.training import costs, feed
+from dnc_jax.training.data import Dataset
+
+
+class Resources(NamedTuple):
+    """What the programs of one search may use.
+
+    Attributes:
+      devices: that each program runs on, with networks of its own on each.
+      workers: programs that run at a time.
+      row_bytes: of training rows that may lie on a device at a time.
+      program_bytes: of a device's memory, for the networks of one program.
+    """
+
+    devices: int
+    workers: int
+    row_bytes: float
+    program_bytes: float
+
+    def workload(self, data: Dataset, epochs: float) -> costs.Workload:
+        """What a plan has to know of this data, of so many epochs and this machine."""
+        return costs.Workload(
+            data.inputs,
+            data.outputs,
+            data.rows[0],
+            epochs,
+            accelerator=jax.default_backend() != "cpu",
+            memory_bytes=self.program_bytes,
+            devices=self.devices,
+        )
+
+
+def of(data: Dataset, devices: int = 1) -> Resources:
+    """Those of a search over `data`, as this process sees them.
+
+    XLA keeps about one core busy with networks of this size, so on a CPU as many
+    programs run as there are cores; an accelerator runs one after another, and so do
+    several devices. Of a CPU's memory, half is left to others; an accelerator's holds
+    the rows too.
+    """
+    cpu = jax.default_backend() == "cpu"
+    workers = cores() if cpu and devices == 1 else 1
+    row_bytes, free_bytes = feed.limit(data), feed.free_bytes()
+    rows = min(row_bytes, sum(part.nbytes for part in data.train))
+    usable = 0.5 * free_bytes if cpu else 0.9 * free_bytes - rows
+    return Resources(devices, workers, row_bytes, usable / workers)
+
+
+def cores() -> int:
+    """Cores that this process may use, where the system tells; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
