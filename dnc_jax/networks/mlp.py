@@ -15,41 +15,6 @@ from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.typing import Array, Junction, Key, Params, Scalar
 
-_DRAW = 2**16
-
-
-def draw(key: Key, architecture: MLP) -> jax.Array:
-    """Standard normals enough for every weight, in one array: [>= weights] float32.
-
-    Their number is rounded up to a multiple of 65,536, so that networks of many
-    sizes share a handful of compiled generators. Consumes `key`.
-    """
-    weights = sum(n_in * n_out for n_in, n_out in architecture.junctions)
-    return jax.random.normal(key, (-(-weights // _DRAW) * _DRAW,), jnp.float32)
-
-
-def from_draw(normals: Array, architecture: MLP) -> Params:
-    """Parameters of `architecture` cut from `draw`'s normals and scaled.
-
-    Weights get a standard deviation of sqrt(2 / fan_in), biases are 0. Given a NumPy
-    array it computes in NumPy and compiles nothing, which is how a search starts
-    hundreds of networks of different sizes in a moment.
-
-    Reference: K. He et al., "Delving Deep into Rectifiers" (2015), equation 10.
-    """
-    params, start = [], 0
-    for n_in, n_out in architecture.junctions:
-        stop = start + n_in * n_out
-        scale = np.float32(np.sqrt(2 / n_in))
-        params.append(
-            {
-                "weight": normals[start:stop].reshape(n_in, n_out) * scale,
-                "bias": np.zeros(n_out, np.float32),
-            }
-        )
-        start = stop
-    return tuple(params)
-
 
 def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
     """Fresh parameters: for each junction a weight and a bias, float32.
