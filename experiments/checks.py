@@ -1,7 +1,9 @@
 """What a config must be, checked before anything is made of it."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 import ml_collections
@@ -85,4 +87,17 @@ def call(
         inspect.signature(function).bind(*arguments, **fields)
     except TypeError as error:
         raise InputError(f"config.{section}: {error}") from error
-    return function(*arguments, **fields)
+    with named(section, fields):
+        return function(*arguments, **fields)
+
+
+@contextlib.contextmanager
+def named(section: str, fields: Collection[str]) -> Iterator[None]:
+    """Says `search.batch` where the library says `batch`, as the config is written."""
+    try:
+        yield
+    except InputError as error:
+        first = re.match(r"\w+", str(error))
+        if first and first[0] in fields:
+            raise InputError(f"{section}.{error}") from error
+        raise

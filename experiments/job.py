@@ -6,13 +6,15 @@ import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from dnc_jax import report
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Assumed, Meter, carbon, find
-from dnc_jax.report import page, terminal
+from dnc_jax.report import terminal
 from dnc_jax.report.folder import BEST, SUMMARY, TRIALS
 from dnc_jax.report.live import Reporter
+from dnc_jax.report.summary import tidy
 from dnc_jax.search import Constraints, Objective, Space, Store, Trial, make_space
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.forecast import calibration
@@ -21,11 +23,9 @@ from dnc_jax.search.run import Callback, Callbacks, check, retrain, search
 from dnc_jax.search.rungs import shared
 from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
-from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints, compilation, machine, processes
 from dnc_jax.training.costs import CostModel
 from experiments import checks, launch, profiling
-from experiments import summary as summaries
 
 
 class Described(NamedTuple):
@@ -51,7 +51,7 @@ def describe(config: launch.Config, space: Space | None = None) -> Described:
     objective = checks.call(Objective, config, "objective")
     grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
     budget = checks.call(Budget, config, "budget", grid=grid)
-    assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
+    assumed = launch.assumed_power(config)
     if config.train.epochs < 1:
         raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     terminal.say(out, f"dnc_jax: reading {config.data.name}")
@@ -112,9 +112,10 @@ def run(
     with Store(workdir / TRIALS, {**config.to_dict(), **recorded}) as store:
         path = workdir / SUMMARY
         if processes.from_first(path.exists()):
-            _tidy(workdir)  # it may have been killed just before
+            tidy(workdir)  # it may have been killed just before
             terminal.say(out, f"{workdir} holds this search, finished:")
-            summaries.show(out, launch.read_json(path), store.trials(), workdir)
+            found = cast(report.Summary, launch.read_json(path))
+            terminal.show(out, found, store.trials(), workdir)
             return
         with meter, _progress(problem, workdir, meter) as callback:
             result = search(**asked, store=store, folder=workdir, callback=callback)
@@ -129,31 +130,18 @@ def run(
                 folder=workdir,
                 callback=callback,
             )
-        checkpoints.save(workdir / BEST, winner.network)
-        energy = meter.energy(result.flops + winner.flops)
-        seconds = time.perf_counter() - begin
-        summary = summaries.summarise(
-            config, problem.data, result, winner, energy, grid, seconds
+        summary = report.summarise(
+            result,
+            winner,
+            problem.data,
+            problem.objective,
+            seed=config.seed,
+            energy=meter.energy(result.flops + winner.flops),
+            grid=grid,
+            total_seconds=time.perf_counter() - begin,
         )
-        _finish(workdir, summary)
-        summaries.show(out, summary, result.trials, workdir)
-
-
-def _finish(workdir: pathlib.Path, summary: Mapping[str, Any]) -> None:
-    """Writes what says that the search is over; what it kept to go on is removed."""
-    path = workdir / SUMMARY
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.rename(path)
-    page.write(workdir)
-    _tidy(workdir)
-
-
-def _tidy(workdir: pathlib.Path) -> None:
-    """A search that has ended has its report and nothing to go on with."""
-    if not (workdir / page.REPORT).exists():
-        page.write(workdir)
-    Units(workdir).remove()
+        report.finish(workdir, winner, summary)
+        terminal.show(out, summary, result.trials, workdir)
 
 
 def _cost_model(workdir: pathlib.Path) -> CostModel:

@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from dnc_jax.errors import InputError, ProcessError
+from dnc_jax.footprint import Assumed
 from dnc_jax.report import terminal
 from dnc_jax.search.trials import flat
 from dnc_jax.training import compilation, data, processes
@@ -223,13 +224,16 @@ def _typed(value: Any) -> str:
 def load_data(config: Config, **more: Any) -> Dataset:
     """The data set that `config.data` and `more` describe, split by `config.seed`."""
     fields = config.data.to_dict()
-    return data.load(
-        fields.pop("name"),
-        data_dir=fields.pop("dir"),
-        seed=config.seed,
-        **fields,
-        **more,
-    )
+    name, directory = fields.pop("name"), fields.pop("dir")
+    with checks.named("data", fields):
+        return data.load(name, data_dir=directory, seed=config.seed, **fields, **more)
+
+
+def assumed_power(config: Config) -> Assumed | None:
+    """Of what has no counter, as `config.energy` assumes it."""
+    watts, utilisation = config.energy.tdp_watts, config.energy.utilisation
+    with checks.named("energy", config.energy):
+        return Assumed.checked(watts, utilisation)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

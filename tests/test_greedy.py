@@ -137,7 +137,7 @@ def test_presets_that_the_constraints_forbid_are_a_clear_error():
     limited = Constraints(max_parameters=sizes[1] - 1).limited(space)
     assert sizes[0] < sizes[1]
     with pytest.raises(InputError, match="first stage, which presets all but"):
-        greedy(limited, rungs=(1,), **STEPS).init(jax.random.key(0))
+        greedy(limited, epochs=1, **STEPS).init(jax.random.key(0))
 
 
 def test_greedy_asks_for_no_more_than_it_says():

@@ -162,6 +162,8 @@ def test_a_finished_search_is_shown_again_and_not_run_again(finished):
         (["--config.budget.grams_co2e=5"], "energy.region, such as FR"),
         (["--config.budget.candidate_epochs=3"], "which takes about 192 candidate-epo"),
         (["--config.energy.region=Frnce"], "nearest: France"),
+        (["--config.energy.tdp_watts=-1"], "energy.tdp_watts must be >= 0, got -1"),
+        (["--config.data.task=sort"], "data.task must be one of"),
         (["--config=missing.py"], "missing.py"),
         (["--seed=1"], "flag 'seed'; fields of the config are written --config.seed"),
         (

@@ -174,13 +174,13 @@ def test_strategies_that_learn_find_better_candidates_than_random_search(learnin
     ("fields", "message"),
     [
         ({"strategy": "annealing"}, "unknown 'annealing'; known: halving, greedy"),
-        ({"strategy": "random", "batches": 3}, "search.batches: no strategy has"),
-        ({"strategy": "random", "batch": 0}, "search.batch must be >= 1"),
-        ({"strategy": "greedy", "initial": 0}, "search.initial .* must be >= 1"),
-        ({"strategy": "evolution", "tournament": 0}, "search.tournament must be >= 1"),
-        ({"strategy": "greedy", "steps": -1}, "search.steps >= 0"),
-        ({"strategy": "greedy", "rungs": ()}, "search.rungs must end with"),
-        ({"strategy": "random", "rungs": (0,)}, "search.rungs must end with"),
+        ({"strategy": "random", "batches": 3}, "batches: no strategy has"),
+        ({"strategy": "random", "batch": 0}, "batch must be >= 1"),
+        ({"strategy": "greedy", "initial": 0}, "initial .* must be >= 1"),
+        ({"strategy": "evolution", "tournament": 0}, "tournament must be >= 1"),
+        ({"strategy": "greedy", "steps": -1}, "steps >= 0"),
+        ({"strategy": "greedy", "rungs": ()}, r"rungs must be a tuple .* got \(\)"),
+        ({"strategy": "random", "rungs": (0,)}, "rungs must end with epochs >= 1"),
     ],
 )
 def test_an_impossible_strategy_is_refused_by_name(fields, message):
@@ -274,8 +274,8 @@ def test_a_bracket_in_which_all_diverged_gives_way_to_the_next():
         {"rungs": (0, 3)},
     ],
 )
-def test_an_impossible_schedule_is_refused(fields):
-    with pytest.raises(InputError, match=r"search\."):
+def test_an_impossible_schedule_is_refused_by_name(fields):
+    with pytest.raises(InputError, match=f"{next(iter(fields))} .*must be"):
         halving(SPACE, **fields)
 
 
@@ -328,7 +328,7 @@ def test_only_the_youngest_are_parents():
     genes = {f"gene_{i}": Choice(tuple("abcdefghij")) for i in range(20)}
     space = CustomSpace(genes, lambda **values: tuple(values.values()))
     strategy = evolution(
-        space, candidates=50, batch=1, population=5, tournament=5, rungs=(1,)
+        space, candidates=50, batch=1, population=5, tournament=5, epochs=1
     )
     state, born = strategy.init(jax.random.key(0)), []
     while evaluations := strategy.ask(state):
@@ -347,7 +347,7 @@ def test_only_the_youngest_are_parents():
 @pytest.mark.parametrize("name", ["bayes", "evolution", "random"])
 @pytest.mark.parametrize(("candidates", "batch"), [(1, 8), (1, 1), (3, 1)])
 def test_the_smallest_searches_come_to_their_end(name, candidates, batch):
-    fields = {"candidates": candidates, "batch": batch, "rungs": (2,)}
+    fields = {"candidates": candidates, "batch": batch, "epochs": 2}
     strategy = STRATEGIES[name](SPACE, **fields)
     calls, _ = played(strategy, jax.random.key(0))
     assert [len(call) for call in calls] == [min(batch, candidates)] * len(calls)
@@ -356,7 +356,7 @@ def test_the_smallest_searches_come_to_their_end(name, candidates, batch):
 
 def test_bayes_begins_with_one_sobol_sequence_however_small_the_batches():
     def first(batch):
-        strategy = STRATEGIES["bayes"](SPACE, candidates=8, batch=batch, rungs=(1,))
+        strategy = STRATEGIES["bayes"](SPACE, candidates=8, batch=batch, epochs=1)
         calls, _ = played(strategy, jax.random.key(3))
         return [e.candidate for call in calls for e in call]
 

@@ -48,11 +48,9 @@ class Assumed(NamedTuple):
           InputError: a negative TDP, or a utilisation outside (0, 1].
         """
         if not 0 <= tdp_watts < float("inf"):
-            raise InputError(f"energy.tdp_watts must be >= 0, got {tdp_watts:g}")
+            raise InputError(f"tdp_watts must be >= 0, got {tdp_watts:g}")
         if not 0 < utilisation <= 1:
-            raise InputError(
-                f"energy.utilisation must lie in (0, 1], got {utilisation:g}"
-            )
+            raise InputError(f"utilisation must lie in (0, 1], got {utilisation:g}")
         return cls(tdp_watts, utilisation) if tdp_watts else None
 
     @property

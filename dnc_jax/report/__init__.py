@@ -1,6 +1,6 @@
 """What a person sees of a search: terminal, figures, report.html."""
 
-from dnc_jax.report.folder import Run, read
+from dnc_jax.report.folder import Run, Summary, read
 from dnc_jax.report.page import write
 from dnc_jax.report.plots import (
     best_over_time,
@@ -16,13 +16,16 @@ from dnc_jax.report.portraits import (
     layers,
     programs,
 )
+from dnc_jax.report.summary import finish, summarise
 from dnc_jax.search.columns import table
 
 __all__ = [
     "Run",
+    "Summary",
     "best_over_time",
     "confusion_matrix",
     "connections",
+    "finish",
     "history",
     "importance",
     "layers",
@@ -31,6 +34,7 @@ __all__ = [
     "pareto",
     "programs",
     "read",
+    "summarise",
     "table",
     "write",
 ]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks.patterns import Patterns
@@ -35,6 +35,41 @@ class Moment(NamedTuple):
     flops: int
 
 
+class Summary(TypedDict):
+    """The contents of summary.json; docs/data.md says what the keys mean."""
+
+    best_val_accuracy: float
+    test_accuracy: float
+    parameters: int
+    flops_per_example: int
+    score: float
+    candidates: int
+    candidate_epochs: int
+    search_seconds: float
+    compile_seconds: float
+    seed: int
+    complete: bool
+    # Then seconds, epochs trained, FLOPs and energy are those of the last run.
+    resumed: bool
+    train_epochs: int
+    retrain_seconds: float
+    total_seconds: float
+    data: str
+    metric: str
+    w_c: float
+    energy: dict[str, Any]
+    attribution: dict[str, Any]
+    emissions: dict[str, Any] | None
+    forecast: dict[str, Any] | None
+    machine: dict[str, Any]
+    ended_by: str | None
+    best: dict[str, Any]
+    history: dict[str, Any]
+    confusion: list[list[int]] | None
+    labels: list[str]
+    programs: dict[str, dict[str, Any]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A search as its work folder shows it.
@@ -49,7 +84,7 @@ class Run:
 
     trials: Sequence[Trial]
     timeline: Sequence[Moment] = ()
-    summary: dict[str, Any] | None = None
+    summary: Summary | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     folder: pathlib.Path = pathlib.Path()
 

@@ -28,7 +28,9 @@ class Reporter(Callback):
     """
 
     def __init__(
-        self, workdir: pathlib.Path, joules: Callable[[], float | None]
+        self,
+        workdir: pathlib.Path,
+        joules: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._workdir, self._joules = workdir, joules
         known = folder.read_timeline(workdir)

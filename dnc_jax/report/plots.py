@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import plotly.graph_objects as go
 
-from dnc_jax.report.folder import Run
+from dnc_jax.report.folder import Run, Summary
 from dnc_jax.search import Candidate, Trial
 from dnc_jax.search.columns import Value, varied
 from dnc_jax.search.trials import cost_of, front, longest, ranking
@@ -52,7 +52,7 @@ class Search(Protocol):
 def pareto(
     search: Search,
     cost: Cost = "parameters",
-    summary: dict[str, Any] | None = None,
+    summary: Summary | None = None,
 ) -> go.Figure:
     """Validation error against cost: every candidate, the front, the winner.
 
@@ -99,10 +99,11 @@ def pareto(
         line={"color": LINE, "shape": "hv", "width": 2},
         marker={"size": 14, "symbol": "circle-open", "line": {"width": 2.5}},
     )
-    if summary and cost in summary:
+    spent = dict(summary or {}).get(cost)
+    if summary and spent is not None:
         winner = Candidate.from_json(summary["best"])
         figure.add_scatter(
-            x=[summary[cost]],
+            x=[spent],
             customdata=[t.candidate_id for t in ranked if t.candidate == winner][:1],
             y=[_error(summary["best_val_accuracy"], least)],
             text=[_label(winner)],

@@ -1,11 +1,11 @@
 """What a person sees in the terminal: progress while a search runs, then tables."""
 
+import pathlib
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from dnc_jax.footprint import Energy
+from dnc_jax.report.folder import BEST, Summary
 from dnc_jax.search.forecast import Forecast, Interval
 from dnc_jax.search.run import Callback
 from dnc_jax.search.space import Candidate
@@ -178,7 +179,31 @@ def front_table(trials: Sequence[Trial]) -> Table:
     return table
 
 
-def summary_lines(summary: dict[str, Any]) -> list[str]:
+def show(
+    out: Console,
+    summary: Summary,
+    trials: Sequence[Trial],
+    workdir: pathlib.Path,
+) -> None:
+    """Prints what a search has found, from the contents of summary.json, and where."""
+    out.print(best_table(trials, metric=summary["metric"]))
+    out.print(front_table(trials))
+    for line in summary_lines(summary):
+        say(out, line)
+    if summary.get("resumed"):
+        say(
+            out,
+            "  seconds, FLOPs and energy are those of the last run; timeline.jsonl has "
+            "their sums over all runs, but for rungs that were cut off",
+        )
+    say(
+        out,
+        f"{workdir}: trials.sqlite, summary.json, report.html, and "
+        f"dnc_jax.load('{workdir / BEST}')",
+    )
+
+
+def summary_lines(summary: Summary) -> list[str]:
     """What was found and what it took, from the contents of summary.json."""
     metric = summary["metric"]
     return [
@@ -200,7 +225,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _footprint_lines(summary: dict[str, Any]) -> list[str]:
+def _footprint_lines(summary: Summary) -> list[str]:
     """Whose the energy was, what it emitted, and whether the forecast was right."""
     lines, shares = [], summary["attribution"]
     if shares["joules"] is not None:

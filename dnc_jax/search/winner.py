@@ -58,7 +58,7 @@ def retrain(
       OSError: the folder cannot be written.
     """
     if epochs < 1:
-        raise InputError(f"train.epochs must be >= 1, got {epochs}")
+        raise InputError(f"epochs must be >= 1, got {epochs}")
     begin = time.perf_counter()
     callback = callback or Callback()
     objective = objective or Objective()

@@ -208,13 +208,13 @@ def from_arrays(
             f"validation_fraction must lie in (0, 1), got {validation_fraction}"
         )
     if resident_bytes < 0:
-        raise InputError(f"data.resident_bytes must be >= 0, got {resident_bytes}")
+        raise InputError(f"resident_bytes must be >= 0, got {resident_bytes}")
     for option, value, known in (
         ("task", task, TASKS),
         ("channels", channels, CHANNELS),
     ):
         if value not in known:
-            raise InputError(f"data.{option} must be one of {known}, got {value!r}")
+            raise InputError(f"{option} must be one of {known}, got {value!r}")
     (x, y), (test_x, test_y) = (
         arrays.checked(*split, f"{name}, {part}", channels)
         for split, part in ((train, "train"), (test, "test"))
@@ -240,7 +240,7 @@ def from_arrays(
         outputs = y.shape[1]
     if augment and x.ndim != 4:
         raise InputError(
-            f"data.augment is for images [N, H, W, channels], and {name} has examples "
+            f"augment is for images [N, H, W, channels], and {name} has examples "
             f"of shape {x.shape[1:]}"
         )
     training = rows.only(x, fit)
@@ -274,7 +274,7 @@ def _classes(
             raise InputError(
                 f"{name}, {part}: labels must be integers or names, one for each "
                 f"example, got {labels.dtype} of shape {labels.shape}; numbers to "
-                "predict are data.task = 'regression'"
+                "predict are task = 'regression'"
             )
     known = np.unique(y)
     if len(known) < 2:

@@ -65,8 +65,8 @@ def read(
     if not reader.table and (test or target):
         tables = [known for known, one in READERS.items() if one.table]
         raise InputError(
-            f"data.test and data.target are for {', '.join(tables)} files, and "
-            f"data.name is {name!r}"
+            f"test and target are for {', '.join(tables)} files, and the name is "
+            f"{name!r}"
         )
     return reader.read(Source(name, data_dir, test, target))
 
@@ -114,7 +114,7 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
     if target not in columns:
         raise InputError(
             f"{path} has no column {target!r}, only {', '.join(columns)}; name the one "
-            "to predict by data.target"
+            "to predict as the target"
         )
     if len(columns) < 2:
         other = next((repr(d) for d in ";\t|" if d in columns[0]), "")
@@ -260,7 +260,7 @@ def _image_set(source: Source) -> tuple[Rows, Rows]:
     if not directory.is_dir():
         raise InputError(
             f"unknown data set {name!r}; known: {_known()}; for a TFDS set name its "
-            f"data directory (data.dir), since {directory} does not exist"
+            f"data directory (data.dir in configs), since {directory} does not exist"
         )
     known = sorted(path.parent.name for path in directory.glob("*/[0-9]*.*"))
     if name not in known:

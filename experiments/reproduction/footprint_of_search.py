@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from dnc_jax.footprint import Assumed, Energy, Meter, carbon, find, training_work
+from dnc_jax.footprint import Energy, Meter, carbon, find, training_work
 from dnc_jax.footprint.carbon import GRAMS_PER_POUND, JOULES_PER_KWH
 from dnc_jax.networks import MLP
 from dnc_jax.training import Hyperparameters, feed, trainer
@@ -95,7 +95,7 @@ def _one(config: launch.Config, workdir: pathlib.Path) -> dict[str, Any]:
     network = MLP(data.inputs, tuple(model.hidden), data.outputs)
     how = Hyperparameters(model.learning_rate, 0.0, model.batch_size)
     key, order_key = jax.random.split(jax.random.key(config.seed))
-    assumed = Assumed.checked(config.energy.tdp_watts, config.energy.utilisation)
+    assumed = launch.assumed_power(config)
     rows = data.rows
     with Meter(find(), assumed=assumed) as meter:
         trained, _ = trainer.train(

@@ -6,7 +6,7 @@ from typing import Any
 
 from dnc_jax.errors import InputError
 from dnc_jax.search.space import Space
-from dnc_jax.search.strategies.base import Evaluation, Strategy
+from dnc_jax.search.strategies.base import Evaluation, Strategy, whole_epochs
 from dnc_jax.search.strategies.bayes import bayes
 from dnc_jax.search.strategies.evolution import evolution
 from dnc_jax.search.strategies.greedy import greedy
@@ -44,17 +44,23 @@ def make(space: Space, strategy: str, **fields: Any) -> Strategy:
     Args:
       space: where candidates come from.
       strategy: a name in `STRATEGIES`.
-      fields: what a config says of all strategies; each takes its own.
+      fields: what a config says of all strategies; each takes its own. Of `rungs`,
+        those that train every candidate at once take the last as their `epochs`.
 
     Raises:
       InputError: an unknown name, a field that no strategy has, or an impossible value.
     """
     if strategy not in STRATEGIES:
         raise InputError(
-            f"search.strategy: unknown {strategy!r}; known: {', '.join(STRATEGIES)}"
+            f"strategy: unknown {strategy!r}; known: {', '.join(STRATEGIES)}"
         )
     own = {name: inspect.signature(one).parameters for name, one in STRATEGIES.items()}
     if unknown := set(fields) - set().union(*own.values()):
-        raise InputError(f"search.{min(unknown)}: no strategy has such a field")
+        raise InputError(f"{min(unknown)}: no strategy has such a field")
     taken = {name: value for name, value in fields.items() if name in own[strategy]}
+    if "rungs" in fields and "rungs" not in own[strategy]:
+        rungs = whole_epochs(fields["rungs"])
+        if rungs[-1] < 1:
+            raise InputError(f"rungs must end with epochs >= 1, got {rungs}")
+        taken["epochs"] = rungs[-1]
     return STRATEGIES[strategy](space, **taken)

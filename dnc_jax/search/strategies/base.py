@@ -56,28 +56,26 @@ def whole_epochs(rungs: Any) -> tuple[int, ...]:
     """The rungs as a tuple.
 
     Raises:
-      InputError: they are no sequence of whole numbers.
+      InputError: they are not whole numbers, at least one.
     """
     numbers = isinstance(rungs, Sequence) and all(
         isinstance(rung, int | np.integer) for rung in rungs
     )
-    if not numbers:
+    if not numbers or not rungs:
         raise InputError(
-            f"search.rungs must be a tuple of whole epochs like (3, 9), got {rungs!r}"
+            f"rungs must be a tuple of whole epochs like (3, 9), got {rungs!r}"
         )
     return tuple(rungs)
 
 
-def last_epochs(rungs: Sequence[int]) -> int:
-    """For strategies that train each candidate at once to the last of the rungs.
+def check_epochs(epochs: int) -> None:
+    """Whether a candidate can be trained for so many epochs.
 
     Raises:
-      InputError: there is none, or it has no epoch.
+      InputError: it cannot.
     """
-    rungs = whole_epochs(rungs)
-    if not rungs or rungs[-1] < 1:
-        raise InputError(f"search.rungs must end with epochs >= 1, got {tuple(rungs)}")
-    return rungs[-1]
+    if epochs < 1:
+        raise InputError(f"epochs must be >= 1, got {epochs}")
 
 
 def check_told(asked: int, scores: Sequence[float]) -> None:

@@ -1,7 +1,5 @@
 """Bayesian optimisation of any space: candidates that a Gaussian process proposes."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from dnc_jax.search.space import Space
@@ -19,7 +17,7 @@ def bayes(
     *,
     candidates: int = 64,
     batch: int = 8,
-    rungs: Sequence[int] = (27,),
+    epochs: int = 27,
 ) -> Strategy:
     """Bayesian optimisation, a whole batch at a time.
 
@@ -31,7 +29,7 @@ def bayes(
       space: where candidates come from; of any kind.
       candidates: of the whole search.
       batch: asked for together.
-      rungs: epochs; each candidate is trained to the last of them at once.
+      epochs: that each candidate is trained for, at once.
 
     Raises:
       InputError: a count below 1.
@@ -54,4 +52,4 @@ def bayes(
             found = model.proposed(space, points, scores, known, count, rng)
         return found + drawn(space, known, count - len(found), rng)
 
-    return single(space, propose, candidates=candidates, batch=batch, rungs=rungs)
+    return single(space, propose, candidates=candidates, batch=batch, epochs=epochs)

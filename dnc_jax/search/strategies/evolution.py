@@ -1,7 +1,5 @@
 """Regularised evolution: the young are parents, the old are forgotten."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from dnc_jax.errors import InputError
@@ -20,7 +18,7 @@ def evolution(
     *,
     candidates: int = 64,
     batch: int = 8,
-    rungs: Sequence[int] = (27,),
+    epochs: int = 27,
     population: int = 24,
     tournament: int = 5,
 ) -> Strategy:
@@ -36,7 +34,7 @@ def evolution(
       space: where candidates come from.
       candidates: of the whole search.
       batch: asked for together.
-      rungs: epochs; each candidate is trained to the last of them at once.
+      epochs: that each candidate is trained for, at once.
       population: so many of the youngest may be parents.
       tournament: the larger, the greedier.
 
@@ -48,8 +46,7 @@ def evolution(
     """
     if min(population, tournament) < 1:
         raise InputError(
-            "search.population and search.tournament must be >= 1, got "
-            f"{population} and {tournament}"
+            f"population and tournament must be >= 1, got {population} and {tournament}"
         )
     first = max(1, min(population, candidates // 2))
 
@@ -66,7 +63,7 @@ def evolution(
                     break
         return found + drawn(space, known, count - len(found), rng)
 
-    return single(space, propose, candidates=candidates, batch=batch, rungs=rungs)
+    return single(space, propose, candidates=candidates, batch=batch, epochs=epochs)
 
 
 def _children(

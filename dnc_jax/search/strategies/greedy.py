@@ -21,8 +21,8 @@ from dnc_jax.search.stages import (
 from dnc_jax.search.strategies.base import (
     Evaluation,
     Strategy,
+    check_epochs,
     check_told,
-    last_epochs,
 )
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
@@ -79,7 +79,7 @@ def greedy(
     space: Space,
     *,
     batch: int = 8,
-    rungs: Sequence[int] = (27,),
+    epochs: int = 27,
     initial: int = 15,
     steps: int = 15,
     explored: int = 1000,
@@ -97,7 +97,7 @@ def greedy(
     Args:
       space: an `MLPSpace` or `CNNSpace`, limited or not.
       batch: candidates of a Bayesian step asked for together.
-      rungs: epochs; each candidate is trained to the last of them at once.
+      epochs: that each candidate is trained for, at once.
       initial: points of a Sobol sequence that stages 1 and 3 begin with.
       steps: candidates that they go on with, by expected improvement.
       explored: random points that compete in each step.
@@ -111,10 +111,10 @@ def greedy(
     """
     if min(batch, initial, explored) < 1 or steps < 0:
         raise InputError(
-            "search.batch, search.initial and search.explored must be >= 1 and "
-            f"search.steps >= 0, got {batch}, {initial}, {explored} and {steps}"
+            "batch, initial and explored must be >= 1 and steps >= 0, got "
+            f"{batch}, {initial}, {explored} and {steps}"
         )
-    epochs = last_epochs(rungs)
+    check_epochs(epochs)
     course = _Course(space, stages(space), batch, initial, steps, explored, fit_kernel)
 
     def init(key: Key) -> State:

@@ -135,13 +135,12 @@ def halving(
     rungs = whole_epochs(rungs)
     if candidates < 1 or brackets < 1:
         raise InputError(
-            "search.candidates and search.brackets must be >= 1, "
-            f"got {candidates} and {brackets}"
+            f"candidates and brackets must be >= 1, got {candidates} and {brackets}"
         )
     if reduction < 2:
-        raise InputError(f"search.reduction must be >= 2, got {reduction}")
-    if not rungs or rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
-        raise InputError(f"search.rungs must be epochs >= 1 that increase, got {rungs}")
+        raise InputError(f"reduction must be >= 2, got {reduction}")
+    if rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
+        raise InputError(f"rungs must be epochs >= 1 that increase, got {rungs}")
     course = _Course(space, candidates, rungs, reduction, hyperband, modelled)
 
     def init(key: Key) -> State:

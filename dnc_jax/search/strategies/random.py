@@ -1,7 +1,5 @@
 """Random search: every candidate drawn independently."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from dnc_jax.search.space import Space
@@ -16,7 +14,7 @@ def random(
     *,
     candidates: int = 64,
     batch: int = 8,
-    rungs: Sequence[int] = (27,),
+    epochs: int = 27,
 ) -> Strategy:
     """Random search without repetition: what every other strategy has to beat.
 
@@ -24,7 +22,7 @@ def random(
       space: where candidates come from.
       candidates: of the whole search.
       batch: asked for together.
-      rungs: epochs; each candidate is trained to the last of them at once.
+      epochs: that each candidate is trained for, at once.
 
     Raises:
       InputError: a count below 1.
@@ -36,4 +34,4 @@ def random(
     def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
         return drawn(space, set(seen.candidates), count, generator(key, seen))
 
-    return single(space, propose, candidates=candidates, batch=batch, rungs=rungs)
+    return single(space, propose, candidates=candidates, batch=batch, epochs=epochs)

@@ -11,8 +11,8 @@ from dnc_jax.search.space import Space
 from dnc_jax.search.strategies.base import (
     Evaluation,
     Strategy,
+    check_epochs,
     check_told,
-    last_epochs,
 )
 from dnc_jax.search.strategies.history import Seen, nothing
 from dnc_jax.sparse.families import generator_of
@@ -42,7 +42,7 @@ def single(
     *,
     candidates: int,
     batch: int,
-    rungs: Sequence[int],
+    epochs: int,
 ) -> Strategy:
     """The strategy that asks for what `propose` says, `batch` candidates at a time.
 
@@ -53,17 +53,16 @@ def single(
       propose: new points of the unit cube from what is known; none ends the search.
       candidates: of the whole search.
       batch: asked for together.
-      rungs: epochs; each candidate is trained to the last of them at once.
+      epochs: that each candidate is trained for, at once.
 
     Raises:
       InputError: a count below 1.
     """
     if min(candidates, batch) < 1:
         raise InputError(
-            f"search.candidates and search.batch must be >= 1, got {candidates} and "
-            f"{batch}"
+            f"candidates and batch must be >= 1, got {candidates} and {batch}"
         )
-    epochs = last_epochs(rungs)
+    check_epochs(epochs)
 
     def waiting(key: Key, seen: Seen) -> State:
         told = len(seen.scores)
