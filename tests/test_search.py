@@ -320,7 +320,7 @@ def test_the_winner_is_trained_again_at_full_length_and_tested(small):
     logits = winner.network(small.test.x)
     accuracy = np.mean(np.asarray(logits).argmax(-1) == small.test.y)
     assert winner.test_accuracy == pytest.approx(accuracy)
-    with pytest.raises(InputError, match=r"train.epochs must be >= 1, got 0"):
+    with pytest.raises(InputError, match=r"epochs must be >= 1, got 0"):
         retrain(result, SPACE, small, Objective(), seed=5, epochs=0)
 
 
