@@ -6,7 +6,7 @@ import json
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
@@ -17,6 +17,7 @@ from rich.console import Console
 from dnc_jax.errors import InputError, ProcessError
 from dnc_jax.footprint import Assumed
 from dnc_jax.report import terminal
+from dnc_jax.search.trials import flat
 from dnc_jax.training import compilation, data, processes
 from dnc_jax.training.data import Dataset
 from experiments import checks, pod
@@ -65,7 +66,8 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         "compilation_cache",
         "",
         "Folder of what later runs use again: compiled programs, this machine's "
-        "constants, decoded images of TFDS sets; 'off' keeps none. "
+        "constants, decoded images of TFDS sets; 'off' keeps none, and a bucket, "
+        "gs://NAME/FOLDER, programs alone. "
         "Default: dnc_jax in the user's cache folder.",
     )
 
@@ -183,11 +185,11 @@ def _help(main: Callable[..., None], config: Config | None) -> str:
             "  --workdir=DIR   folder of the results; default: runs/<config name>",
             *general,
         ]
-        flat = _flat(json.loads(config.to_json_best_effort()))
+        values = flat(json.loads(config.to_json_best_effort()))
         fields = [
             "",
             "Fields of this config, with their values:",
-            *(f"  --config.{name}={value}" for name, value in flat),
+            *(f"  --config.{name}={_typed(value)}" for name, value in values.items()),
         ]
     # Those of a file that is run are listed by its path.
     listed = flags.FLAGS.flags_by_module_dict()
@@ -212,14 +214,11 @@ def _help(main: Callable[..., None], config: Config | None) -> str:
     )
 
 
-def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield prefix + name, f'"{tuple(value)}"'
-        else:
-            yield prefix + name, repr(value) if value == "" else str(value)
+def _typed(value: Any) -> str:
+    """The value of a field as one would type it."""
+    if isinstance(value, list):
+        return f'"{tuple(value)}"'
+    return repr(value) if value == "" else str(value)
 
 
 def load_data(config: Config, **more: Any) -> Dataset:

@@ -10,7 +10,6 @@ The work folder gets `best/` (what `dnc_jax.load` reads) and `summary.json`.
 
 import dataclasses
 import json
-import math
 import pathlib
 import statistics
 from functools import partial
@@ -21,7 +20,6 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from dnc_jax import sparse
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, complexity, find, training_work
 from dnc_jax.footprint.roofline import (
@@ -34,7 +32,7 @@ from dnc_jax.footprint.roofline import (
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
 from dnc_jax.report.folder import BEST, SUMMARY
-from dnc_jax.training import Hyperparameters, checkpoints, trainer
+from dnc_jax.training import Hyperparameters, checkpoints, feed, trainer
 from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
 
@@ -154,23 +152,21 @@ def nearest_mlp(
             f"network.{', '.join(names)} have {list(map(len, fields))} entries; the "
             f"network has {len(sizes) - 1} junctions"
         )
-    sparsity = []
-    for junction, density, *block, family in zip(pairwise(sizes), *fields, strict=True):
-        kept = None
-        if density != 1:
-            block = tuple(block)
-            edges = sparse.edge_count(
-                family, *junction, density=density, block=block, nearest=True
-            )
-            kept = Sparsity(edges / math.prod(junction), block, family)
-        sparsity.append(kept)
+    sparsity = tuple(
+        Sparsity.nearest(density, n_in, n_out, (b_in, b_out), family)
+        if density != 1
+        else None
+        for (n_in, n_out), density, b_in, b_out, family in zip(
+            pairwise(sizes), *fields, strict=True
+        )
+    )
     return MLP(
         data.inputs,
         tuple(hidden),
         data.outputs,
         activation,
         dropout,
-        tuple(sparsity) if any(sparsity) else (),
+        sparsity if any(sparsity) else (),
     )
 
 
@@ -206,7 +202,8 @@ def train(
             )
     except FloatingPointError as error:
         raise InputError(str(error)) from error
-    test = trainer.evaluate(trained, network, data.test, data.view)
+    limit = feed.limit(data)
+    test = trainer.evaluate(trained, network, data.test, data.view, limit)
     cost = complexity(network)
     rows = data.rows
     batch_size = min(hyperparameters.batch_size, rows[0])

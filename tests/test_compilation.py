@@ -3,6 +3,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+
 from dnc_jax.training import compilation
 
 TWICE = """
@@ -75,3 +77,21 @@ def test_programs_are_kept_in_the_users_cache_folder_or_nowhere(monkeypatch, tmp
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
     assert str(compilation.keep()) == "/elsewhere"
     assert compilation.keep(str(tmp_path / "own")) == tmp_path / "own"
+
+
+def test_a_bucket_keeps_programs_alone_and_is_no_folder_here(monkeypatch):
+    told, bucket = {}, "gs://bucket/programs"
+    monkeypatch.setattr(compilation.jax.config, "update", told.__setitem__)
+    assert compilation.keep(bucket) is None
+    assert told["jax_compilation_cache_dir"] == bucket
+    told.clear()
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", bucket)
+    assert compilation.keep() is None
+    assert told["jax_compilation_cache_dir"] == bucket
+    monkeypatch.undo()
+    before = compilation.folder()
+    try:
+        jax.config.update("jax_compilation_cache_dir", bucket)
+        assert compilation.folder() is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before and str(before))

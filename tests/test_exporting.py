@@ -157,7 +157,8 @@ def test_the_command_line_prints_a_label_for_each_example(exported):
     assert printed == [saved.labels[i] for i in best]
 
 
-def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
+def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     saved = NETWORKS["logistic regression"]()
     path = exporting.export(saved, tmp_path / "exported")
     assert sorted(file.name for file in path.iterdir()) == [
@@ -167,8 +168,11 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
         "predict.py",
         "weights.safetensors",
     ]
+    for name in ("exported.old", "exported.partial", "mine"):
+        (tmp_path / name).mkdir()
     assert exporting.export(saved, path) == path
-    (tmp_path / "mine").mkdir()
+    assert (tmp_path / "exported.old").is_dir()
+    assert (tmp_path / "exported.partial").is_dir()
     (tmp_path / "mine" / "thesis.txt").write_text("my own")
     with pytest.raises(InputError, match=r"exists and holds no model\.py"):
         exporting.export(saved, tmp_path / "mine")

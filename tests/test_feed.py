@@ -1,4 +1,5 @@
 import functools
+import os
 import threading
 
 import jax
@@ -127,6 +128,21 @@ def test_a_network_trained_alone_from_a_stream_is_the_same(pictures):
     assert_same(trained.params, streamed.params)
     assert_same(history.val_loss, other.val_loss)
     assert_same(history.train_loss, other.train_loss)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's memory")
+def test_a_container_may_have_less_memory_than_the_machine(monkeypatch, tmp_path):
+    machine = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    second, first = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
+    monkeypatch.setattr(feed, "_CONTAINER_LIMITS", (second, first))
+    assert feed.free_bytes() == machine, "no container"
+    second.write_text("max\n")
+    first.write_text(f"{2**63 - 4096}\n")
+    assert feed.free_bytes() == machine, "a container without a limit"
+    first.write_text("2000000\n")
+    assert feed.free_bytes() == 2e6
+    second.write_text("1000000\n")
+    assert feed.free_bytes() == 1e6
 
 
 def test_a_negative_limit_is_refused(pictures):

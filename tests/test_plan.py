@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc_jax.networks import CNN, MLP, Sparsity
+from dnc_jax.networks import CNN, MLP, Sparsity, network
 from dnc_jax.training import (
     Hyperparameters,
     costs,
@@ -220,3 +220,17 @@ def test_convolutions_and_sparse_junctions_take_longer_to_compile():
     assert plan.total_seconds([group], (), WORK, cost) - plan.total_seconds(
         [group], [sparse], WORK, cost
     ) == pytest.approx(seconds[2])
+
+
+def test_a_program_is_named_by_where_it_drops_nodes_and_by_no_rate():
+    def name(*rates):
+        cnn = CNN((8, 8, 1), (4, 4, 4), 10, dropout=rates)
+        return str(shapes.Exact(2, network.structure(cnn), 32))
+
+    assert name(0.1, 0.2, 0.3) == "2 x 8x8x1-4-4-4-10 relu with dropout, batch 32"
+    assert name(0.1, 0.0, 0.3) == (
+        "2 x 8x8x1-4-4-4-10 relu with dropout after layer 1/3, batch 32"
+    )
+    assert name(0.0, 0.0, 0.0) == name() == "2 x 8x8x1-4-4-4-10 relu, batch 32"
+    mlp = network.structure(MLP(64, (8,), 10, "elu", dropout=0.1))
+    assert shapes.sizes(shapes.Exact(1, mlp, 32)) == "64-8-10 elu with dropout"

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 
 from dnc_jax import InputError
+from dnc_jax.footprint import complexity
 from dnc_jax.networks import MLP
-from dnc_jax.training import Hyperparameters, data, population, rows, trainer
+from dnc_jax.search import Candidate, MLPSpace, Trial
+from dnc_jax.search.results import SearchResult
+from dnc_jax.search.winner import retrain
+from dnc_jax.training import Hyperparameters, data, feed, population, rows, trainer
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (120, 5, 4, 2), dtype=np.uint8)
@@ -111,6 +115,25 @@ def test_validation_and_test_rows_are_streamed_too(tmp_path, monkeypatch):
     jax.clear_caches()
     whole = trainer.evaluate(*network, in_memory(folder.test), folder.view)
     np.testing.assert_allclose(streamed, whole, rtol=1e-6)
+
+
+def test_a_winners_rows_keep_to_the_data_sets_own_limit(monkeypatch):
+    rows = data.from_arrays((X, Y), TEST, resident_bytes=500)  # of 1,320 of the test
+    one = Candidate(MLP(40, (6,), 3), Hyperparameters(3e-3, 1e-4, 16))
+    trial = Trial(
+        0, one, 0, 1, (1.0,), (0.5,), complexity(one.architecture), 0, 0, "done"
+    )
+    feeds = []
+
+    class Spied(feed.Feed):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            feeds.append((self.count, self.streamed))
+
+    monkeypatch.setattr(feed, "Feed", Spied)
+    rest = [None] * (len(SearchResult._fields) - 1)
+    retrain(SearchResult([trial], *rest), MLPSpace(40, 3), rows, seed=0, epochs=1)
+    assert feeds == [(96, True), (24, True), (30, True)]
 
 
 def test_a_large_set_is_not_held_in_memory(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import json
 import math
@@ -23,6 +24,7 @@ from dnc_jax.search import (
 )
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.problem import Problem
+from dnc_jax.search.results import SearchResult
 from dnc_jax.search.run import Callback, Callbacks, retrain, search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking
@@ -290,8 +292,24 @@ def test_what_takes_longer_than_allowed_does_not_win(small):
     limit = Constraints(max_seconds_per_epoch=1e-9)
     result = search(SPACE, small, Objective(), strategy, seed=5, constraints=limit)
     assert {trial.status for trial in result.trials} == {"infeasible"}
-    with pytest.raises(InputError, match=r"no candidate keeps to constraints\.max_sec"):
+    with pytest.raises(InputError, match=r"could be ranked.* constraints\.max_seconds"):
         retrain(result, SPACE, small, Objective(), seed=5, epochs=1)
+    with pytest.raises(InputError, match=r"could be ranked.* constraints\.max_seconds"):
+        _ = result.best
+
+
+def test_a_ranked_candidate_that_diverges_at_full_length_is_not_called_infeasible(
+    small,
+):
+    wild = Candidate(MLP(6, (16,), 4), Hyperparameters(1e30, 0.0, 32))
+    trials = [
+        dataclasses.replace(trial(0), candidate=wild),
+        trial(1, status="infeasible"),
+    ]
+    rest = [None] * (len(SearchResult._fields) - 1)
+    result = SearchResult(trials, *rest)
+    with pytest.raises(InputError, match="ranked diverged in its 2 epochs at full"):
+        retrain(result, SPACE, small, seed=5, epochs=2)
 
 
 def test_the_winner_is_trained_again_at_full_length_and_tested(small):
@@ -302,7 +320,7 @@ def test_the_winner_is_trained_again_at_full_length_and_tested(small):
     logits = winner.network(small.test.x)
     accuracy = np.mean(np.asarray(logits).argmax(-1) == small.test.y)
     assert winner.test_accuracy == pytest.approx(accuracy)
-    with pytest.raises(InputError, match=r"train.epochs must be >= 1, got 0"):
+    with pytest.raises(InputError, match=r"epochs must be >= 1, got 0"):
         retrain(result, SPACE, small, Objective(), seed=5, epochs=0)
 
 

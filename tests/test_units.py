@@ -102,6 +102,8 @@ def test_a_unit_of_another_version_or_damaged_counts_as_missing(tmp_path):
     assert units.load(1, NAMED).keys() == {4}
     path.write_bytes(b"torn")
     assert units.load(1, NAMED).keys() == {4}
+    under_way.write(path, {"members": ((3, "c"),), "progress": content["progress"]})
+    assert units.load(1, NAMED).keys() == {4}
 
 
 def test_without_a_folder_nothing_is_kept():

@@ -1,9 +1,7 @@
 """Writes a trained network as source code, weights and a compiled program."""
 
-import importlib.util
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from types import ModuleType
 
@@ -12,9 +10,10 @@ import numpy as np
 
 from dnc_jax.exporting import cnn, mlp
 from dnc_jax.exporting.layers import Layers
+from dnc_jax.files import new_folder
 from dnc_jax.networks import CNN, MLP
 from dnc_jax.networks.cnn import EPSILON, MOMENTUM
-from dnc_jax.training.checkpoints import Network, check_place, replace_folder
+from dnc_jax.training.checkpoints import Network, check_place
 
 MODEL, WEIGHTS, PREDICT, PROGRAM, README = (
     "model.py",
@@ -38,7 +37,7 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
     statistics that its inputs are normalised by; `predict.py`, a command line;
     `model.jax_export`, the same as StableHLO, which `jax.export.deserialize` reads
     without any Python code of the network; and a README.md. It appears whole or not
-    at all.
+    at all, see `files.new_folder`.
 
     Args:
       network: as `dnc_jax.load` returns it.
@@ -49,6 +48,7 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
 
     Raises:
       InputError: `path` holds something else.
+      OSError: it cannot be written; what was there before is kept.
     """
     import jinja2
     from safetensors.numpy import save
@@ -58,9 +58,6 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
     architecture = network.architecture
     layers, lines, head = _WRITERS[type(architecture)](architecture, network)
     data = {"data.mean": network.mean, "data.scale": network.scale}
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dnc_jax.exporting"),
         trim_blocks=True,
@@ -77,14 +74,14 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
         "epsilon": EPSILON,
         "momentum": MOMENTUM,
     }
-    for name in (MODEL, PREDICT, README):
-        text = environment.get_template(f"{name}.jinja").render(words)
-        (partial / name).write_text(text, encoding="utf-8")
     arrays = layers.arrays | data
     weights = save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
-    (partial / WEIGHTS).write_bytes(weights)
-    (partial / PROGRAM).write_bytes(_program(partial, network.example_shape))
-    replace_folder(path, partial)
+    with new_folder(path) as folder:
+        for name in (MODEL, PREDICT, README):
+            text = environment.get_template(f"{name}.jinja").render(words)
+            (folder / name).write_text(text, encoding="utf-8")
+        (folder / WEIGHTS).write_bytes(weights)
+        (folder / PROGRAM).write_bytes(_program(folder, network.example_shape))
     return path
 
 
@@ -103,9 +100,8 @@ def _program(folder: pathlib.Path, example_shape: tuple[int, ...]) -> bytes:
 
 
 def _imported(path: pathlib.Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("exported_model", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """The module; an import would leave its bytecode in the export."""
+    module = ModuleType("exported_model")
+    module.__file__ = str(path)
+    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), vars(module))
     return module

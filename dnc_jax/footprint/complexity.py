@@ -3,6 +3,7 @@
 One function describes each kind of architecture, layer by layer; all else is sums.
 """
 
+import math
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -97,19 +98,21 @@ def _(architecture: CNN) -> tuple[Layer, ...]:
     norms = architecture.batch_norm or (False,) * count
     result, size = [], architecture.image[:2]
     inputs = []  # (height, width) of each layer's input
+    # Each of these properties goes through all layers.
+    edges, grids = architecture.edges, architecture.grids
+    starts = architecture.shortcut_starts
     for layer, channels in enumerate(architecture.channels):
         inputs.append(size)
         stride = 2 if halving[layer] == "stride" else 1
-        weights = architecture.edges[layer]
+        weights = edges[layer]
         taps = _taps(size[0], stride) * _taps(size[1], stride)
-        grid = architecture.grids[layer]
-        numbers = grid[0] * grid[1] * channels
+        numbers = math.prod(grids[layer]) * channels
         size = (-(-size[0] // 2), -(-size[1] // 2)) if halving[layer] else size
         kept = size[0] * size[1] * channels
         other = numbers + 2 * kept * norms[layer]
         if halving[layer] == "pool":
             other += numbers - kept  # comparisons: one less than pixels in a window
-        if layer - 1 in architecture.shortcut_starts:
+        if layer - 1 in starts:
             other += _shortcut_flops(architecture, layer - 1, inputs[layer - 1], size)
         result.append(
             Layer(
@@ -122,8 +125,8 @@ def _(architecture: CNN) -> tuple[Layer, ...]:
             )
         )
     mean = size[0] * size[1] * architecture.channels[-1]
-    edges, outputs = architecture.edges[-1], architecture.outputs
-    return (*result, Layer(edges + outputs, edges, outputs + mean, outputs, outputs))
+    last, outputs = edges[-1], architecture.outputs
+    return (*result, Layer(last + outputs, last, outputs + mean, outputs, outputs))
 
 
 def complexity(architecture: MLP | CNN) -> Complexity:

@@ -10,7 +10,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.interchange.files import load_tool
 from dnc_jax.search import Candidate, Choice, Integer, Space, Trial
 from dnc_jax.search.columns import hyperparameters
-from dnc_jax.search.dimensions import Dimension
+from dnc_jax.search.dimensions import Dimension, is_active
 from dnc_jax.search.strategies import Evaluation, Strategy
 from dnc_jax.search.strategies.base import check_told
 from dnc_jax.search.trials import longest
@@ -195,9 +195,8 @@ def _suggest(trial: Any, space: Space) -> dict[str, Any]:
     """Values of the active dimensions, rounded as the space rounds them."""
     values: dict[str, Any] = {}
     for name, one in space.dimensions.items():
-        if one.when and values.get(one.when[0]) not in one.when[1]:
-            continue
-        values[name] = _suggest_one(trial, name, one)
+        if is_active(one, values):
+            values[name] = _suggest_one(trial, name, one)
     return values
 
 

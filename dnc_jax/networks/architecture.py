@@ -24,6 +24,32 @@ class Sparsity:
     block: tuple[int, int] = (1, 1)
     family: str = "structured"
 
+    @staticmethod
+    def nearest(
+        density: float,
+        n_in: int,
+        n_out: int,
+        block: tuple[int, int] = (1, 1),
+        family: str = "structured",
+    ) -> "Sparsity":
+        """Of a junction, with the density nearest to this one that the family allows.
+
+        >>> Sparsity.nearest(0.3, 3, 6)
+        Sparsity(density=0.3333333333333333, block=(1, 1), family='structured')
+
+        Args:
+          density: wanted; the nearest one may be 1.
+          n_in, n_out: nodes of the junction.
+          block, family: as the attributes.
+
+        Raises:
+          InputError: an unknown family, or blocks that it or the junction cannot have.
+        """
+        edges = sparse.edge_count(
+            family, n_in, n_out, density=density, block=block, nearest=True
+        )
+        return Sparsity(edges / (n_in * n_out), block, family)
+
     def edges(self, n_in: int, n_out: int) -> int:
         """Edges between the nodes of a junction.
 

@@ -1,78 +1,53 @@
 """The multilayer perceptron as two pure functions, `init` and `apply`."""
 
+import math
+from itertools import accumulate, pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax import sparse
+from dnc_jax.networks import draws
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import MLP
-from dnc_jax.networks.draws import normals, on_host
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.networks.patterns import Patterns
-from dnc_jax.typing import Array, Key, Params, Scalar
-
-_DRAW = 2**16
-
-
-def draw(key: Key, architecture: MLP) -> jax.Array:
-    """Standard normals enough for every weight, in one array: [>= weights] float32.
-
-    Their number is rounded up to a multiple of 65,536, so that networks of many
-    sizes share a handful of compiled generators. Consumes `key`.
-    """
-    weights = sum(n_in * n_out for n_in, n_out in architecture.junctions)
-    return jax.random.normal(key, (-(-weights // _DRAW) * _DRAW,), jnp.float32)
-
-
-def from_draw(normals: Array, architecture: MLP) -> Params:
-    """Parameters of `architecture` cut from `draw`'s normals and scaled.
-
-    Weights get a standard deviation of sqrt(2 / fan_in), biases are 0. Given a NumPy
-    array it computes in NumPy and compiles nothing, which is how a search starts
-    hundreds of networks of different sizes in a moment.
-
-    Reference: K. He et al., "Delving Deep into Rectifiers" (2015), equation 10.
-    """
-    params, start = [], 0
-    for n_in, n_out in architecture.junctions:
-        stop = start + n_in * n_out
-        scale = np.float32(np.sqrt(2 / n_in))
-        params.append(
-            {
-                "weight": normals[start:stop].reshape(n_in, n_out) * scale,
-                "bias": np.zeros(n_out, np.float32),
-            }
-        )
-        start = stop
-    return tuple(params)
+from dnc_jax.typing import Array, Junction, Key, Params, Scalar
 
 
 def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
     """Fresh parameters: for each junction a weight and a bias, float32.
 
-    The weight of a dense junction is [I, O], that of a sparse one [E, b_in, b_out]
-    with as many numbers as it has edges. Consumes `key`. For a dense network equal to
-    `from_draw(draw(key, architecture), architecture)`.
+    The weight of a dense junction is [I, O], as `draws.scaled` makes it, that of a
+    sparse one [E, b_in, b_out] with as many numbers as it has edges; biases are 0.
+    Weights of a dense network are drawn together, so that hundreds of different sizes
+    start in a moment.
 
     Args:
       key: consumed.
       architecture: what to make.
       patterns: as `network.patterns` draws them.
     """
-    if not patterns:
-        return from_draw(on_host(draw(key, architecture)), architecture)
-    keys = jax.random.split(key, len(patterns))
-    return tuple(
-        sparse.init(key, pattern) if pattern else _dense_init(key, *junction)
-        for key, pattern, junction in zip(
-            keys, patterns, architecture.junctions, strict=True
+    junctions = architecture.junctions
+    if patterns:
+        keys = jax.random.split(key, len(patterns))
+        return tuple(
+            sparse.init(key, pattern)
+            if pattern
+            else _junction(draws.weights(key, junction))
+            for key, pattern, junction in zip(keys, patterns, junctions, strict=True)
         )
+    ends = [0, *accumulate(map(math.prod, junctions))]
+    drawn = draws.normals(key, (ends[-1],))
+    return tuple(
+        _junction(draws.scaled(drawn[start:stop].reshape(junction)))
+        for (start, stop), junction in zip(pairwise(ends), junctions, strict=True)
     )
 
 
-def _dense_init(key: Key, n_in: int, n_out: int) -> Params:
-    return from_draw(normals(key, (n_in * n_out,)), MLP(n_in, (), n_out))[0]
+def _junction(weight: Array) -> Junction:
+    return {"weight": weight, "bias": np.zeros(weight.shape[1], np.float32)}
 
 
 def apply(

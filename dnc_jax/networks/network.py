@@ -15,6 +15,7 @@ __all__ = [
     "Patterns",
     "apply",
     "check",
+    "describe",
     "init",
     "patterns",
     "rates",
@@ -102,9 +103,31 @@ def rates(architecture: Architecture) -> np.ndarray:
 
 
 def structure(architecture: Architecture) -> Architecture:
-    """What a program is compiled for: dropout here and there, at whatever rates."""
+    """What a program is compiled for: dropout here and there, at whatever rates.
+
+    Where there is dropout its rate is 0.5, which stands for all rates; `describe` does
+    not name it.
+    """
     if isinstance(architecture, MLP):
         used = architecture.dropout > 0 and bool(architecture.hidden)
         return dataclasses.replace(architecture, dropout=0.5 if used else 0.0)
     used = tuple(0.5 if rate else 0.0 for rate in architecture.dropout)
     return dataclasses.replace(architecture, dropout=used)
+
+
+def describe(structure: Architecture) -> str:
+    """A structure for people: where it has dropout, and at no rate.
+
+    >>> describe(structure(MLP(64, (32,), 10, dropout=0.1)))
+    '64-32-10 relu with dropout'
+    >>> describe(structure(CNN((8, 8, 1), (4, 4, 4), 10, dropout=(0.1, 0.0, 0.2))))
+    '8x8x1-4-4-4-10 relu with dropout after layer 1/3'
+    """
+    if not np.any(structure.dropout):
+        return str(structure)
+    if isinstance(structure, MLP):
+        return f"{dataclasses.replace(structure, dropout=0.0)} with dropout"
+    plain = dataclasses.replace(structure, dropout=())
+    layers = [str(layer) for layer, rate in enumerate(structure.dropout, 1) if rate]
+    where = "" if all(structure.dropout) else f" after layer {'/'.join(layers)}"
+    return f"{plain} with dropout{where}"

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
@@ -10,6 +9,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from dnc_jax.errors import InputError
+from dnc_jax.files import new_file
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import plots, portraits
 from dnc_jax.report.folder import Run, read
@@ -33,9 +33,9 @@ def write(workdir: str | pathlib.Path) -> pathlib.Path:
     run = read(workdir)
     path = run.folder / REPORT
     # A search and `experiments.report` may write at a time.
-    partial = path.with_suffix(f".html.{os.getpid()}.partial")
-    partial.write_text(render(run), encoding="utf-8")
-    partial.replace(path)
+    content = render(run).encode()
+    with new_file(path) as file:
+        file.write(content)
     return path
 
 

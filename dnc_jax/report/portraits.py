@@ -25,8 +25,9 @@ def layers(architecture: Architecture) -> go.Figure:
     sizes = architecture.sizes
     heights = [0.15 + np.log2(size) / np.log2(max(*sizes, 2)) for size in sizes]
     whole = dataclasses.replace(architecture, sparsity=()).edges
-    for i, edges in enumerate(whole):
-        density = architecture.edges[i] / edges
+    # Bound once: the property counts all junctions at each access.
+    for i, (kept, edges) in enumerate(zip(architecture.edges, whole, strict=True)):
+        density = kept / edges
         left, right = heights[i] / 2, heights[i + 1] / 2
         figure.add_scatter(
             x=[i + 0.12, i + 0.88, i + 0.88, i + 0.12],
@@ -36,14 +37,12 @@ def layers(architecture: Architecture) -> go.Figure:
             fillcolor=f"rgba(0, 114, 178, {0.08 + 0.42 * density:.3f})",
             hoverinfo="text",
             hoveron="fills",
-            text=f"{architecture.edges[i]:,} weights of {edges:,}",
+            text=f"{kept:,} weights of {edges:,}",
         )
         figure.add_annotation(
             x=i + 0.5,
             y=0,
-            text=f"{architecture.edges[i]:,}<br>{density:.3g}"
-            if density < 1
-            else f"{architecture.edges[i]:,}",
+            text=f"{kept:,}<br>{density:.3g}" if density < 1 else f"{kept:,}",
             showarrow=False,
         )
     for i, (size, height) in enumerate(zip(sizes, heights, strict=True)):

@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from dnc_jax.files import new_file
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import page
 from dnc_jax.report.folder import BEST, SUMMARY, Summary
@@ -103,9 +104,8 @@ def finish(
     """
     folder = pathlib.Path(workdir)
     checkpoints.save(folder / BEST, winner.network)
-    partial = (folder / SUMMARY).with_suffix(".json.partial")
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.rename(folder / SUMMARY)
+    with new_file(folder / SUMMARY) as file:
+        file.write((json.dumps(summary, indent=2) + "\n").encode())
     report = page.write(folder)
     tidy(folder)
     return report

@@ -60,6 +60,11 @@ class Real:
         return (0.0, 0.25, 0.5, 0.75, 1.0) if self.low < self.high else (0.0,)
 
     @property
+    def ordered(self) -> bool:
+        """Whether values are near or far from each other: those of a range are."""
+        return True
+
+    @property
     def _ends(self) -> tuple[Number, Number]:
         if self.log:
             return math.log(self.low), math.log(self.high)
@@ -123,6 +128,11 @@ class Integer:
         return tuple(self.encode(round(v / self.step) * self.step) for v in values)
 
     @property
+    def ordered(self) -> bool:
+        """Whether values are near or far from each other: those of a range are."""
+        return True
+
+    @property
     def _ends(self) -> tuple[Number, Number]:
         low, high = self.low - self.step / 2, self.high + self.step / 2
         return (math.log(low), math.log(high)) if self.log else (low, high)
@@ -178,6 +188,23 @@ _TYPES: dict[str, type[Dimension]] = {
     "integer": Integer,
     "choice": Choice,
 }
+
+
+def is_active(one: Dimension, values: Mapping[str, Any]) -> bool:
+    """Whether a dimension matters, by its `when`.
+
+    >>> rate = Real(0.1, 0.5, when=("dropout", (True,)))
+    >>> is_active(rate, {"dropout": True}), is_active(rate, {})
+    (True, False)
+
+    Args:
+      one: a dimension of a space.
+      values: of the active ones before it, by name.
+    """
+    if one.when is None:
+        return True
+    name, wanted = one.when
+    return name in values and values[name] in wanted
 
 
 def to_json(dimensions: Mapping[str, Dimension]) -> dict[str, Any]:

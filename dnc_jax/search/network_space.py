@@ -11,7 +11,7 @@ from dnc_jax.networks import Sparsity
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.space import Space, Values
-from dnc_jax.sparse import FAMILIES, edge_count
+from dnc_jax.sparse import FAMILIES
 from dnc_jax.training import Hyperparameters
 
 _WIDEST_BLOCK = 64  # outputs that share inputs: beyond that nothing gets faster
@@ -38,14 +38,10 @@ def fitting(family: str, density: float, n_in: int, n_out: int) -> Sparsity | No
     for side in range(widest, 0, -1):
         if n_out % side or (side > 1 and density * (n_out // side) < cover):
             continue
-        block = (1, side)
-        edges = edge_count(
-            family, n_in, n_out, density=density, block=block, nearest=True
-        )
-        kept = edges / (n_in * n_out)
-        error = abs(kept / density - 1)
+        found = Sparsity.nearest(density, n_in, n_out, (1, side), family)
+        error = abs(found.density / density - 1)
         if error < best[0]:
-            best = (error, Sparsity(kept, block, family) if kept < 1 else None)
+            best = (error, found if found.density < 1 else None)
         if error <= 0.1:
             break
     return best[1]

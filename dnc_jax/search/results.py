@@ -113,8 +113,9 @@ class SearchResult(NamedTuple):
         ranked = ranking(self.trials)
         if not ranked:
             raise InputError(
-                "no candidate could be ranked; lower the upper end of "
-                "space.learning_rate, or raise the limits of constraints"
+                "no candidate could be ranked: those that were trained diverged or are "
+                "over a limit; lower the upper end of space.learning_rate, or raise "
+                "constraints.max_seconds_per_epoch and max_joules_per_epoch"
             )
         return ranked[0]
 

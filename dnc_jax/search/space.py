@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,13 @@ class Candidate:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> "Candidate":
-        """The candidate that `to_json` described."""
+        """The candidate that `to_json` described.
+
+        Raises:
+          InputError: an unknown kind of architecture, a field of it that is missing or
+            impossible, or an impossible hyperparameter.
+          KeyError, TypeError: no architecture, or a field that no candidate has.
+        """
         fields = dict(data)
         architecture = from_json(fields.pop("architecture"))
         return Candidate(architecture, Hyperparameters(**fields))
@@ -81,15 +87,9 @@ class Space(abc.ABC):
 
     def decode(self, units: np.ndarray) -> list[Values]:
         """Values at points of the unit cube, [n, dimensions]."""
-        columns = {
-            name: one.decode(units[:, i])
-            for i, (name, one) in enumerate(self.dimensions.items())
-        }
-        active = self._active(columns, len(units))
-        return [
-            {name: column[row] for name, column in columns.items() if active[name][row]}
-            for row in range(len(units))
-        ]
+        dimensions = self.dimensions.values()
+        columns = [one.decode(units[:, i]) for i, one in enumerate(dimensions)]
+        return [self._active(row) for row in zip(*columns, strict=True)]
 
     def encode(self, values: Iterable[Values]) -> np.ndarray:
         """Points of the unit cube with these values, 0.5 for inactive dimensions."""
@@ -108,37 +108,54 @@ class Space(abc.ABC):
 
         Points with the same values have the same place: `encode(decode(units))`.
         """
-        columns = {
-            name: one.decode(units[:, i])
-            for i, (name, one) in enumerate(self.dimensions.items())
-        }
-        active = np.stack(list(self._active(columns, len(units)).values()), axis=1)
-        places = [
-            [one.encode(value) for value in columns[name]]
-            for name, one in self.dimensions.items()
-        ]
-        return np.where(active, np.array(places).T, 0.5), active
+        points = self.decode(units)
+        active = [[name in values for name in self.dimensions] for values in points]
+        shape = len(points), len(self.dimensions)
+        return self.encode(points), np.array(active, bool).reshape(shape)
 
     def candidates(self, units: np.ndarray) -> list[Any]:
         """What is built at points of the unit cube, [n, dimensions]."""
         return [self.build(values) for values in self.decode(units)]
 
     def sample(self, key: Key, count: int) -> list[Any]:
-        """`count` candidates drawn independently. Consumes `key`."""
+        """`count` candidates drawn independently. Consumes `key`.
+
+        Raises:
+          InputError: as `draw`.
+        """
         return self.candidates(self.draw(generator_of(key), count))
 
     def sobol(self, key: Key, count: int) -> list[Any]:
-        """`count` candidates of a Sobol sequence, scrambled. Consumes `key`."""
+        """`count` candidates of a Sobol sequence, scrambled. Consumes `key`.
+
+        Raises:
+          InputError: as `draw`.
+        """
         return self.candidates(self.draw_sobol(generator_of(key), count))
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Random points of the unit cube whose candidates are allowed."""
+        """Random points of the unit cube whose candidates are allowed.
+
+        Args:
+          rng: whose numbers are used up.
+          count: of the points.
+
+        Returns:
+          Points [count, dimensions].
+
+        Raises:
+          InputError: more than a million points, or hardly any is allowed.
+        """
         _check_count(count)
         width = len(self.dimensions)
         return self._allowed(lambda n: rng.random((n, width)), count)
 
     def draw_sobol(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Points of a scrambled Sobol sequence, those not allowed left out."""
+        """As `draw`, points of a scrambled Sobol sequence, those not allowed left out.
+
+        Raises:
+          InputError: as `draw`.
+        """
         from scipy.stats import qmc
 
         _check_count(count)
@@ -185,17 +202,13 @@ class Space(abc.ABC):
         """A dict that `json.dumps` takes: the dimensions."""
         return {"kind": "custom", "dimensions": dims.to_json(self.dimensions)}
 
-    def _active(
-        self, columns: Mapping[str, list[Any]], count: int
-    ) -> dict[str, np.ndarray]:
-        active: dict[str, np.ndarray] = {}
-        for name, one in self.dimensions.items():
-            active[name] = np.ones(count, bool)
-            if one.when:
-                other, wanted = one.when
-                wants = [value in wanted for value in columns[other]]
-                active[name] = active[other] & np.array(wants, bool)
-        return active
+    def _active(self, row: Sequence[Any]) -> Values:
+        """Of the values of all dimensions, in order, those of the active ones."""
+        values: Values = {}
+        for (name, one), value in zip(self.dimensions.items(), row, strict=True):
+            if dims.is_active(one, values):
+                values[name] = value
+        return values
 
     def _allowed(self, draw: Callable[[int], np.ndarray], count: int) -> np.ndarray:
         """The first `count` points drawn whose candidates are allowed."""

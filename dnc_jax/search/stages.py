@@ -16,7 +16,7 @@ from dnc_jax.networks import presets
 from dnc_jax.search import similarity
 from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.constraints import Limited
-from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
+from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real, is_active
 from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.space import Candidate, Space, Values
 
@@ -70,7 +70,7 @@ def grid(space: Space, group: Sequence[str], values: Values) -> list[Values]:
         active = {
             name: value
             for name, value in changed.items()
-            if _active(space.dimensions[name], changed)
+            if is_active(space.dimensions[name], changed)
         }
         if active not in found:
             found.append(active)
@@ -81,10 +81,6 @@ def grid_size(space: Space, group: Sequence[str]) -> int:
     """The most values that `grid` gives of a group."""
     some = [space.dimensions[name] for name in group if name in space.dimensions]
     return math.prod(len(_levels(one)) for one in some)
-
-
-def _active(one: Dimension, values: Values) -> bool:
-    return one.when is None or values.get(one.when[0]) in one.when[1]
 
 
 def _levels(one: Dimension) -> tuple[Any, ...]:
@@ -198,7 +194,7 @@ def _trained(
     """
     values = dict(values)
     for name, one in space.dimensions.items():
-        if name not in values and name not in TRAINING and _active(one, values):
+        if name not in values and name not in TRAINING and is_active(one, values):
             first = isinstance(one, Choice)
             values[name] = one.values[0] if first else one.decode(np.array([0.5]))[0]
     batch = space.dimensions["batch_size"]

@@ -166,7 +166,11 @@ class Store:
             self._opened = opened.pop_all()
 
     def add(self, trials: Iterable[Trial]) -> None:
-        """Writes trials in one transaction, all or none; known ones are replaced."""
+        """Writes trials in one transaction, all or none; known ones are replaced.
+
+        Raises:
+          InputError: the file cannot be written; what was stored before is kept.
+        """
         rows = [to_row(trial) for trial in trials]
         if not rows:
             return
@@ -187,6 +191,9 @@ class Store:
         Args:
           name: of something that must not change while a search goes on.
           value: as JSON has it.
+
+        Raises:
+          InputError: the file is damaged or cannot be written.
         """
         with (
             _clear(f"{self._path} is damaged", "move it away to search anew"),
@@ -199,7 +206,11 @@ class Store:
             return json.loads(self._db.execute(query, [name]).fetchone()[0])
 
     def trials(self) -> list[Trial]:
-        """All trials, by rung of each candidate."""
+        """All trials, by rung of each candidate.
+
+        Raises:
+          InputError: the file is damaged.
+        """
         with _clear(f"{self._path} is damaged", "move it away to search anew"):
             return _trials(self._db)
 
@@ -301,7 +312,7 @@ def from_row(row: Sequence[Any]) -> Trial:
 def _refuse_other(
     path: pathlib.Path, stored: dict[str, Any], config: dict[str, Any]
 ) -> None:
-    old, new = _flat(stored), _flat(config)
+    old, new = flat(stored), flat(config)
     changed = [
         f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
@@ -314,11 +325,16 @@ def _refuse_other(
         )
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config's fields by their dotted names, as flags have them.
+
+    >>> flat({"search": {"rungs": [3, 9]}, "seed": 0})
+    {'search.rungs': [3, 9], 'seed': 0}
+    """
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found

@@ -68,7 +68,7 @@ class Units:
         loaded: dict[int, Progress] = {}
         contents = [under_way.read(path) for _, path in self._paths(rung)]
         for content in processes.from_first([c for c in contents if c]):
-            with contextlib.suppress(TypeError, ValueError):
+            with contextlib.suppress(KeyError, TypeError, ValueError):
                 loaded |= {
                     number: Progress(
                         **{**fields, "snapshot": Snapshot(**fields["snapshot"])}

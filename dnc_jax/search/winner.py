@@ -14,7 +14,7 @@ from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import ranking
 from dnc_jax.search.units import Units
-from dnc_jax.training import rows, trainer
+from dnc_jax.training import feed, rows, trainer
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset, Split
 
@@ -53,7 +53,8 @@ def retrain(
       The winner, see `Winner`.
 
     Raises:
-      InputError: epochs below 1, or every candidate diverged or is infeasible.
+      InputError: epochs below 1, every candidate diverged or is infeasible, or all
+        that were ranked diverge at full length.
       OSError: the folder cannot be written.
     """
     if epochs < 1:
@@ -103,7 +104,9 @@ def retrain(
                 )
         except FloatingPointError:
             continue
-        test = trainer.evaluate(trained, architecture, data.test, data.view)
+        test = trainer.evaluate(
+            trained, architecture, data.test, data.view, feed.limit(data)
+        )
         network = Network.trained_on(
             data, architecture, trial.candidate.hyperparameters, trained
         )
@@ -124,13 +127,10 @@ def retrain(
             time.perf_counter() - begin,
             flops,
         )
-    if any(trial.status == "infeasible" for trial in result.trials):
-        raise InputError(
-            "no candidate keeps to constraints.max_seconds_per_epoch and "
-            "max_joules_per_epoch; raise them or make the space smaller"
-        )
+    _ = result.best  # refuses a search of which no candidate was ranked
     raise InputError(
-        "every candidate diverged; lower the upper end of space.learning_rate"
+        f"every candidate that was ranked diverged in its {epochs} epochs at full "
+        "length; lower the upper end of space.learning_rate"
     )
 
 

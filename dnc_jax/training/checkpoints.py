@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import zipfile
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.files import new_folder
 from dnc_jax.networks import Architecture, from_json, network, to_json
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.sparse import Pattern, from_edges
@@ -114,16 +114,13 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
 
     The folder holds `architecture.json`, an Orbax checkpoint of the parameters and,
     for a sparse network, the edges of its patterns in `patterns.npz`. It appears
-    whole or not at all.
+    whole or not at all, see `files.new_folder`.
 
     Raises:
       InputError: as `check_place`.
+      OSError: it cannot be written; what was there before is kept.
     """
-    path = pathlib.Path(path).absolute()
     check_place(path)
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     description = {
         "architecture": to_json(trained.architecture),
         "hyperparameters": dataclasses.asdict(trained.hyperparameters),
@@ -136,12 +133,13 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
         "target_mean": trained.target_mean,
         "target_scale": trained.target_scale,
     }
-    (partial / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-    if trained.patterns:
-        np.savez(partial / _PATTERNS, allow_pickle=False, **_edges(trained.patterns))
-    with _checkpointer() as checkpointer:
-        checkpointer.save(partial / _PARAMS, _named(trained.params, trained.statistics))
-    replace_folder(path, partial)
+    with new_folder(path) as folder:
+        (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+        if trained.patterns:
+            np.savez(folder / _PATTERNS, allow_pickle=False, **_edges(trained.patterns))
+        params = _named(trained.params, trained.statistics)
+        with _checkpointer() as checkpointer:
+            checkpointer.save(folder / _PARAMS, params)
 
 
 def check_place(path: str | os.PathLike[str], kind: str = _DESCRIPTION) -> None:
@@ -161,20 +159,6 @@ def check_place(path: str | os.PathLike[str], kind: str = _DESCRIPTION) -> None:
             f"{path} exists and holds no {kind}: it is something else than would be "
             "replaced; move it away, or name a new folder"
         )
-
-
-def replace_folder(path: pathlib.Path, new: pathlib.Path) -> None:
-    """Moves the folder `new` to `path`, and only then removes what was there.
-
-    A process that is killed meanwhile leaves a whole folder at `path`, or none and
-    the former one beside it, at `path` + ".old".
-    """
-    old = path.with_name(path.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | os.PathLike[str]) -> Network:

@@ -43,26 +43,29 @@ def fast_convolutions() -> dict[str, str | bool]:
 
 
 def keep(folder: str = "") -> pathlib.Path | None:
-    """Keeps compiled programs on disk, so that the next run of a search compiles none.
+    """Keeps compiled programs, so that the next run of a search compiles none.
 
-    Beside them lie the machine's constants and the decoded images of TFDS sets.
-    Switches on JAX's persistent compilation cache, for all programs of the process,
-    and has to come before the first of them. A folder that the environment variable
+    Beside them, in a folder of this machine, lie the machine's constants and the
+    decoded images of TFDS sets; in a bucket lie programs alone. Switches on JAX's
+    persistent compilation cache, for all programs of the process, and has to come
+    before the first of them. A place that the environment variable
     JAX_COMPILATION_CACHE_DIR names is used where none is given.
 
     Args:
-      folder: where; empty for `dnc_jax` in the user's cache folder, "off" for none.
+      folder: where; empty for `dnc_jax` in the user's cache folder, "off" for none. A
+        URL, such as `gs://bucket/programs`, is taken as it is by JAX.
 
     Returns:
-      The folder, or None.
+      The folder; None for a URL and for "off".
     """
     if folder == "off":
         jax.config.update("jax_compilation_cache_dir", None)
         return None
     folder = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
-    caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    path = pathlib.Path(folder).expanduser() if folder else caches / "dnc_jax"
-    jax.config.update("jax_compilation_cache_dir", str(path))
+    if not folder:
+        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "dnc_jax")
+    path = _local(folder)
+    jax.config.update("jax_compilation_cache_dir", str(path or folder))
     # Many programs of half a second each are what a search compiles.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -70,7 +73,15 @@ def keep(folder: str = "") -> pathlib.Path | None:
 
 
 def folder() -> pathlib.Path | None:
-    """Where compiled programs are kept, and what else later runs need not repeat."""
+    """Where compiled programs are kept, and what else later runs need not repeat.
+
+    None where nothing is kept, or programs alone, behind a URL.
+    """
     settings: Any = jax.config  # made at run time
-    path = settings.jax_compilation_cache_dir
-    return pathlib.Path(path) if path else None
+    place = settings.jax_compilation_cache_dir
+    return _local(place) if place else None
+
+
+def _local(place: str) -> pathlib.Path | None:
+    """The folder on this machine; None for a URL, of which a path would lose a `/`."""
+    return None if "://" in place else pathlib.Path(place).expanduser()

@@ -1,6 +1,9 @@
 """Rows on their way to the programs: all on the device, or streamed to it."""
 
+import contextlib
+import math
 import os
+import pathlib
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +18,12 @@ from dnc_jax.footprint.complexity import EVALUATION_BATCH
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.rows import FileRows, taken
 from dnc_jax.typing import Array
+
+# Bytes that a container may have, by version 2 and version 1 of Linux's cgroups.
+_CONTAINER_LIMITS = (
+    pathlib.Path("/sys/fs/cgroup/memory.max"),
+    pathlib.Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 class Segment(NamedTuple):
@@ -139,13 +148,22 @@ def limit(data: Dataset) -> float:
 
 
 def free_bytes() -> float:
-    """Of the device's memory; of a CPU's, all that there is."""
+    """Of the device's memory, what nobody uses yet.
+
+    Of a CPU's all that this process may have, used or not: what the machine has, or
+    the container where that allows less; infinite where the system does not tell.
+    """
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return float(statistics["bytes_limit"] - statistics["bytes_in_use"])
+    limits = [math.inf]
     if hasattr(os, "sysconf"):
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return float("inf")
+        limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+    for file in _CONTAINER_LIMITS:
+        # No container of this kind, or "max", which is no number.
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(float(int(file.read_text())))
+    return min(limits)
 
 
 def each_batch(

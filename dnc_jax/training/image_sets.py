@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import logging
-import os
 import pathlib
 import zipfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.files import new_file
 from dnc_jax.training import compilation
 
 _AT_ONCE = 10_000  # rows to decode
@@ -108,11 +108,8 @@ def _kept(path: pathlib.Path) -> tuple[Split, Split] | None:
 def _keep(path: pathlib.Path, train: Split, test: Split) -> None:
     """Raises OSError where the file cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may decode at a time.
-    unfinished = path.with_suffix(f".{os.getpid()}.partial")
-    with unfinished.open("wb") as file:
+    with new_file(path) as file:
         np.savez(file, xtr=train[0], ytr=train[1], xte=test[0], yte=test[1])
-    unfinished.replace(path)
 
 
 @contextlib.contextmanager

@@ -22,14 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 from dnc_jax.networks import MLP
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.training import feed, losses, trainer
 from dnc_jax.training.augmentation import prepare
-from dnc_jax.training.data import Split, View, normalise
+from dnc_jax.training.data import Split, View
 from dnc_jax.training.jobs import Job, Snapshot
 from dnc_jax.training.shapes import Padded
 from dnc_jax.typing import Array, Params, Scalar
@@ -261,26 +260,10 @@ def evaluate(
 ) -> trainer.Evaluation:
     """Sums of every lane over the first `count` rows, [G] each."""
 
-    def chunk(totals: Any, numbers: jax.Array) -> Any:
-        real = jnp.expand_dims(numbers < jnp.asarray(count), 0)
-        numbers = jnp.minimum(numbers, len(rows.y) - 1)
-        x, y = normalise(rows.x[numbers], view.mean, view.scale), rows.y[numbers]
-        outputs = forward(state.weights, settings, x, None)
-        loss = jnp.where(real, losses.loss(outputs, y), 0)
-        merit = jnp.where(real, losses.merit(outputs, y), 0)
-        return (
-            totals[0] + loss.sum(1),
-            totals[1] + merit.sum(1, dtype=merit.dtype),
-        ), None
+    def outputs(x: jax.Array) -> jax.Array:
+        return forward(state.weights, settings, x, None)
 
-    whole = losses.is_classification(rows.y)
-    zeros = jnp.zeros(shape.lanes, jnp.int32 if whole else jnp.float32)
-    (loss, merit), _ = lax.scan(
-        chunk,
-        (jnp.zeros(shape.lanes, jnp.float32), zeros),
-        jnp.asarray(trainer.evaluation_rows(len(rows.y))),
-    )
-    return trainer.Evaluation(loss, merit)
+    return trainer.sums_of(outputs, rows, count, view, (shape.lanes,))
 
 
 def _per_lane(values: Array, weights: Weights) -> Weights:

@@ -33,6 +33,8 @@ def loss(outputs: jax.Array, targets: Array) -> jax.Array:
 
 def cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
     """Negative log-likelihood of each row: [..., B, C] and [B] to [..., B]."""
+    # By a product: optax's function, which picks by index, takes 15 to 50 % longer with
+    # its gradient for 128 rows of 10 classes, 15 % less for 100 (jax 0.10.2, a CPU).
     log_probabilities = jax.nn.log_softmax(logits)
     hits = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     hits = jnp.expand_dims(hits, tuple(range(logits.ndim - 2)))

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import platform
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dnc_jax.files import new_file
 from dnc_jax.networks import MLP
 from dnc_jax.networks.convolution import Form, convolution
 from dnc_jax.training import compilation, costs, engines, lanes, shapes
@@ -87,11 +87,9 @@ def keep(folder: pathlib.Path, constants: costs.CostModel) -> None:
       OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Two processes may measure at a time.
-    unfinished = path(folder).with_suffix(f".{os.getpid()}.partial")
     content = {"machine": _place(), "constants": constants._asdict()}
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    unfinished.replace(path(folder))
+    with new_file(path(folder)) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def path(folder: pathlib.Path) -> pathlib.Path:

@@ -5,7 +5,7 @@ A network is trained padded, as a lane of a `Padded`, or as it is, in an `Exact`
 
 from typing import NamedTuple, TypeAlias
 
-from dnc_jax.networks import Architecture
+from dnc_jax.networks import Architecture, network
 from dnc_jax.networks.convolution import Form
 
 
@@ -60,5 +60,5 @@ def sizes(shape: Shape) -> str:
     """What the program computes, for people."""
     if isinstance(shape, Exact):
         form = f", {shape.form} convolutions" if shape.form else ""
-        return f"{shape.network}{form}"
+        return f"{network.describe(shape.network)}{form}"
     return "-".join(map(str, shape.hidden)) or "linear"

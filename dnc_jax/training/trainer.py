@@ -1,7 +1,5 @@
 """Training one network by itself: the plain path, and the population's reference."""
 
-import hashlib
-import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +15,9 @@ from dnc_jax.networks import MLP, Architecture, network
 from dnc_jax.networks.convolution import Form
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.patterns import Patterns
-from dnc_jax.training import compilation, feed, losses, under_way
+from dnc_jax.training import compilation, feed, losses
 from dnc_jax.training.augmentation import prepare
+from dnc_jax.training.course import Course, Epoch, Kept, identity
 from dnc_jax.training.data import Dataset, Split, View, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
@@ -51,18 +50,6 @@ class Settings(NamedTuple):
     seed: Scalar  # [] uint32, of its dropout, for its whole life
     patterns: Patterns = ()  # as `network.patterns` draws them
     rates: Array | None = None  # of its dropout, as in `network.train_apply`
-
-
-class _Course(NamedTuple):
-    """A training run at the end of an epoch."""
-
-    state: TrainState
-    best: tuple[Params, Statistics]
-    best_merit: tuple[float, float]
-    history: tuple[tuple[float, float, float, float], ...]
-
-
-_WORST = (-math.inf, -math.inf)  # R^2 has no least value
 
 
 class Evaluation(NamedTuple):
@@ -187,6 +174,8 @@ def epoch_steps(
     return feed.each_batch(step, state, order, rows, batch_size)
 
 
+# Without the level that a population's programs are compiled at: one program gains a
+# tenth of a second by it, and the bits are the same (jax 0.10.2, an MLP and a CNN).
 train_epoch = jax.jit(epoch_steps, static_argnums=(1, 2), donate_argnums=0)
 
 
@@ -204,26 +193,56 @@ def _train_epoch_of_cnn() -> Any:
 def sums(
     trained: Trained, architecture: Architecture, rows: Split, count: Scalar, view: View
 ) -> Evaluation:
-    """Sums of loss and accuracy over the first `count` rows, 1,000 at a time."""
+    """Sums of a network's loss and accuracy over the first `count` rows."""
+
+    def outputs(x: jax.Array) -> jax.Array:
+        return network.apply(
+            trained.params, architecture, x, trained.patterns, trained.statistics
+        )
+
+    return sums_of(outputs, rows, count, view)
+
+
+def sums_of(
+    outputs: Callable[[jax.Array], jax.Array],
+    rows: Split,
+    count: Scalar,
+    view: View,
+    lanes: tuple[int, ...] = (),
+) -> Evaluation:
+    """Sums of loss and accuracy over the first `count` rows, 1,000 at a time.
+
+    Args:
+      outputs: of one network or many for normalised rows, [B, D] to [*lanes, B, C].
+      rows: of a split, or a part of it.
+      count: [] int32, of them; those beyond are padding.
+      view: of the rows.
+      lanes: () of one network, (G,) of many.
+
+    Returns:
+      Sums [*lanes].
+    """
 
     def chunk(
         totals: tuple[jax.Array, jax.Array], numbers: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         real = numbers < jnp.asarray(count)
+        real = jnp.expand_dims(real, tuple(range(len(lanes))))
         numbers = jnp.minimum(numbers, len(rows.y) - 1)
         x, y = normalise(rows.x[numbers], view.mean, view.scale), rows.y[numbers]
-        outputs = network.apply(
-            trained.params, architecture, x, trained.patterns, trained.statistics
-        )
-        loss = jnp.where(real, losses.loss(outputs, y), 0)
-        merit = jnp.where(real, losses.merit(outputs, y), 0)
+        found = outputs(x)
+        loss = jnp.where(real, losses.loss(found, y), 0)
+        merit = jnp.where(real, losses.merit(found, y), 0)
         return (
-            totals[0] + loss.sum(),
-            totals[1] + merit.sum(dtype=merit.dtype),
+            totals[0] + loss.sum(-1),
+            totals[1] + merit.sum(-1, dtype=merit.dtype),
         ), None
 
     whole = losses.is_classification(rows.y)
-    zeros = (jnp.float32(0), jnp.int32(0) if whole else jnp.float32(0))
+    zeros = (
+        jnp.zeros(lanes, jnp.float32),
+        jnp.zeros(lanes, jnp.int32 if whole else jnp.float32),
+    )
     (loss, merit), _ = jax.lax.scan(
         chunk, zeros, jnp.asarray(evaluation_rows(len(rows.y)))
     )
@@ -234,14 +253,25 @@ _sums = jax.jit(sums, static_argnums=1)
 
 
 def evaluate(
-    trained: Trained, architecture: Architecture, rows: Split | feed.Feed, view: View
+    trained: Trained,
+    architecture: Architecture,
+    rows: Split | feed.Feed,
+    view: View,
+    limit_bytes: float | None = None,
 ) -> Evaluation:
     """Mean loss and accuracy over a split: [] float32 each, in NumPy.
 
-    Rows that do not fit the device are streamed to it, see `feed.Feed`.
+    Args:
+      trained, architecture: the network.
+      rows: a split, which is streamed where it is over the limit, or a feed of one.
+      view: of the rows.
+      limit_bytes: of a split that may lie on the device at a time, as `feed.limit`
+        says of a data set; None for half of the device's free memory.
     """
     if isinstance(rows, Split):
-        rows = feed.Feed(rows, 0.5 * feed.free_bytes())
+        if limit_bytes is None:
+            limit_bytes = 0.5 * feed.free_bytes()
+        rows = feed.Feed(rows, limit_bytes)
     parts = [
         jax.device_get(_sums(trained, architecture, part, count, view))
         for count, part in rows.once()
@@ -319,84 +349,51 @@ def train(
         patterns,
     )
     view = view_of(data, order_key)
+    keys = [jax.random.key_data(one).tolist() for one in (key, order_key)]
+    what = (keys, architecture, hyperparameters, epochs, keep_last)
+    kept = Kept(checkpoint, partial(identity, data, patterns, *what))
     state = init(init_key, architecture, patterns)
-    program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
-    course = _Course(state, (state.params, state.statistics), _WORST, ())
-    identity = ""
-    if checkpoint:
-        keys = [jax.random.key_data(one).tolist() for one in (key, order_key)]
-        what = (keys, architecture, hyperparameters, epochs, keep_last)
-        identity = _identity(data, patterns, *what)
-        course = _restored(checkpoint, course, identity)
-    saved = time.perf_counter()
-    for epoch in range(len(course.history), epochs):
-        state = course.state
-        rate = hyperparameters.learning_rate * rate_factor(epoch, epochs)
+    course = kept.restored(Course(state, (state.params, state.statistics)))
+    for number in range(len(course.history), epochs):
+        rate = hyperparameters.learning_rate * rate_factor(number, epochs)
+        now = settings._replace(learning_rate=np.float32(rate))
         begin = time.perf_counter()
-        total = 0.0
-        for segment in training.epoch(epoch, batch_size):
-            state, loss = program(
-                state,
-                architecture,
-                batch_size,
-                settings._replace(learning_rate=np.float32(rate)),
-                segment.order,
-                segment.rows,
-                view,
-            )
-            total += segment.steps * float(loss)
-        training.forget()
-        loss = total / (rows // batch_size)
+        state, loss = _one_epoch(
+            course.state, architecture, batch_size, now, training, number, view
+        )
         seconds = time.perf_counter() - begin
-        now = Trained(state.params, state.statistics, patterns)
-        result = evaluate(now, architecture, validation, data.view)
-        row = (loss, float(result.loss), float(result.accuracy), seconds)
-        if not np.isfinite(row[:2]).all():
+        trained = Trained(state.params, state.statistics, patterns)
+        result = evaluate(trained, architecture, validation, data.view)
+        epoch = Epoch(loss, float(result.loss), float(result.accuracy), seconds)
+        if not np.isfinite((epoch.train_loss, epoch.val_loss)).all():
             raise FloatingPointError(
                 f"the loss of {architecture} became {loss} in epoch "
-                f"{epoch + 1}; a smaller learning rate than "
+                f"{number + 1}; a smaller learning rate than "
                 f"{hyperparameters.learning_rate:g} may help"
             )
-        course = _after(course, state, row, keep_last)
-        due = time.perf_counter() - saved > under_way.SAVE_SECONDS
-        if checkpoint and (due or epoch + 1 == epochs):
-            under_way.write(checkpoint, (identity, course))
-            saved = time.perf_counter()
-        on_epoch(epoch + 1, row[2])
+        course = course.after(state, epoch, keep_last=keep_last)
+        kept.save(course, last=number + 1 == epochs)
+        on_epoch(number + 1, epoch.val_accuracy)
     history = History(*zip(*course.history, strict=True))
     return Trained(*course.best, patterns), history
 
 
-def _after(
-    course: _Course,
+def _one_epoch(
     state: TrainState,
-    row: tuple[float, float, float, float],
-    keep_last: bool,
-) -> _Course:
-    """The run after one more epoch, of which `row` is the history."""
-    merit, best, best_merit = (row[2], -row[1]), course.best, course.best_merit
-    if merit > best_merit or keep_last:
-        best_merit = merit
-        # A copy: the next epoch donates the state's buffers.
-        best = jax.tree.map(np.array, (state.params, state.statistics))
-    return _Course(state, best, best_merit, (*course.history, row))
-
-
-def _identity(data: Dataset, patterns: Patterns, *what: Any) -> str:
-    """What tells this run from all others."""
-    text = repr((what, data.digest(), data.augment))
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
-    for leaf in jax.tree.leaves(patterns):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _restored(path: pathlib.Path, fresh: _Course, identity: str) -> _Course:
-    """The run in the file, or the fresh one where it has other arguments."""
-    stored = under_way.read(path)
-    if not stored or stored[0] != identity:
-        return fresh
-    _, course = stored
-    _, structure = jax.tree.flatten(fresh[:2])
-    leaves = jax.tree.leaves(course[:2])
-    return _Course(*jax.tree.unflatten(structure, leaves), *course[2:])
+    architecture: Architecture,
+    batch_size: int,
+    settings: Settings,
+    training: feed.Feed,
+    number: int,
+    view: View,
+) -> tuple[TrainState, float]:
+    """The state after epoch `number`, segment by segment, and its mean loss."""
+    program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
+    total = 0.0
+    for steps, order, rows in training.epoch(number, batch_size):
+        state, loss = program(
+            state, architecture, batch_size, settings, order, rows, view
+        )
+        total += steps * float(loss)
+    training.forget()
+    return state, total / (training.count // batch_size)

@@ -3,13 +3,14 @@
 import hashlib
 import io
 import json
-import os
 import pathlib
 import zipfile
 from typing import Any
 
 import jax
 import numpy as np
+
+from dnc_jax.files import new_file
 
 SAVE_SECONDS = 15.0  # between two saves, at the ends of epochs
 _DIGEST_BYTES = 32
@@ -25,16 +26,8 @@ def write(path: pathlib.Path, tree: Any) -> None:
       OSError: it cannot be written; what was there before is kept.
     """
     content = pack(tree)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with new_file(path, sync=True) as file:
+        file.write(content)
 
 
 def read(path: pathlib.Path) -> Any | None:

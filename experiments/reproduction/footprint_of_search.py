@@ -21,7 +21,7 @@ import ml_collections
 from dnc_jax.footprint import Energy, Meter, carbon, find, training_work
 from dnc_jax.footprint.carbon import GRAMS_PER_POUND, JOULES_PER_KWH
 from dnc_jax.networks import MLP
-from dnc_jax.training import Hyperparameters, trainer
+from dnc_jax.training import Hyperparameters, feed, trainer
 from experiments import job, launch
 from experiments.reproduction import record
 from experiments.reproduction.record import Row
@@ -102,7 +102,8 @@ def _one(config: launch.Config, workdir: pathlib.Path) -> dict[str, Any]:
             key, network, how, data, order_key=order_key, epochs=epochs
         )
     work = training_work(network, min(how.batch_size, rows[0]), *rows, epochs=epochs)
-    test = trainer.evaluate(trained, network, data.test, data.view)
+    limit = feed.limit(data)
+    test = trainer.evaluate(trained, network, data.test, data.view, limit)
     one = {
         "energy": meter.energy(work.flops).to_json(),
         "test_accuracy": float(test.accuracy),

@@ -8,6 +8,8 @@ import numpy as np
 from dnc_jax.errors import InputError
 from dnc_jax.typing import Key
 
+REACH = 0.15  # of a number moved a little: standard deviation on the unit interval
+
 
 class Evaluation(NamedTuple):
     """A request: train this candidate from epoch `start` to epoch `stop`.

@@ -3,14 +3,12 @@
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.search.dimensions import Choice
 from dnc_jax.search.space import Space
-from dnc_jax.search.strategies.base import Strategy
+from dnc_jax.search.strategies.base import REACH, Strategy
 from dnc_jax.search.strategies.history import Seen, drawn, unseen
 from dnc_jax.search.strategies.single import generator, single
 from dnc_jax.typing import Key
 
-_REACH = 0.15  # standard deviation of a mutated number, of the unit interval
 _CROSSED = 0.5  # share of children that have two parents
 _TRIES = 20  # times that a batch of children is bred to find new ones
 
@@ -93,9 +91,9 @@ def _children(
 
 def mutations(space: Space, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The points with every dimension changed: numbers a little, choices to any."""
-    near = points + rng.normal(0, _REACH, points.shape)
+    near = points + rng.normal(0, REACH, points.shape)
     anywhere = rng.random(points.shape)
     dimensions = space.dimensions.values()
-    jumps = [isinstance(one, Choice) and not one.ordered for one in dimensions]
+    jumps = [not one.ordered for one in dimensions]
     # What leaves the interval comes back as from a mirror.
     return np.where(jumps, anywhere, 1 - np.abs(1 - np.abs(near)))

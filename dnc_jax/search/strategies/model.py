@@ -7,13 +7,13 @@ import numpy as np
 from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.dimensions import Choice
 from dnc_jax.search.space import Space
+from dnc_jax.search.strategies.base import REACH
 
 _DRAWN = 1024  # random points looked at
 _NEAR = 16  # best points whose neighbours are looked at too
 _CLIMBS = 8  # steps of the local search for one proposal, at most
 _CLIMBING = 4  # points that each step goes on from
 _BUILT = 64  # points that are built at a time to see which is new
-_REACH = 0.15  # of a neighbour's number, standard deviation on the unit interval
 _MOST = 300  # scores that the process is told: its cost grows with their cube
 
 
@@ -42,9 +42,7 @@ def proposed(
       spent: share of the full training that a score was reached with, in (0, 1], [n];
         what is proposed is expected to be good at 1.
     """
-    ordered = [
-        not isinstance(one, Choice) or one.ordered for one in space.dimensions.values()
-    ]
+    ordered = [one.ordered for one in space.dimensions.values()]
     full = np.ones(len(points)) if spent is None else spent
     kept = np.lexsort((scores, -full))[:_MOST]
     points, full = space.snap(points[kept])[0], full[kept]
@@ -102,7 +100,7 @@ def neighbours(
         if isinstance(one, Choice):
             places = [np.full(len(points), place) for place in one.grid]
         else:
-            near = points[:, i] + rng.normal(0, _REACH, len(points))
+            near = points[:, i] + rng.normal(0, REACH, len(points))
             places = [np.clip(near, 0, 1), rng.random(len(points))]
         for place in places:
             moved = points.copy()
