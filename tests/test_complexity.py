@@ -140,6 +140,15 @@ def test_bytes_are_those_of_ten_numbers_a_parameter_and_five_an_activation():
     assert pass_.flops == 7 * complexity(network).flops_per_example
 
 
+def test_a_step_computes_each_product_three_times_but_the_first_one_twice():
+    network = MLP(3, (4,), 2)
+    products = 2 * (2 * 3 * 4 + 3 * 4 * 2)
+    # A bias, and 5 for what follows it, by activation; 2 by input; Adam by parameter.
+    each = products + (1 + 5) * (4 + 2) + 2 * 3
+    adam = 17 * complexity(network).parameters
+    assert step_work(network, 7).flops == 7 * each + adam
+
+
 def test_what_follows_a_pool_works_on_what_the_pool_leaves():
     fields = {"batch_norm": (True,)}
     kept, numbers = 2 * 3 * 8, 4 * 6 * 8
