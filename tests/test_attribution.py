@@ -77,6 +77,16 @@ def test_two_lanes_of_one_owner_are_added():
     assert shares.joules == {"a": 4, "b": 2}
 
 
+def test_idling_below_nothing_is_nothing():
+    lanes = [Lane("a", 3), Lane("b", 1)]
+    assert attribute(4.0, lanes, idle_joules=-1.0) == attribute(4.0, lanes)
+
+
+def test_the_first_eight_of_impossible_weights_are_told():
+    with pytest.raises(InputError, match=r"proportion to \[0, 0, 0, 0, 0, 0, 0, 0\];"):
+        apportion(1, [0] * 9)
+
+
 @pytest.mark.parametrize(
     "call",
     [

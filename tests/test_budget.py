@@ -293,6 +293,21 @@ def test_earlier_searches_correct_a_forecast_and_narrow_it():
     assert wild.high / wild.low > taught.high / taught.low
 
 
+def test_an_interval_is_of_one_more_case_than_were_seen():
+    # Logarithms of 1 and 2, and the 0 that was expected: their mean is 1.
+    told = Calibration(ratios=(math.e, math.e**2)).seconds(10.0)
+    assert told.value == pytest.approx(10 * math.e)
+    deviation = math.sqrt((0.5**2 + 0 + 1) / 3 * (1 + 1 / 3))
+    factor = math.exp(1.645 * deviation)
+    assert told.high == pytest.approx(told.value * factor)
+    assert told.low == pytest.approx(told.value / factor)
+    # Of power, around its median and narrower; joined with that of the seconds.
+    joules = Calibration(watts=(30.0,) * 3).joules(Interval(10.0, 5.0, 20.0))
+    power = 1.645 * math.sqrt(0.15**2 / 4 * (1 + 1 / 4))
+    factor = math.exp(math.hypot(math.log(2), power))
+    assert joules == pytest.approx((300, 300 / factor, 300 * factor))
+
+
 def test_joules_are_forecast_from_the_power_of_earlier_searches():
     seconds = Interval(10.0, 5.0, 20.0)
     assert Calibration().joules(seconds) is None

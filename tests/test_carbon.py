@@ -309,7 +309,10 @@ def test_a_record_with_everything_survives_json_and_reads_well():
         "idling, without the memory; 7 CPU seconds, 2e+06 FLOPs"
     )
     counted = record._replace(kind="measured", measured_fraction=1.0, band_joules=None)
-    assert "measured, 800 J" in str(counted)
+    assert str(counted).startswith("energy 1,000 J, measured, 800 J above idling, ")
+    for kind in ("modelled", "estimated"):
+        told = str(record._replace(kind=kind, band_joules=None))
+        assert told.startswith(f"energy 1,000 J, {kind}, 40% of it measured, 800 J")
     nothing = record._replace(joules=None, reason="no counter", flops=None)
     assert str(nothing) == "energy unavailable (no counter); 7 CPU seconds"
 

@@ -78,6 +78,12 @@ def test_terms_without_a_weight_need_no_measurement():
     assert objective.score((0.5,), (0.9,), one, one, 1e-3) == pytest.approx(-1)
 
 
+def test_only_what_weighs_something_is_measured():
+    assert Objective(w_c=0.1).measured == frozenset()
+    assert Objective(w_c=0.0, seconds=1.0).measured == frozenset()
+    assert Objective(w_c=0.1, joules=1.0).measured == {"joules"}
+
+
 @pytest.mark.parametrize("task", ["classification", "a task to come"])
 def test_squared_errors_are_for_regression_alone(task):
     Objective("mse").check("regression")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_jax import sparse
+from dnc_jax.sparse import families
 
 KEY = jax.random.key(0)
 # Small junctions of every family: (n_in, n_out) and the constant degrees, if any.
@@ -202,6 +203,10 @@ def test_dense_and_back():
         (lambda: sparse.structured(KEY, 8, 6, density=0.3), "nearest: 0.5$"),
         (lambda: sparse.structured(KEY, 8, 12, density=0.3), "0.25 and 0.5"),
         (lambda: sparse.grouped(KEY, 10, 8, density=0.25, side=4), "0.2 and 0.3"),
+        (
+            lambda: sparse.structured(KEY, 16, 12, density=0.3, block=(2, 3)),
+            "16 x 12 nodes in blocks of 2 x 3 .* nearest: 0.25 and 0.5",
+        ),
         (lambda: sparse.random(KEY, 8, 6, density=0.0), r"\(0, 1\], got 0"),
         (lambda: sparse.random(KEY, 8, 6, density=1.5), r"\(0, 1\], got 1.5"),
         (lambda: sparse.structured(KEY, 8, 6, density=-1.0), "got -1"),
@@ -229,10 +234,16 @@ def test_dense_and_back():
         (lambda: sparse.butterfly(KEY, 8, 8, stages=(3,)), r"\[0, 1, 2\], got \[3\]"),
         (lambda: sparse.mixed_radix(KEY, 12, 8, radices=(2,)), "12 and 8"),
         (lambda: sparse.mixed_radix(KEY, 12, 12, radices=(5,)), "12 blocks"),
-        (lambda: sparse.mixed_radix(KEY, 12, 12, radices=(2,), stage=1), "got 1"),
+        (
+            lambda: sparse.mixed_radix(KEY, 12, 12, radices=(2,), stage=1),
+            r"0 \.\. 0, got 1",
+        ),
         (lambda: sparse.windows(KEY, (4, 4, 1), 8, window=(5, 2)), "does not fit"),
         (lambda: sparse.from_edges(np.array([0.5]), np.array([0]), 2, 2), "float64"),
-        (lambda: sparse.from_edges(np.array([2]), np.array([0]), 2, 2), "block 2 .* 2"),
+        (
+            lambda: sparse.from_edges(np.array([0, 2]), np.zeros(2, int), 2, 2),
+            "block 2 .* 2",
+        ),
         (lambda: sparse.from_edges(np.array([-1]), np.array([0]), 2, 2), "block -1"),
         (lambda: sparse.from_edges(np.array([0]), np.array([5]), 2, 4), "block 5 .* 4"),
         (
@@ -295,6 +306,13 @@ def test_a_table_of_cells_is_kept_where_it_is_small_beside_the_edges_or_at_all()
     assert cells(512, 512, 39_321) is None
 
 
+def test_lists_are_filled_up_with_their_own_last_entry():
+    pattern = sparse.from_edges(np.array([0, 1, 2]), np.array([0, 1, 1]), 3, 2)
+    assert np.asarray(pattern.sources).tolist() == [[0, 0], [1, 2]]
+    assert np.asarray(pattern.edges_in).tolist() == [[0, 3], [1, 2]]
+    assert np.asarray(pattern.targets).tolist() == [[0], [1], [1]]
+
+
 ONE = np.zeros(1, int)
 
 
@@ -314,6 +332,7 @@ def test_a_density_that_floating_point_lifts_over_a_whole_number_is_not_rounded_
     assert sparse.edge_count("random", 10, 10, density=0.0701) == 8
     assert sparse.edge_count("random", 10, 10, density=1e-6) == 1
     assert sparse.edge_count("random", 10, 10, density=1.0) == 100
+    assert sparse.edge_count("random", 10_000, 10_000, density=1.0) == 10**8
 
 
 def test_a_density_next_to_a_possible_one_is_impossible():
@@ -321,6 +340,23 @@ def test_a_density_next_to_a_possible_one_is_impossible():
         sparse.structured(KEY, 8, 4, density=0.2505)
     with pytest.raises(ValueError, match=r"nearest: 0.25$"):
         sparse.structured(KEY, 8, 4, density=0.2)
+
+
+def test_a_density_in_the_six_digits_of_an_error_is_possible():
+    pattern = sparse.structured(KEY, 6, 3, density=0.333333)
+    assert pattern.density == pytest.approx(1 / 3)
+
+
+def test_an_input_is_drawn_by_the_odds_of_its_remaining_edges():
+    generator, degrees = np.random.default_rng(0), np.array([5, 1, 1, 1, 1, 1])
+    first = [families._draw(generator, degrees, 10, 1)[0, 0] for _ in range(600)]
+    # Odds of 5 to 5, and five times 1 to 9: 9 of 14, binomial of deviation 0.02.
+    assert abs(np.mean(np.equal(first, 0)) - 9 / 14) < 0.06
+
+
+def test_a_butterfly_of_one_block_joins_it_to_all():
+    assert sparse.butterfly(KEY, 1, 4).density == 1.0
+    assert sparse.butterfly(KEY, 6, 2, block=(2, 2)).density == 1.0
 
 
 def test_a_mixed_radix_stage_steps_back_by_its_stride():

@@ -9,6 +9,7 @@ from dnc_jax.networks import CNN, MLP, Sparsity, network
 from dnc_jax.training import (
     Hyperparameters,
     costs,
+    feed,
     grouping,
     plan,
     population,
@@ -200,7 +201,82 @@ def test_padding_waste_counts_multiply_adds():
     nets = [(MLP(784, (10,), 10), 100)]
     groups = [plan.Group(shapes.Padded(2, (20,), 100), (0,))]
     expected = 2 * (784 * 20 + 20 * 10) / (784 * 10 + 10 * 10)
-    assert plan.padding_waste(nets, groups, WORK) == pytest.approx(expected)
+    for rows in (48000, 250):
+        waste = plan.padding_waste(nets, groups, WORK._replace(rows=rows))
+        assert waste == pytest.approx(expected)
+
+
+def test_a_program_runs_once_for_each_chunk_of_its_networks():
+    group = plan.Group(shapes.Padded(2, (64,), 128), (5, 6, 7, 9, 8))
+    assert plan.chunks(group) == [(5, 6), (7, 9), (8,)]
+
+
+WEIGHTS = 784 * 32 + 32 * 10
+PARAMETERS = WEIGHTS + 32 + 10
+
+
+def test_a_step_takes_what_a_hand_counts_in_the_cache_and_beyond():
+    shape = shapes.Padded(2, (32,), 100)
+    state, moved = 16 * 2 * PARAMETERS, 40 * 2 * PARAMETERS
+    flops, rows = 6 * 2 * PARAMETERS * 100, 24 * 100 * 784
+    for cache_bytes, slow in ((2 * state, 0.0), (state / 4, 0.75), (0.0, 1.0)):
+        assert costs.demand(shape, WORK, cache_bytes) == pytest.approx(
+            (1, flops, (1 - slow) * moved + rows, slow * moved)
+        )
+
+
+def test_convolutions_compute_on_every_pixel_and_move_what_lies_between_layers():
+    network = CNN((4, 6, 3), (8, 16), 5, downsampling=("pool", ""))
+    edges = (9 * 3 * 8, 9 * 8 * 16, 16 * 5)
+    useful = 4 * 6 * edges[0] + 2 * 3 * edges[1] + edges[2]
+    shape = shapes.Exact(2, network, 32)
+    assert costs.useful_multiply_adds(network) == useful
+    assert costs.multiply_adds(shape, WORK) == useful
+    parameters = sum(edges) + 8 + 16 + 5
+    numbers = 2 * (4 * 6 * 8 + 2 * 3 * 16)
+    _, flops, near, far = costs.demand(shape, WORK, 1e9)
+    assert flops == 6 * 2 * useful * 32
+    assert near == 40 * 2 * parameters + 24 * 32 * 784
+    assert far == 40 * 2 * 32 * numbers
+    # Validation keeps the larger layer of many rows.
+    assert costs.needed_bytes(shape, WORK) == 2 * (
+        28 * parameters + 8 * feed.EVALUATION_BATCH * 2 * 4 * 6 * 8
+    )
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_convolutions_side_by_side_cost_more_for_each_beside_them(lanes):
+    flops = 6 * 50 * lanes * 32
+    for form, other in (
+        ("grouped", flops * (lanes - 1)),
+        ("im2col", 2 * 7 * lanes * 32),
+    ):
+        assert costs.convolution_demand(form, 50, 7, lanes, 32) == (flops, other)
+
+
+def test_an_epoch_is_its_whole_batches_and_at_least_one():
+    cost = costs.CostModel(1.0, 3.0, 1e5, 1e6, 1e5, 1e9)
+    shape = shapes.Padded(2, (32,), 100)
+    flops, near = 6 * 2 * PARAMETERS * 100, 40 * 2 * PARAMETERS + 24 * 100 * 784
+    step = 3 + flops / 1e5 + near / 1e6
+    for rows, steps in ((60, 1), (299, 2), (300, 3)):
+        work = WORK._replace(rows=rows, epochs=5)
+        assert costs.run_seconds(shape, 3, work, cost) == pytest.approx(
+            2 * 5 * steps * step
+        )
+
+
+@pytest.mark.parametrize("batch_size", [100, 5000])
+def test_a_program_needs_room_for_its_state_and_for_the_larger_of_step_and_validation(
+    batch_size,
+):
+    step = 8 * batch_size * (784 + 32 + 10)
+    validation = 8 * feed.EVALUATION_BATCH * 784
+    assert (step > validation) == (batch_size == 5000)
+    shape = shapes.Padded(4, (32,), batch_size)
+    assert costs.needed_bytes(shape, WORK) == 4 * (
+        28 * PARAMETERS + max(step, validation)
+    )
 
 
 def test_convolutions_and_sparse_junctions_take_longer_to_compile():

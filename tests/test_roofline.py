@@ -1,7 +1,10 @@
 """Networks under the machine's roof, and what sparsity saves."""
 
+import importlib
 import json
+import types
 
+import jax
 import pytest
 
 from dnc_jax import InputError
@@ -31,11 +34,19 @@ def test_without_energy_there_are_no_joules_never_zero():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "peak", "examples"), [(0.0, 1.0, 1), (1.0, 0.0, 1), (1.0, 1.0, 0)]
+    ("seconds", "peak", "examples"),
+    [
+        *((0.0, 1.0, 1), (1.0, 0.0, 1), (1.0, 1.0, 0)),
+        *((-1.0, 1.0, 1), (1.0, -1.0, 1), (1.0, 1.0, -1)),
+    ],
 )
 def test_what_has_no_time_peak_or_examples_is_refused(seconds, peak, examples):
     with pytest.raises(InputError, match="must be above 0"):
         roofline(Work(1, 1), seconds, peak, examples=examples)
+
+
+def test_one_example_within_a_second_under_a_low_roof_is_enough():
+    assert roofline(Work(1, 1), 0.5, 0.5, examples=1).fraction == 4
 
 
 def test_what_sparsity_claims_and_what_it_saves_are_told_apart():
@@ -51,3 +62,16 @@ def test_what_sparsity_claims_and_what_it_saves_are_told_apart():
 
 def test_the_peak_is_that_of_a_processor_or_more():
     assert 1e8 < measured_peak() < 1e16
+
+
+@pytest.mark.parametrize(("backend", "side"), [("cpu", 3), ("gpu", 5), ("tpu", 5)])
+def test_the_peak_is_of_the_quickest_product_and_a_larger_one_on_a_chip(
+    monkeypatch, backend, side
+):
+    module = importlib.import_module("dnc_jax.footprint.roofline")
+    now = iter([0.0, 2.0, 10.0, 10.7, 20.0, 21.0, 30.0, 31.0, 40.0, 41.0])
+    clock = types.SimpleNamespace(perf_counter=lambda: next(now))
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "_SIDE", {"cpu": 3, "other": 5})
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert measured_peak() == pytest.approx(2 * side**3 / 0.7)

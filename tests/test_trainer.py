@@ -108,6 +108,10 @@ def test_impossible_hyperparameters_are_refused_by_name(fields):
         Hyperparameters(**fields)
 
 
+def test_a_step_may_take_a_single_example():
+    assert Hyperparameters(batch_size=1).batch_size == 1
+
+
 def test_a_sparse_network_is_trained_by_the_ordinary_trainer(small):
     network = MLP(6, (24,), 4, sparsity=(Sparsity(0.5, (1, 4), "balanced"), None))
     patterns = draw_patterns(jax.random.key(0), network)
