@@ -86,14 +86,14 @@ def evaluate(
     view: View,
     *,
     shape: Exact,
-) -> trainer.Evaluation:
+) -> trainer.Metrics:
     """Sums of every lane over the first `count` rows, [G] each.
 
     Convolutions take the device's own form: patches of so many rows at a time would
     take the most memory of all.
     """
 
-    def one(state: TrainState, settings: Settings) -> trainer.Evaluation:
+    def one(state: TrainState, settings: Settings) -> trainer.Metrics:
         trained = Trained(state.params, state.statistics, settings.patterns)
         return trainer.sums(trained, shape.network, rows, count, view)
 

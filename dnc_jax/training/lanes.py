@@ -257,7 +257,7 @@ def evaluate(
     view: View,
     *,
     shape: Padded,
-) -> trainer.Evaluation:
+) -> trainer.Metrics:
     """Sums of every lane over the first `count` rows, [G] each."""
 
     def outputs(x: jax.Array) -> jax.Array:

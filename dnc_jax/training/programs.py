@@ -37,7 +37,7 @@ class Program(NamedTuple):
     # (state, settings, rate factor, epoch) -> state
     train: Callable[[Any, Any, Any, int], Any]
     # (state, settings) -> losses and accuracies, [G] of each device, in NumPy
-    evaluate: Callable[[Any, Any], list[trainer.Evaluation]]
+    evaluate: Callable[[Any, Any], list[trainer.Metrics]]
 
 
 class Programs:

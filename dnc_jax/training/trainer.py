@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     rates: Array | None = None  # of its dropout, as in `network.train_apply`
 
 
-class Evaluation(NamedTuple):
+class Metrics(NamedTuple):
     """Means over the rows of a split, or their sums."""
 
     loss: Array  # [] float32, cross-entropy in nats or squared error
@@ -192,7 +192,7 @@ def _train_epoch_of_cnn() -> Any:
 
 def sums(
     trained: Trained, architecture: Architecture, rows: Split, count: Scalar, view: View
-) -> Evaluation:
+) -> Metrics:
     """Sums of a network's loss and accuracy over the first `count` rows."""
 
     def outputs(x: jax.Array) -> jax.Array:
@@ -209,7 +209,7 @@ def sums_of(
     count: Scalar,
     view: View,
     lanes: tuple[int, ...] = (),
-) -> Evaluation:
+) -> Metrics:
     """Sums of loss and accuracy over the first `count` rows, 1,000 at a time.
 
     Args:
@@ -246,7 +246,7 @@ def sums_of(
     (loss, merit), _ = jax.lax.scan(
         chunk, zeros, jnp.asarray(evaluation_rows(len(rows.y)))
     )
-    return Evaluation(loss, merit)
+    return Metrics(loss, merit)
 
 
 _sums = jax.jit(sums, static_argnums=1)
@@ -258,7 +258,7 @@ def evaluate(
     rows: Split | feed.Feed,
     view: View,
     limit_bytes: float | None = None,
-) -> Evaluation:
+) -> Metrics:
     """Mean loss and accuracy over a split: [] float32 each, in NumPy.
 
     Args:
@@ -279,9 +279,9 @@ def evaluate(
     return mean_of(parts, rows.count)
 
 
-def mean_of(sums: Sequence[Evaluation], rows: int) -> Evaluation:
+def mean_of(sums: Sequence[Metrics], rows: int) -> Metrics:
     """What the sums over parts of so many rows come to."""
-    return Evaluation(
+    return Metrics(
         *(
             (np.sum(part, axis=0) / rows).astype(np.float32)
             for part in zip(*sums, strict=True)
