@@ -3,20 +3,23 @@
 import functools
 import pathlib
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Work, complexity, training_work
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.problem import keys
+from dnc_jax.search.problem import Keys, keys
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.space import Space
-from dnc_jax.search.trials import ranking
+from dnc_jax.search.trials import Trial, ranking
 from dnc_jax.search.units import Units
 from dnc_jax.training import feed, rows, trainer
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset, Split
+from dnc_jax.training.trainer import History, Trained
 
 
 def retrain(
@@ -62,8 +65,6 @@ def retrain(
     begin = time.perf_counter()
     callback = callback or Callback()
     objective = objective or Objective()
-    own = keys(seed)
-    units = Units(folder)
     flops = 0  # of this run
 
     def told(epoch: Work, number: int, accuracy: float) -> None:
@@ -71,67 +72,91 @@ def retrain(
         flops += epoch.flops
         callback.on_retrain_epoch(number, epochs, accuracy)
 
-    fit, validated = data.rows
+    course = _Course(data, keys(seed), epochs, refit, Units(folder), told)
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
-        work = functools.partial(
-            training_work,
-            architecture,
-            trial.candidate.hyperparameters.batch_size,
-            validation_rows=validated,
-            epochs=1,
-        )
-        train = functools.partial(
-            trainer.train,
-            jax.random.fold_in(own.candidates, trial.candidate_id),
-            architecture,
-            trial.candidate.hyperparameters,
-            order_key=own.order,
-            epochs=epochs,
-        )
         try:
-            trained, history = train(
-                data,
-                checkpoint=units.course(f"winner-{trial.candidate_id}"),
-                on_epoch=functools.partial(told, work(train_rows=fit)),
-            )
-            if refit:
-                trained, _ = train(
-                    data._replace(train=_joined(data.train, data.validation)),
-                    keep_last=True,
-                    checkpoint=units.course(f"refit-{trial.candidate_id}"),
-                    on_epoch=functools.partial(told, work(train_rows=fit + validated)),
-                )
+            trained, history = _trained(trial, course)
         except FloatingPointError:
             continue
         test = trainer.evaluate(
             trained, architecture, data.test, data.view, feed.limit(data)
         )
-        network = Network.trained_on(
-            data, architecture, trial.candidate.hyperparameters, trained
+        score = objective.score(
+            history.val_loss,
+            history.val_accuracy,
+            trial.complexity,
+            complexity(space.largest()),
+            data.resolution,
+            trial.epoch_cost,
         )
         return Winner(
-            trial,
-            network,
-            history,
-            objective.score(
-                history.val_loss,
-                history.val_accuracy,
-                trial.complexity,
-                complexity(space.largest()),
-                data.resolution,
-                trial.epoch_cost,
+            trial=trial,
+            network=Network.trained_on(
+                data, architecture, trial.candidate.hyperparameters, trained
             ),
-            max(history.val_accuracy),
-            float(test.accuracy),
-            time.perf_counter() - begin,
-            flops,
+            history=history,
+            score=score,
+            best_val_accuracy=max(history.val_accuracy),
+            test_accuracy=float(test.accuracy),
+            seconds=time.perf_counter() - begin,
+            flops=flops,
         )
     _ = result.best  # refuses a search of which no candidate was ranked
     raise InputError(
         f"every candidate that was ranked diverged in its {epochs} epochs at full "
         "length; lower the upper end of space.learning_rate"
     )
+
+
+class _Course(NamedTuple):
+    """How a candidate is trained at full length: the arguments of `retrain`."""
+
+    data: Dataset
+    keys: Keys
+    epochs: int
+    refit: bool
+    units: Units
+    told: Callable[[Work, int, float], None]
+
+
+def _trained(trial: Trial, course: _Course) -> tuple[Trained, History]:
+    """The candidate's network and the history of the training without a refit.
+
+    Raises:
+      FloatingPointError: it diverged.
+    """
+    data, own, epochs, refit, units, told = course
+    architecture, hyperparameters = (
+        trial.candidate.architecture,
+        trial.candidate.hyperparameters,
+    )
+    key = jax.random.fold_in(own.candidates, trial.candidate_id)
+
+    def train(
+        rows: Dataset, name: str, *, keep_last: bool = False
+    ) -> tuple[Trained, History]:
+        fit, validated = rows.rows
+        epoch = training_work(
+            architecture, hyperparameters.batch_size, fit, validated, epochs=1
+        )
+        return trainer.train(
+            key,
+            architecture,
+            hyperparameters,
+            rows,
+            order_key=own.order,
+            epochs=epochs,
+            keep_last=keep_last,
+            checkpoint=units.course(f"{name}-{trial.candidate_id}"),
+            on_epoch=functools.partial(told, epoch),
+        )
+
+    trained, history = train(data, "winner")
+    if refit:
+        all_rows = data._replace(train=_joined(data.train, data.validation))
+        trained, _ = train(all_rows, "refit", keep_last=True)
+    return trained, history
 
 
 def _joined(one: Split, other: Split) -> Split:
