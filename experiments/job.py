@@ -87,6 +87,7 @@ def run(
     """
     begin = time.perf_counter()
     problem, budget, grid, assumed = describe(config, space)
+    prior = [trial for folder in forks for trial in _prior(folder, config)]
     cost = _cost_model(workdir)
     watts = assumed.watts if assumed else 0.0
     meter = Meter(find(), idle_seconds=config.energy.idle_seconds, assumed=assumed)
@@ -98,8 +99,7 @@ def run(
     }
     begun = processes.from_first(workdir.exists())
     check(**asked, budget=None if begun else budget)
-    asked["budget"] = budget
-    asked["prior"] = [trial for folder in forks for trial in _prior(folder, config)]
+    asked |= {"budget": budget, "prior": prior}
     if not processes.is_first():
         # It trains its share; process 0 reads, writes and reports.
         if not processes.from_first(None):

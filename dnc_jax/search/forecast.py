@@ -6,6 +6,7 @@ on this machine took, against what the model had said, corrects it and gives the
 interval.
 """
 
+import functools
 import math
 import random
 import statistics
@@ -171,6 +172,7 @@ def forecast(
     data: Dataset,
     calibration: Calibration | None = None,
     cost: costs.CostModel | None = None,
+    able: resources.Resources | None = None,
 ) -> Forecast:
     """Rehearses the search from `state` on.
 
@@ -184,13 +186,15 @@ def forecast(
       data: of the search.
       calibration: from earlier searches.
       cost: constants of the machine.
+      able: what programs may use; None asks this process, which must be before rows
+        lie on the device.
 
     Raises:
       InputError: the strategy asks for nothing.
     """
     calibration, cost = calibration or Calibration(), cost or costs.CostModel()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
-    able = resources.of(data, jax.device_count())
+    able = able or resources.of(data, jax.device_count())
     planned: set[shapes.Shape] = set()
     rungs: list[tuple[int, int, float, float]] = []
     while (asked := strategy.ask(state)) and (
@@ -239,9 +243,7 @@ def _rung(
         for e in evaluations
     ]
 
-    def workload(epochs: float) -> costs.Workload:
-        return able.workload(data, epochs)
-
+    workload = functools.partial(able.workload, data)
     ready = set(planned)
     running = sum(
         plan.total_seconds(groups, planned, workload(epochs), cost)

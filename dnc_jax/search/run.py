@@ -145,7 +145,10 @@ def search(
     state = strategy.init(keys(seed).strategy)
     expected = None
     if rungs.anew:
-        expected = forecast(strategy, state, data, calibration, rungs.programs.cost)
+        programs = rungs.programs
+        expected = forecast(
+            strategy, state, data, calibration, programs.cost, programs.resources
+        )
         _refuse_together(budget, expected)
         callback.on_forecast(expected)
     trials: list[Trial] = []

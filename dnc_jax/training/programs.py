@@ -49,6 +49,7 @@ class Programs:
     Attributes:
       rows, validation_rows, inputs, outputs: of the data.
       cost: what plans reckon with.
+      resources: what programs may use, the same in all processes.
       devices: that each program runs on, with networks of its own on each.
       workers: programs that run at a time.
       planned: shapes that count as compiled in later plans.
@@ -64,23 +65,23 @@ class Programs:
     ) -> None:
         self._mesh, self._data = mesh, data
         self.cost = cost or costs.CostModel()
-        self._resources = resources.of(data, mesh.size if mesh else 1)
+        self.resources = resources.of(data, mesh.size if mesh else 1)
         if mesh:  # processes differ in free memory, and plan alike
-            agreed = processes.from_first(self._resources)
-            self._resources = resources.Resources(*agreed)
-        self.devices, self.workers = self._resources[:2]
+            agreed = processes.from_first(self.resources)
+            self.resources = resources.Resources(*agreed)
+        self.devices, self.workers = self.resources[:2]
         self.rows, self.validation_rows = data.rows
         self.inputs, self.outputs = data.inputs, data.outputs
         self._feed = feed.Feed(
             data.train,
-            self._resources.row_bytes,
+            self.resources.row_bytes,
             partial(trainer.epoch_order, order_key, rows=self.rows),
             self.workers,
             self._copy,
         )
         self._validation = feed.Feed(
             data.validation,
-            self._resources.row_bytes / 4,
+            self.resources.row_bytes / 4,
             readers=self.workers,
             place=self._copy,
         )
@@ -152,7 +153,7 @@ class Programs:
 
     def workload(self, epochs: float) -> costs.Workload:
         """What `plan.make` has to know of this data and this machine."""
-        return self._resources.workload(self._data, epochs)
+        return self.resources.workload(self._data, epochs)
 
     def forget_orders(self) -> None:
         """Frees the orders of epochs that no rung under way needs."""
