@@ -266,23 +266,20 @@ def _outer_sum(weight: jax.Array, rows: jax.Array) -> jax.Array:
 # Dense: the weight laid out in full.
 
 
-def to_dense(weight: jax.Array, pattern: Pattern) -> jax.Array:
-    """The weights as a matrix with zeros where there is no edge, for `_dense_layout`.
-
-    [n_in, n_out]; [n_out, n_in] where blocks have one output.
-    """
+def _matrix(weight: jax.Array, pattern: Pattern, axes: str) -> jax.Array:
+    """The weights in full, zeros without an edge: [n_out, n_in] for axes "oi"."""
     if _complete(pattern):
         blocks = weight.reshape(pattern.blocks_out, pattern.blocks_in, *pattern.block)
     else:
         cells = jnp.asarray(_cells(pattern))
         blocks = lookup_of(weight, cells.size)(cells)
-    if pattern.block[1] == 1:
-        return blocks.reshape(pattern.n_out, pattern.n_in)
+    if axes == "oi":
+        return blocks.transpose(0, 3, 1, 2).reshape(pattern.n_out, pattern.n_in)
     return blocks.transpose(1, 2, 0, 3).reshape(pattern.n_in, pattern.n_out)
 
 
-def _dense_layout(pattern: Pattern) -> str:
-    """Axes of `to_dense`: those that move whole rows of blocks, no single numbers."""
+def _whole_rows(pattern: Pattern) -> str:
+    """The axes whose layout moves whole rows of blocks, no single numbers."""
     return "oi" if pattern.block[1] == 1 else "io"
 
 
@@ -307,21 +304,22 @@ def _cells(pattern: Pattern) -> Array:
 
 
 def _dense_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
-    formula = f"{_dense_layout(pattern)},ib->ob"
-    return einsum(formula, to_dense(weight, pattern), x).astype(x.dtype)
+    # Of "io" this product takes a third longer, which a second layout does not cost.
+    return einsum("oi,ib->ob", _matrix(weight, pattern, "oi"), x).astype(x.dtype)
 
 
 def _dense_backward(
     weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    dx = einsum(f"{_dense_layout(pattern)},ob->ib", to_dense(weight, pattern), dy)
+    axes = _whole_rows(pattern)
+    dx = einsum(f"{axes},ob->ib", _matrix(weight, pattern, axes), dy)
     return _dense_d_weight(pattern, x, dy), dx
 
 
 def _dense_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
     """The full outer product, of which each edge takes its block."""
     b_in, b_out = pattern.block
-    full = einsum(f"ob,ib->{_dense_layout(pattern)}", dy, x)
+    full = einsum(f"ob,ib->{_whole_rows(pattern)}", dy, x)
     if b_out == 1:
         # The barrier keeps XLA from a layout that it then copies, element by element.
         full = lax.optimization_barrier(full.reshape(-1))
