@@ -31,7 +31,7 @@ from dnc_jax.footprint.roofline import (
 )
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.report.folder import BEST, SUMMARY
+from dnc_jax.report.folder import BEST, SUMMARY, write_summary
 from dnc_jax.training import Hyperparameters, checkpoints, feed, trainer
 from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
@@ -75,7 +75,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     twin = len(runs) > 1
     if twin:
         summary["saving"] = saved(summary).to_json()
-    summary_path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_summary(workdir, summary)
     out.print(table({name: summary[name] for name in runs}))
     for name in runs:
         place = Roofline(**summary[name]["roofline"])

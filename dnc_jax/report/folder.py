@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from dnc_jax.errors import InputError
+from dnc_jax.files import new_file
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.search import Candidate, Trial, trials
 from dnc_jax.training import checkpoints
@@ -131,6 +132,12 @@ def read(workdir: str | pathlib.Path) -> Run:
         config,
         folder,
     )
+
+
+def write_summary(folder: pathlib.Path, summary: Mapping[str, Any]) -> None:
+    """Replaces summary.json, whole or not at all."""
+    with new_file(folder / SUMMARY) as file:
+        file.write((json.dumps(summary, indent=2) + "\n").encode())
 
 
 def read_timeline(folder: pathlib.Path) -> list[Moment]:

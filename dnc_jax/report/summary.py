@@ -1,19 +1,17 @@
 """summary.json: what a finished search says of itself."""
 
 import dataclasses
-import json
 import os
 import pathlib
 
 import numpy as np
 
-from dnc_jax.files import new_file
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import page
-from dnc_jax.report.folder import BEST, SUMMARY, Summary
+from dnc_jax.report.folder import BEST, Summary, write_summary
+from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import SearchResult, Winner
-from dnc_jax.search.units import Units
 from dnc_jax.training import checkpoints, machine
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset
@@ -104,8 +102,7 @@ def finish(
     """
     folder = pathlib.Path(workdir)
     checkpoints.save(folder / BEST, winner.network)
-    with new_file(folder / SUMMARY) as file:
-        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    write_summary(folder, summary)
     report = page.write(folder)
     tidy(folder)
     return report
@@ -115,7 +112,7 @@ def tidy(folder: pathlib.Path) -> None:
     """A search that has ended has its report and nothing to go on with."""
     if not (folder / page.REPORT).exists():
         page.write(folder)
-    Units(folder).remove()
+    Chunks(folder).remove()
 
 
 def confusion(network: Network, data: Dataset) -> list[list[int]] | None:

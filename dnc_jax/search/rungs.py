@@ -1,4 +1,4 @@
-"""The rungs of a search: trained unit by unit, or read back from the store."""
+"""The rungs of a search: trained chunk by chunk, or read back from the store."""
 
 import dataclasses
 import pathlib
@@ -10,12 +10,12 @@ import jax
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, training_work
+from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.ledger import Ledger
 from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
-from dnc_jax.search.units import Units
 from dnc_jax.training import grouping, population, processes
 from dnc_jax.training.costs import CostModel
 from dnc_jax.training.jobs import Job, Outcome, Progress, Snapshot
@@ -101,10 +101,10 @@ class Rungs:
         self.programs = Programs(data, self._keys.order, processes.mesh(), cost)
         self.ledger = Ledger(meter, self.programs)
         self._search = f"{problem.seed} {self._epochs} {digest}"
-        self._store, self._units = store, Units(folder)
+        self._store, self._chunks = store, Chunks(folder)
         known = shared(store.trials() if store else [])
         self._known = {(t.candidate_id, t.rung): t for t in known}
-        self.anew = not known and not self._units.begun
+        self.anew = not known and not self._chunks.begun
         self._scorer.remember(known)
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
         self._on_epoch, self._should_stop = on_epoch, should_stop
@@ -174,7 +174,7 @@ class Rungs:
         kept = {i: s for i, s in before.snapshots.items() if i in promoted}
         self._before = before._replace(snapshots=kept)
         if not before.resumed:
-            self._units.forget(self._number)
+            self._chunks.forget(self._number)
 
     def _train(
         self, evaluations: Sequence[Evaluation]
@@ -189,7 +189,7 @@ class Rungs:
 
         def save(members: Sequence[int], progress: Sequence[Progress]) -> None:
             ids = [evaluations[i].candidate_id for i in members]
-            self._units.save(self._number, {i: named[i] for i in ids}, progress)
+            self._chunks.save(self._number, {i: named[i] for i in ids}, progress)
 
         def on_epoch(accuracies: Sequence[float]) -> None:
             self._trained.append(len(accuracies))
@@ -230,9 +230,9 @@ class Rungs:
         """What is left to train, from the rung before or from where a run stopped."""
         snapshots = self._before.snapshots
         if self._before.resumed:
-            kept = self._units.load(self._number - 1, named)
+            kept = self._chunks.load(self._number - 1, named)
             snapshots = {i: progress.snapshot for i, progress in kept.items()}
-        progress = self._units.load(self._number, named)
+        progress = self._chunks.load(self._number, named)
         jobs = []
         for e in evaluations:
             snapshot = snapshots.get(e.candidate_id)

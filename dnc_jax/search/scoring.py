@@ -10,6 +10,7 @@ import numpy as np
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, complexity
 from dnc_jax.footprint.counters import CounterError
+from dnc_jax.networks import Architecture
 from dnc_jax.search.constraints import Limited
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.problem import Problem, keys
@@ -34,9 +35,7 @@ class Scorer:
     """
 
     def __init__(self, problem: Problem, meter: Meter | None) -> None:
-        _check(problem)
-        self._problem = problem
-        self._largest = complexity(problem.space.largest())
+        self._problem, self._largest = problem, complexity(_check(problem))
         self._key = keys(problem.seed).candidates
         self._asked = problem.objective.measured | problem.constraints.measured
         self._read_joules: Callable[[], float] | None = None
@@ -159,8 +158,8 @@ class Scorer:
         )
 
 
-def _check(problem: Problem) -> None:
-    """Whether objective, constraints, space and data fit together."""
+def _check(problem: Problem) -> Architecture:
+    """The space's largest network, once objective, space and data fit together."""
     space, data, objective, *_ = problem
     if not isinstance(objective, Objective):
         raise InputError(
@@ -181,3 +180,4 @@ def _check(problem: Problem) -> None:
             + f"the data {data.inputs} and {data.outputs}; make_space(data) gives "
             "a space that fits"
         )
+    return largest

@@ -10,12 +10,12 @@ import jax
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Work, complexity, training_work
+from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.problem import Keys, keys
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
-from dnc_jax.search.units import Units
 from dnc_jax.training import feed, rows, trainer
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset, Split
@@ -72,7 +72,7 @@ def retrain(
         flops += epoch.flops
         callback.on_retrain_epoch(number, epochs, accuracy)
 
-    course = _Course(data, keys(seed), epochs, refit, Units(folder), told)
+    course = _Course(data, keys(seed), epochs, refit, Chunks(folder), told)
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
         try:
@@ -116,7 +116,7 @@ class _Course(NamedTuple):
     keys: Keys
     epochs: int
     refit: bool
-    units: Units
+    chunks: Chunks
     told: Callable[[Work, int, float], None]
 
 
@@ -126,7 +126,7 @@ def _trained(trial: Trial, course: _Course) -> tuple[Trained, History]:
     Raises:
       FloatingPointError: it diverged.
     """
-    data, own, epochs, refit, units, told = course
+    data, own, epochs, refit, chunks, told = course
     architecture, hyperparameters = (
         trial.candidate.architecture,
         trial.candidate.hyperparameters,
@@ -148,7 +148,7 @@ def _trained(trial: Trial, course: _Course) -> tuple[Trained, History]:
             order_key=own.order,
             epochs=epochs,
             keep_last=keep_last,
-            checkpoint=units.course(f"{name}-{trial.candidate_id}"),
+            checkpoint=chunks.course(f"{name}-{trial.candidate_id}"),
             on_epoch=functools.partial(told, epoch),
         )
 

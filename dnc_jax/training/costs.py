@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
+from dnc_jax.footprint.complexity import complexity
 from dnc_jax.networks import CNN, Architecture
 from dnc_jax.networks.convolution import Form
 from dnc_jax.training import feed
@@ -212,7 +213,11 @@ def _weights(shape: Padded, work: Workload) -> int:
 
 
 def useful_multiply_adds(architecture: Architecture) -> int:
-    """Of one example and the network as it is."""
+    """Of one example and the network as it is.
+
+    Taps of a convolution that fall on padding count, unlike in `footprint.complexity`:
+    a program computes them.
+    """
     times = [1] * len(architecture.junctions)
     if isinstance(architecture, CNN):
         times = [*(height * width for height, width in architecture.grids), 1]
@@ -221,7 +226,7 @@ def useful_multiply_adds(architecture: Architecture) -> int:
 
 def _parameters(shape: Shape, work: Workload) -> int:
     if isinstance(shape, Exact):
-        return sum(shape.network.edges) + sum(shape.network.sizes[1:])
+        return complexity(shape.network).parameters
     return _weights(shape, work) + sum(shape.hidden) + work.outputs
 
 

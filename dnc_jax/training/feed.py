@@ -139,6 +139,24 @@ class Feed:
         return -(-units // -(-units // most))
 
 
+def of(
+    data: Dataset,
+    limit_bytes: float,
+    order: Callable[[int], jax.Array],
+    readers: int = 1,
+    place: Callable[[Any], Any] = jax.device_put,
+) -> tuple[Feed, Feed]:
+    """Training rows, and validation rows within a quarter of their bytes.
+
+    Args:
+      data: whose rows they are.
+      limit_bytes: of training rows that may lie on the device at a time, see `limit`.
+      order, readers, place: as of `Feed`.
+    """
+    training = Feed(data.train, limit_bytes, order, readers, place)
+    return training, Feed(data.validation, limit_bytes / 4, jnp.arange, readers, place)
+
+
 def limit(data: Dataset) -> float:
     """Bytes of training rows that may lie on this process's device at a time.
 

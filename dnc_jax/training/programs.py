@@ -72,18 +72,12 @@ class Programs:
         self.devices, self.workers = self.resources[:2]
         self.rows, self.validation_rows = data.rows
         self.inputs, self.outputs = data.inputs, data.outputs
-        self._feed = feed.Feed(
-            data.train,
+        self._feed, self._validation = feed.of(
+            data,
             self.resources.row_bytes,
             partial(trainer.epoch_order, order_key, rows=self.rows),
             self.workers,
             self._copy,
-        )
-        self._validation = feed.Feed(
-            data.validation,
-            self.resources.row_bytes / 4,
-            readers=self.workers,
-            place=self._copy,
         )
         self._view = self._copy(trainer.view_of(data, order_key))
         self._compiled: dict[Any, tuple[Shape, Program]] = {}

@@ -339,9 +339,8 @@ def train(
     network.check(architecture, patterns)
     rows = len(data.train.y)
     batch_size = min(hyperparameters.batch_size, rows)
-    limit = feed.limit(data)
-    training = feed.Feed(data.train, limit, partial(epoch_order, order_key, rows=rows))
-    validation = feed.Feed(data.validation, limit / 4)
+    order = partial(epoch_order, order_key, rows=rows)
+    training, validation = feed.of(data, feed.limit(data), order)
     settings = Settings(
         np.float32(hyperparameters.learning_rate),
         np.float32(hyperparameters.weight_decay),

@@ -1,8 +1,8 @@
-"""Units of a search's training on disk: what a search that was killed goes on with.
+"""Chunks of a search's training on disk: what a search that was killed goes on with.
 
-A unit is what is trained together, a chunk of a rung; its file is replaced as it
-advances and holds every network of it, at the end of the same epoch. The files of a
-rung stay until the next one is done.
+A chunk is what is trained together in a rung (`plan.chunks`); its file is replaced as
+it advances and holds every network of it, at the end of the same epoch. The files of
+a rung stay until the next one is done.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from dnc_jax.training.population import Progress, Snapshot
 FOLDER = "under_way"
 
 
-class Units:
-    """The units below `folder`, the work folder of a search; None keeps nothing.
+class Chunks:
+    """The chunks below `folder`, the work folder of a search; None keeps nothing.
 
     Raises:
       OSError: the folder cannot be made.
@@ -37,11 +37,11 @@ class Units:
     def save(
         self, rung: int, named: Mapping[int, str], progress: Sequence[Progress]
     ) -> None:
-        """Replaces the file of the unit that these candidates are; thread-safe.
+        """Replaces the file of the chunk that these candidates are; thread-safe.
 
         Args:
           rung: its number in this search, over all brackets.
-          named: candidates of the unit by number, and what tells each from all others.
+          named: candidates of the chunk by number, and what tells each from all others.
           progress: of them, in their order.
 
         Raises:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnc_jax.networks import MLP, mlp
-from dnc_jax.search.units import Units
+from dnc_jax.search.chunks import Chunks
 from dnc_jax.training import under_way
 from dnc_jax.training.population import Progress, Snapshot
 
@@ -71,12 +71,12 @@ def test_what_is_no_data_is_refused_and_the_file_before_kept(tmp_path):
 NAMED = {3: "c", 4: "d", 11: "k"}
 
 
-def test_units_of_a_rung_survive_the_disk_and_old_ones_go(tmp_path):
-    units = Units(tmp_path)
-    units.save(1, {3: "c", 11: "k"}, [progress(0, (5, 4)), progress(1, ())])
-    units.save(1, {4: "d"}, [progress(2, (8,))])
-    units.save(2, {3: "c"}, [progress(3, (5, 4))])
-    loaded = units.load(1, NAMED)
+def test_chunks_of_a_rung_survive_the_disk_and_old_ones_go(tmp_path):
+    chunks = Chunks(tmp_path)
+    chunks.save(1, {3: "c", 11: "k"}, [progress(0, (5, 4)), progress(1, ())])
+    chunks.save(1, {4: "d"}, [progress(2, (8,))])
+    chunks.save(2, {3: "c"}, [progress(3, (5, 4))])
+    loaded = chunks.load(1, NAMED)
     assert loaded.keys() == {3, 11, 4}
     saved = progress(1, ())
     assert loaded[11]._replace(snapshot=None) == saved._replace(snapshot=None)
@@ -84,38 +84,38 @@ def test_units_of_a_rung_survive_the_disk_and_old_ones_go(tmp_path):
     jax.tree.map(
         np.testing.assert_array_equal, loaded[11].snapshot.mean, saved.snapshot.mean
     )
-    units.forget(2)
-    assert units.load(1, NAMED) == {}
-    assert units.load(2, NAMED).keys() == {3}
-    units.remove()
+    chunks.forget(2)
+    assert chunks.load(1, NAMED) == {}
+    assert chunks.load(2, NAMED).keys() == {3}
+    chunks.remove()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_unit_of_another_version_or_damaged_counts_as_missing(tmp_path):
-    units = Units(tmp_path)
-    units.save(1, {3: "c"}, [progress(0, (5,))])
-    units.save(1, {4: "d"}, [progress(1, (5,))])
+def test_a_chunk_of_another_version_or_damaged_counts_as_missing(tmp_path):
+    chunks = Chunks(tmp_path)
+    chunks.save(1, {3: "c"}, [progress(0, (5,))])
+    chunks.save(1, {4: "d"}, [progress(1, (5,))])
     (path,) = (tmp_path / "under_way").glob("rung-1-3")
     content = under_way.read(path)
     content["progress"][0]["novelty"] = 1
     under_way.write(path, content)
-    assert units.load(1, NAMED).keys() == {4}
+    assert chunks.load(1, NAMED).keys() == {4}
     path.write_bytes(b"torn")
-    assert units.load(1, NAMED).keys() == {4}
+    assert chunks.load(1, NAMED).keys() == {4}
     under_way.write(path, {"members": ((3, "c"),), "progress": content["progress"]})
-    assert units.load(1, NAMED).keys() == {4}
+    assert chunks.load(1, NAMED).keys() == {4}
 
 
 def test_without_a_folder_nothing_is_kept():
-    units = Units(None)
-    units.save(1, {3: "c"}, [progress(0, (5,))])
-    assert units.load(1, NAMED) == {}
-    units.remove()
+    chunks = Chunks(None)
+    chunks.save(1, {3: "c"}, [progress(0, (5,))])
+    assert chunks.load(1, NAMED) == {}
+    chunks.remove()
 
 
-def test_a_unit_of_a_candidate_of_another_name_is_of_another_search(tmp_path):
-    units = Units(tmp_path)
-    assert not units.begun
-    units.save(1, {3: "c", 4: "other"}, [progress(0, (5,)), progress(1, (5,))])
-    assert units.load(1, NAMED).keys() == {3}
-    assert units.begun
+def test_a_chunk_of_a_candidate_of_another_name_is_of_another_search(tmp_path):
+    chunks = Chunks(tmp_path)
+    assert not chunks.begun
+    chunks.save(1, {3: "c", 4: "other"}, [progress(0, (5,)), progress(1, (5,))])
+    assert chunks.load(1, NAMED).keys() == {3}
+    assert chunks.begun
