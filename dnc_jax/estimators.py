@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dnc_jax.search.budget import Budget
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.run import search
 from dnc_jax.search.spaces import make_space
@@ -38,8 +39,10 @@ class _Searched(BaseEstimator):
         epochs: int = 50,
         depth: tuple[int, int] = (0, 2),
         width: tuple[int, int] = (16, 256),
+        activations: Sequence[str] = ("relu", "tanh", "sigmoid"),
         densities: Sequence[float] = (1.0,),
         learning_rate: tuple[float, float] = (1e-4, 1e-1),
+        budget_seconds: float = 0.0,
         validation_fraction: float = 0.2,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -49,8 +52,10 @@ class _Searched(BaseEstimator):
         self.epochs = epochs
         self.depth = depth
         self.width = width
+        self.activations = activations
         self.densities = densities
         self.learning_rate = learning_rate
+        self.budget_seconds = budget_seconds
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
@@ -69,12 +74,16 @@ class _Searched(BaseEstimator):
             arrays,
             depth=_listed(self.depth),
             width=_listed(self.width),
+            activations=_listed(self.activations),
             densities=_listed(self.densities),
             learning_rate=_listed(self.learning_rate),
         )
         objective = Objective(w_c=self.w_c)
         strategy = halving(space, candidates=self.candidates, rungs=_listed(self.rungs))
-        self.result_ = search(space, arrays, objective, strategy, seed=seed)
+        budget = Budget(seconds=self.budget_seconds)
+        self.result_ = search(
+            space, arrays, objective, strategy, seed=seed, budget=budget
+        )
         self.network_ = retrain(
             self.result_,
             space,
@@ -115,8 +124,11 @@ class DncClassifier(ClassifierMixin, _Searched):
       epochs: of the best network's full-length training.
       depth: least and most hidden layers.
       width: least and most nodes of a hidden layer.
+      activations: to choose from, those of `dnc_jax.MLP`.
       densities: kept fractions of a layer's weights to choose from; 1 is dense.
       learning_rate: least and largest.
+      budget_seconds: after which the search ends with the best so far; the full-length
+        training comes after. 0 is no cap.
       validation_fraction: of the rows, for the comparison.
       random_state: an int gives the same network every time.
 

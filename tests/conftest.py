@@ -55,9 +55,9 @@ def as_users_compile(monkeypatch) -> Iterator[None]:
     own, fused = compilation.options, {"xla_cpu_use_fusion_emitters": True}
     monkeypatch.delenv("XLA_FLAGS")  # whose level would go before that of programs
     monkeypatch.setattr(compilation, "options", lambda **kind: own(**kind) | fused)
-    programs._functions.cache_clear()
+    programs._function.cache_clear()
     yield
-    programs._functions.cache_clear()
+    programs._function.cache_clear()
 
 
 @pytest.fixture(scope="session")

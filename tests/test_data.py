@@ -185,6 +185,10 @@ def test_a_csv_file_is_read_by_its_header(tmp_path):
     np.testing.assert_array_equal(problem.test.x, again.test.x)
     other = load(str(path), target="age")
     assert (other.task, other.labels) == ("classification", tuple("0123456"))
+    assert np.bincount(other.test.y).tolist() == [2, 1, 1, 2, 1, 2, 1]
+    np.testing.assert_allclose(
+        np.diff(np.sort(problem.test.y[:, 0])).std(), 0, atol=1e-6
+    )
     (tmp_path / "more.csv").write_text(CSV)
     assert len(load(str(path), test=str(tmp_path / "more.csv")).test.y) == 50
 

@@ -118,6 +118,13 @@ def test_the_weight_of_complexity_makes_networks_smaller(irises):
     assert hidden == {(), (100,)}
 
 
+def test_the_search_keeps_to_its_seconds_and_its_activations(irises):
+    asked = {"rungs": (1, 9000), "depth": (1, 1), "activations": ["tanh"]}
+    model = DncClassifier(**TINY | asked, budget_seconds=2.0).fit(*irises)
+    assert model.result_.ended_by == "seconds"
+    assert model.network_.architecture.activation == "tanh"
+
+
 def test_a_regressor_predicts_in_the_units_of_its_targets_in_a_pipeline():
     x = np.linspace(-1, 1, 200)[:, None]
     y = np.stack([1000 + 50 * x[:, 0] ** 2, 2 * x[:, 0]], 1)
@@ -142,5 +149,9 @@ def test_the_network_of_a_classifier_knows_its_classes(classifier):
 def test_an_impossible_parameter_is_named(irises):
     with pytest.raises(InputError, match=r"^candidates .* must be >= 1"):
         DncClassifier(**TINY | {"candidates": 0}).fit(*irises)
+    with pytest.raises(InputError, match=r"budget.seconds must be .* got -1"):
+        DncClassifier(**TINY, budget_seconds=-1).fit(*irises)
+    with pytest.raises(InputError, match=r"activations: unknown 'sine'; known: "):
+        DncClassifier(**TINY, activations=("sine",)).fit(*irises)
     with pytest.raises(NotFittedError):
         DncClassifier().predict(irises[0])

@@ -19,6 +19,7 @@ from dnc_jax.training import (
     shapes,
     under_way,
 )
+from dnc_jax.training import programs as programs_of
 from tests.alone import ORDER, alone, assert_same, job
 
 
@@ -70,6 +71,22 @@ def test_all_seconds_are_accounted_for(small):
     wall = time.perf_counter() - begin
     assert sum(programs.seconds) == pytest.approx(wall, rel=0.02)
     assert min(programs.seconds) > 0
+
+
+def test_one_validation_serves_all_batch_sizes(small, monkeypatch):
+    function, asked = programs_of._function, []
+
+    def spied(name, shape, *rest):
+        asked.append((name, shape.batch_size))
+        return function(name, shape, *rest)
+
+    monkeypatch.setattr(programs_of, "_function", spied)
+    programs = population.Programs(small, ORDER)
+    population.train(
+        [job(0, (9,), batch_size=16), job(1, (9,), batch_size=32)], programs
+    )
+    assert sorted(asked) == [("evaluate", 0), ("train", 16), ("train", 32)]
+    assert {shape.batch_size for shape in programs.shapes} == {16, 32}
 
 
 def test_the_plan_is_explained_without_being_carried_out(small):

@@ -153,7 +153,8 @@ def load(
         these as `.npy` files or shards of them, a `.csv` file with a header, or the
         name of a TFDS image-classification set prepared in `data_dir`.
       data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
-      test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows.
+      test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows,
+        in classification of every class.
       target: the column of a `.csv` file to predict; empty: the last one.
       task, channels, augment, resident_bytes, seed, validation_fraction: as for
         `from_arrays`.

@@ -28,7 +28,7 @@ from dnc_jax.training.jobs import Account, Executed, Seconds
 from dnc_jax.training.shapes import Exact, Shape
 from dnc_jax.typing import Key
 
-_KEPT = 64  # programs that outlast their search, of some 4 MB each
+_KEPT = 128  # programs that outlast their search, of some 2 MB each
 
 
 class Program(NamedTuple):
@@ -80,7 +80,7 @@ class Programs:
             self._copy,
         )
         self._view = self._copy(trainer.view_of(data, order_key))
-        self._compiled: dict[Any, tuple[Shape, Program]] = {}
+        self._compiled: dict[Any, Any] = {}
         self.planned: set[Shape] = set()
         self._locks: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class Programs:
     def shapes(self) -> list[Shape]:
         """Shapes already compiled."""
         with self._lock:
-            compiled = {shape for shape, _ in self._compiled.values()}
+            compiled = {shape for shape, _ in self._compiled if shape.batch_size}
         return sorted(compiled, key=str)
 
     @property
@@ -187,43 +187,28 @@ class Programs:
         return processes.copy(tree, self._mesh) if self._mesh else jax.device_put(tree)
 
     def _get(self, shape: Shape, state: Any, settings: Any) -> Program:
-        key = (shape, _signature((state, settings)))
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._compiled:
-                begin = time.perf_counter()
-                with jax.profiler.TraceAnnotation(f"compiling {shape}"):
-                    program = self._compile(shape, state, settings)
-                seconds = time.perf_counter() - begin
-                self.account(compiling=seconds)
-                with self._lock:
-                    self.accounts[shape].compile_seconds += seconds
-                    self._compiled[key] = (shape, program)
-        return self._compiled[key][1]
-
-    def _compile(self, shape: Shape, state: Any, settings: Any) -> Program:
-        with closing(self._feed.epoch(0, shape.batch_size)) as segments:
-            _, order, rows = next(segments)
-        with closing(self._validation.once()) as parts:
-            count, held_out = next(parts)
-        trained = (state, settings, np.float32(1), order, rows, self._view)
-        checked = (state, settings, held_out, count, self._view)
-        signature = _signature((trained, checked))
-        train, evaluate = _functions(shape, self._mesh, signature)
-        compiled_step = train.lower(*trained).compile()
-        compiled_check = evaluate.lower(*checked).compile()
+        arguments = _signature((state, settings))
+        step = self._once(
+            (shape, arguments), shape, lambda: self._step(shape, state, settings)
+        )
+        # Validation knows no batch size: shapes that differ in it alone share one.
+        any_batch = shape._replace(batch_size=0)
+        check = self._once(
+            (any_batch, arguments),
+            shape,
+            lambda: self._check(any_batch, state, settings),
+        )
 
         def run(state: Any, settings: Any, factor: Any, epoch: int) -> Any:
             for _, order, rows in self._feed.epoch(epoch, shape.batch_size):
                 state = jax.block_until_ready(
-                    compiled_step(state, settings, factor, order, rows, self._view)
+                    step(state, settings, factor, order, rows, self._view)
                 )
             return state
 
         def validate(state: Any, settings: Any) -> list[Any]:
             sums = [
-                self.blocks(compiled_check(state, settings, rows, count, self._view))
+                self.blocks(check(state, settings, rows, count, self._view))
                 for count, rows in self._validation.once()
             ]
             return [
@@ -233,6 +218,36 @@ class Programs:
 
         return Program(run, validate)
 
+    def _once(self, key: Any, shape: Shape, compiled: Callable[[], Any]) -> Any:
+        """`compiled()` for the first who asks for this key; others wait for it."""
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._compiled:
+                begin = time.perf_counter()
+                with jax.profiler.TraceAnnotation(f"compiling {shape}"):
+                    program = compiled()
+                seconds = time.perf_counter() - begin
+                self.account(compiling=seconds)
+                with self._lock:
+                    self.accounts[shape].compile_seconds += seconds
+                    self._compiled[key] = program
+        return self._compiled[key]
+
+    def _step(self, shape: Shape, state: Any, settings: Any) -> Any:
+        with closing(self._feed.epoch(0, shape.batch_size)) as segments:
+            _, order, rows = next(segments)
+        arguments = (state, settings, np.float32(1), order, rows, self._view)
+        function = _function("train", shape, self._mesh, _signature(arguments))
+        return function.lower(*arguments).compile()
+
+    def _check(self, shape: Shape, state: Any, settings: Any) -> Any:
+        with closing(self._validation.once()) as parts:
+            count, rows = next(parts)
+        arguments = (state, settings, rows, count, self._view)
+        function = _function("evaluate", shape, self._mesh, _signature(arguments))
+        return function.lower(*arguments).compile()
+
 
 def _signature(tree: Any) -> tuple[Any, ...]:
     """What a program is compiled for: structure and types of its arguments."""
@@ -241,27 +256,25 @@ def _signature(tree: Any) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _functions(shape: Shape, mesh: Mesh | None, signature: Any) -> tuple[Any, Any]:
-    """An epoch of `shape` and its validation, as JAX compiles them.
+def _function(name: str, shape: Shape, mesh: Mesh | None, signature: Any) -> Any:
+    """A function of an engine, as JAX compiles it.
 
-    The same functions for every search of this process: JAX keeps what it has traced
-    and compiled of them as long as they are kept, so that a later search finds it.
+    The same one for every search of this process: JAX keeps what it has traced and
+    compiled of it as long as it is kept, so that a later search finds it.
 
     Args:
+      name: "train" or "evaluate".
       shape, mesh: of the program.
-      signature: of all arguments of both, so that one entry holds one program.
+      signature: of all arguments, so that one entry holds one program.
     """
-    engine = engines.of(shape)
+    function = getattr(engines.of(shape), name)
     options = compilation.options(
         convolutional=isinstance(shape, Exact) and isinstance(shape.network, CNN)
     )
-    train, evaluate = (
-        _on_devices(partial(function, shape=shape), mesh)
-        for function in (engine.train, engine.evaluate)
-    )
-    return (
-        jax.jit(train, donate_argnums=0, compiler_options=options),
-        jax.jit(evaluate, compiler_options=options),
+    return jax.jit(
+        _on_devices(partial(function, shape=shape), mesh),
+        donate_argnums=0 if name == "train" else (),
+        compiler_options=options,
     )
 
 

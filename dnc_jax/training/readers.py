@@ -52,7 +52,7 @@ def read(
         or a TFDS set in `data_dir`.
       data_dir: a TFDS data directory; empty means ~/tensorflow_datasets.
       test: another `.csv` file with the test rows; empty: a fifth of `name`'s rows,
-        the same ones always.
+        of each class, the same ones always.
       target: the column of a `.csv` file to predict; empty: the last one.
 
     Raises:
@@ -71,10 +71,17 @@ def read(
     return reader.read(Source(name, data_dir, test, target))
 
 
-def _held_out(rows: int) -> np.ndarray:
-    """A fifth of the row numbers, drawn once and for all."""
-    order = np.random.default_rng(0).permutation(rows)
-    return np.sort(order[: max(1, rows // 5)])
+def _held_out(targets: np.ndarray) -> np.ndarray:
+    """A fifth of the row numbers, drawn once and for all: a fifth of every class.
+
+    Of the rows in the order of their targets, one in five: of numbers too it has as
+    many of the large ones as of the small.
+    """
+    rows = len(targets)
+    drawn = np.random.default_rng(0).permutation(rows)
+    ordered = drawn[np.argsort(targets[drawn], kind="stable")]
+    count = min(rows, max(1, rows // 5))
+    return np.sort(ordered[(np.arange(count) * rows + rows // 2) // count])
 
 
 def _csv(source: Source) -> tuple[Rows, Rows]:
@@ -89,7 +96,7 @@ def _csv(source: Source) -> tuple[Rows, Rows]:
                 f"has {', '.join(columns)}; they must agree"
             )
         return (x, y), (other_x, other_y)
-    held_out = _held_out(len(x))
+    held_out = _held_out(y)
     kept = np.setdiff1d(np.arange(len(x)), held_out)
     return (x[kept], y[kept]), (x[held_out], y[held_out])
 
