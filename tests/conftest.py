@@ -29,10 +29,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 # Tests compile much and run little. LLVM's passes would take two thirds of their time,
-# and XLA's newer way to write fused loops half of the rest.
+# XLA's newer way to write fused loops half of the rest, and splitting programs among
+# the cores a seventh of what is left.
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    + os.environ.get("XLA_FLAGS", "")
+    "--xla_cpu_parallel_codegen_split_count=1 " + os.environ.get("XLA_FLAGS", "")
 )
 
 # Two runs of the tests on one machine do not wait for each other's counters.
