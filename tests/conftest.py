@@ -29,11 +29,16 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 # Tests compile much and run little. LLVM's passes would take two thirds of their time,
-# XLA's newer way to write fused loops half of the rest, and splitting programs among
-# the cores a seventh of what is left.
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1 " + os.environ.get("XLA_FLAGS", "")
+# XLA's newer way to write fused loops half of the rest (jax 0.11.1 knows no other), and
+# splitting programs among the cores a seventh of what is left.
+_OLD_FUSION = jax.__version_info__ < (0, 11)
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        *["--xla_cpu_use_fusion_emitters=false"] * _OLD_FUSION,
+        os.environ.get("XLA_FLAGS", ""),
+    ]
 )
 
 # Two runs of the tests on one machine do not wait for each other's counters.
@@ -53,7 +58,8 @@ def constants() -> None:
 @pytest.fixture
 def as_users_compile(monkeypatch) -> Iterator[None]:
     """Programs of populations with all passes that tests leave out otherwise."""
-    own, fused = compilation.options, {"xla_cpu_use_fusion_emitters": True}
+    own = compilation.options
+    fused = {"xla_cpu_use_fusion_emitters": True} if _OLD_FUSION else {}
     monkeypatch.delenv("XLA_FLAGS")  # whose level would go before that of programs
     monkeypatch.setattr(compilation, "options", lambda **kind: own(**kind) | fused)
     programs._function.cache_clear()
