@@ -51,7 +51,7 @@ setuptools.setup(
         "filelock>=3.16",
         "flatbuffers>=24",  # what jax.export writes
         "flax>=0.10",
-        "jax>=0.10,<0.12",
+        "jax>=0.10,<0.13",
         "jinja2>=3.1",
         "ml_collections>=1.0",
         "numpy>=2.0",
