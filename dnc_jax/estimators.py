@@ -124,7 +124,7 @@ class DncClassifier(ClassifierMixin, _Searched):
       epochs: of the best network's full-length training.
       depth: least and most hidden layers.
       width: least and most nodes of a hidden layer.
-      activations: to choose from, those of `dnc_jax.MLP`.
+      activations: to choose from, those of `dnc_jax.networks.MLP`.
       densities: kept fractions of a layer's weights to choose from; 1 is dense.
       learning_rate: least and largest.
       budget_seconds: after which the search ends with the best so far; the full-length

@@ -83,7 +83,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if twin:
         out.print(str(saved(summary)), markup=False)
     out.print(
-        f"{workdir}: summary.json and dnc_jax.load('{workdir / 'best'}')", markup=False
+        f"{workdir}: summary.json and dnc_jax.load('{workdir / BEST}')", markup=False
     )
 
 
@@ -186,7 +186,7 @@ def train(
 
     def on_epoch(epoch: int, accuracy: float) -> None:
         trace.on_epoch([accuracy])
-        out.print(f"  epoch {epoch}/{epochs}: validation accuracy {accuracy:.2%}")
+        out.print(f"  epoch {epoch}/{epochs}: validation {data.metric} {accuracy:.2%}")
 
     try:
         with Meter(find()) as meter:

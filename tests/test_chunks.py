@@ -1,4 +1,5 @@
 import os
+import types
 
 import jax
 import numpy as np
@@ -6,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnc_jax.networks import MLP, mlp
+from dnc_jax.networks import MLP, Sparsity, mlp
+from dnc_jax.search import Candidate
 from dnc_jax.search.chunks import Chunks
-from dnc_jax.training import under_way
+from dnc_jax.search.rungs import Rungs
+from dnc_jax.search.strategies import Evaluation
+from dnc_jax.training import Hyperparameters, under_way
 from dnc_jax.training.population import Progress, Snapshot
 
 TREE = {"a": ({"w": np.arange(6.0, dtype=np.float32)}, None), "b": (1, 0.1, "x")}
@@ -104,6 +108,22 @@ def test_a_chunk_of_another_version_or_damaged_counts_as_missing(tmp_path):
     assert chunks.load(1, NAMED).keys() == {4}
     under_way.write(path, {"members": ((3, "c"),), "progress": content["progress"]})
     assert chunks.load(1, NAMED).keys() == {4}
+
+
+def test_networks_that_differ_in_their_blocks_alone_have_other_names():
+    """In what their files are told apart by; for people they are written alike."""
+    alike = [
+        Candidate(
+            MLP(8, (8,), 2, sparsity=(Sparsity(0.5, block), None)), Hyperparameters()
+        )
+        for block in ((1, 1), (1, 2))
+    ]
+    assert str(alike[0]) == str(alike[1])
+    named = Rungs._named(
+        types.SimpleNamespace(_search=""),
+        [Evaluation(i, candidate, 0, 0, 1) for i, candidate in enumerate(alike)],
+    )
+    assert named[0] != named[1]
 
 
 def test_without_a_folder_nothing_is_kept():

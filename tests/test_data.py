@@ -143,6 +143,10 @@ def test_labels_of_any_kind_become_0_to_k_and_keep_their_names():
         assert problem.train.y.dtype == np.int32
         assert set(problem.train.y) == {0, 1}
         assert set(problem.test.y) == {1}
+    numbers, names = np.arange(40) % 12, np.array(["2", "9"] * 20)
+    for train, test in ((numbers, names), (names, numbers)):
+        with pytest.raises(InputError, match="numbers in both, or names in both"):
+            from_arrays((x, train), (x, test))
 
 
 def test_regression_targets_are_standardised_by_the_training_rows():

@@ -26,12 +26,12 @@ def test_the_machine_is_measured_once_and_the_constants_are_kept(measured, tmp_p
 
 def test_a_busy_machine_is_measured_another_time(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "measure", lambda: (FOUND, 0.3))
-    assert machine.cost_model(tmp_path) == costs.CostModel()
+    assert machine.cost_model(tmp_path) == costs.CostModel(workers=resources.cores())
     assert not machine.path(tmp_path).exists()
 
 
 def test_without_a_folder_the_defaults_are_used_and_nothing_is_measured(measured):
-    assert machine.cost_model(None) == costs.CostModel()
+    assert machine.cost_model(None) == costs.CostModel(workers=resources.cores())
     assert not measured
 
 

@@ -119,6 +119,24 @@ def test_a_compiled_program_that_is_large_enough_is_used_again():
     assert plan.make(nets, WORK, ready)[0].shape == ready[0]
 
 
+def test_a_compiled_sparse_network_does_not_keep_lanes_together():
+    """Charged its compiling again, it would keep one of two workers busy alone."""
+    sparse = MLP(784, (64,), 10, sparsity=(Sparsity(0.25), None))
+    nets = [(sparse, 128), *[(MLP(784, (64, 64), 10), 128)] * 8]
+    cost = costs.CostModel()
+    ready = [shapes.Padded(lanes, (64, 64), 128) for lanes in (1, 2, 4, 8)]
+    ready.append(shapes.Exact(1, network.structure(sparse), 128))
+    groups = plan.make(nets, WORK, ready, cost)
+    padded = [group for group in groups if isinstance(group.shape, shapes.Padded)]
+    wall = plan.wall_seconds(groups, ready, WORK, cost)
+    for group in padded:
+        half = plan.Group(
+            group.shape._replace(lanes=max(1, group.shape.lanes // 2)), group.members
+        )
+        others = [one for one in groups if one is not group]
+        assert wall <= plan.wall_seconds([half, *others], ready, WORK, cost)
+
+
 def test_on_an_accelerator_convolutions_take_the_form_that_is_faster():
     few, many = (CNN((8, 8, 3), (width,) * 3, 10) for width in (8, 128))
     cost = costs.CostModel(

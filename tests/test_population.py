@@ -33,6 +33,7 @@ def test_a_lane_is_its_network_alone_to_rounding_after_ten_adam_steps(small):
         job(5, (12, 7, 19), "tanh", 0.3, weight_decay=0.0),
     ]
     programs = population.Programs(small, ORDER)
+    assert programs.cost.workers == programs.workers, "plans for the cores there are"
     outcomes = population.train(jobs, programs)
     assert max(shape.lanes for shape in programs.shapes) > 1, "nothing was padded"
     for one, outcome in zip(jobs, outcomes, strict=True):

@@ -25,11 +25,15 @@ class Problem(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Of the strategy, of the candidates (each folds in its number), of the rows."""
+    """Of the strategy, the candidates, the order of rows, and measuring candidates.
+
+    Each candidate folds its number into the second and the last.
+    """
 
     strategy: Key
     candidates: Key
     order: Key
+    measuring: Key
 
 
 def keys(seed: int) -> Keys:
@@ -40,4 +44,4 @@ def keys(seed: int) -> Keys:
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32), got {seed}")
-    return Keys(*jax.random.split(jax.random.key(seed), 3))
+    return Keys(*jax.random.split(jax.random.key(seed), 4))

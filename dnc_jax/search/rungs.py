@@ -16,7 +16,7 @@ from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
-from dnc_jax.training import grouping, population, processes
+from dnc_jax.training import grouping, machine, population, processes
 from dnc_jax.training.costs import CostModel
 from dnc_jax.training.jobs import Job, Outcome, Progress, Snapshot
 from dnc_jax.training.programs import Programs
@@ -71,6 +71,7 @@ class Rungs:
       candidate_epochs: trained so far, summed over candidates.
       flops: of the trials trained so far, of the true networks.
       anew: nothing comes from the store or the folder.
+      programs: in which networks are trained, with the data on the device.
       ledger: who took the energy.
 
     Raises:
@@ -93,7 +94,7 @@ class Rungs:
         self._keys = keys(problem.seed)
         self._epochs = problem.strategy.epochs
         data = self._data = problem.data
-        constants, digest = (cost or CostModel())._asdict(), data.digest()
+        constants, digest = (cost or machine.cost_model(None))._asdict(), data.digest()
         if store:
             constants = store.first("cost_model", constants)
             _refuse_other_rows(store, data.name, digest)
@@ -243,7 +244,7 @@ class Rungs:
 
     def _named(self, evaluations: Sequence[Evaluation]) -> dict[int, str]:
         """Candidates by number, and what tells each from all of other searches."""
-        return {e.candidate_id: f"{e.candidate} {self._search}" for e in evaluations}
+        return {e.candidate_id: f"{e.candidate!r} {self._search}" for e in evaluations}
 
     def _job(
         self,

@@ -36,7 +36,7 @@ class Scorer:
 
     def __init__(self, problem: Problem, meter: Meter | None) -> None:
         self._problem, self._largest = problem, complexity(_check(problem))
-        self._key = keys(problem.seed).candidates
+        self._key = keys(problem.seed).measuring
         self._asked = problem.objective.measured | problem.constraints.measured
         self._read_joules: Callable[[], float] | None = None
         if "joules" in self._asked and processes.is_first():

@@ -137,10 +137,12 @@ class Store:
     Raises:
       InputError: the file belongs to a search with another config, is in use, is not a
         store or damaged, or cannot be written.
+      TypeError: the config is not JSON.
     """
 
     def __init__(self, path: pathlib.Path, config: dict[str, Any]) -> None:
         self._path = path
+        text = json.dumps(config)
         with contextlib.ExitStack() as opened:
             opened.enter_context(_lock(path))
             with _clear(
@@ -157,12 +159,10 @@ class Store:
                     self._db.executescript(_SCHEMA)
                     row = self._db.execute("SELECT config FROM search").fetchone()
                     if row is None:
-                        self._db.execute(
-                            "INSERT INTO search VALUES (?)", [json.dumps(config)]
-                        )
+                        self._db.execute("INSERT INTO search VALUES (?)", [text])
                 stored = json.loads(row[0]) if row else None
             if stored is not None:
-                _refuse_other(path, stored, json.loads(json.dumps(config)))
+                _refuse_other(path, stored, json.loads(text))
             self._opened = opened.pop_all()
 
     def add(self, trials: Iterable[Trial]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+from absl import logging
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Work, complexity, training_work
@@ -77,7 +78,8 @@ def retrain(
         architecture = trial.candidate.architecture
         try:
             trained, history = _trained(trial, course)
-        except FloatingPointError:
+        except FloatingPointError as error:
+            logging.warning("candidate %d: %s; next best", trial.candidate_id, error)
             continue
         test = trainer.evaluate(
             trained, architecture, data.test, data.view, feed.limit(data)

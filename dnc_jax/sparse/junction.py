@@ -81,11 +81,15 @@ def apply(
     columns = x if axis == 0 else jnp.moveaxis(x, -1, 0)
     rest = columns.shape[1:]
     y = kernels.matmul(
-        params["weight"], pattern, columns.reshape(pattern.n_in, -1), impl=impl
+        params["weight"],
+        pattern,
+        columns.reshape(pattern.n_in, -1),
+        impl=impl,
+        dtype=gather.wide_type(x),
     )
     if "bias" in params:
-        y = (y + jnp.expand_dims(params["bias"], 1)).astype(x.dtype)
-    y = y.reshape(pattern.n_out, *rest)
+        y = y + jnp.expand_dims(params["bias"], 1)
+    y = y.astype(x.dtype).reshape(pattern.n_out, *rest)
     return y if axis == 0 else jnp.moveaxis(y, 0, -1)
 
 
@@ -171,12 +175,14 @@ def conv_apply(
             image, (0, 0, top, left), (*image.shape[:2], *spans)
         )[:, :, :: strides[0], :: strides[1]]
         columns = shifted.reshape(pattern.n_in, -1)
-        return kernels.matmul(weight, pattern, columns, impl=impl)
+        return kernels.matmul(
+            weight, pattern, columns, impl=impl, dtype=gather.wide_type(x)
+        )
 
     tops, lefts = np.divmod(np.arange(taps[0] * taps[1]), taps[1])
     flat = weight.reshape(-1, *weight.shape[2:])
-    # Rounded to half precision once, not after each tap.
-    total = tap(flat[0], image, tops[0], lefts[0]).astype(gather.wide_type(x))
+    # In float32 or better: rounded to half precision once, not after each tap.
+    total = tap(flat[0], image, tops[0], lefts[0])
     if len(flat) > 1:
         total, _ = jax.lax.scan(
             lambda total, step: (total + tap(step[0], image, *step[1:]), None),

@@ -44,7 +44,12 @@ _VECTOR = 16  # float32 in an AVX-512 register
 
 
 def matmul(
-    weight: Array, pattern: Pattern, x: Array, *, impl: str = "auto"
+    weight: Array,
+    pattern: Pattern,
+    x: Array,
+    *,
+    impl: str = "auto",
+    dtype: Any = None,
 ) -> jax.Array:
     """W^T x of a sparse W: differentiable in `weight` and `x`.
 
@@ -58,10 +63,11 @@ def matmul(
       pattern: of the same junction.
       x: [n_in, B]; whole numbers are taken as weight's type.
       impl: which kernel; "auto" is `choose(pattern, B)`.
+      dtype: of the result; None is x's.
 
     Returns:
-      [n_out, B] of x's dtype; products are summed in float32 or better. The gradient
-      of each argument has its dtype.
+      [n_out, B]; products are summed in float32 or better ("pallas" returns x's dtype
+      rounded). The gradient of each argument has its dtype.
 
     Raises:
       InputError: an unknown kernel.
@@ -70,9 +76,10 @@ def matmul(
         raise InputError(f"unknown impl {impl!r}; known: {', '.join(IMPLS)}")
     weight, x = jnp.asarray(weight), floating(x, weight)
     if not x.size:
-        return jnp.zeros((pattern.n_out, 0), x.dtype)
+        return jnp.zeros((pattern.n_out, 0), dtype or x.dtype)
     impl = choose(pattern, x.shape[1]) if impl == "auto" else impl
-    return _matmul(impl, _varying_as(x, weight), pattern, _varying_as(weight, x))
+    y: Any = _matmul(impl, _varying_as(x, weight), pattern, _varying_as(weight, x))
+    return y.astype(dtype or x.dtype)
 
 
 def _varying_as(other: jax.Array, array: jax.Array) -> jax.Array:
@@ -99,7 +106,8 @@ def _matmul_fwd(
 
 def _matmul_bwd(impl: str, saved: Any, dy: jax.Array) -> Any:
     weight, pattern, x = saved
-    d_weight, dx = _BACKWARD[impl](weight, pattern, x, dy)
+    # Of half precision it was rounded on its way here already.
+    d_weight, dx = _BACKWARD[impl](weight, pattern, x, dy.astype(x.dtype))
     return d_weight.astype(weight.dtype), None, dx.astype(x.dtype)
 
 
@@ -117,7 +125,7 @@ def _gemm_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Arra
 
     def outputs(weights: jax.Array, sources: jax.Array) -> jax.Array:
         gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
-        return einsum("qio,qib->qob", weights, gathered).astype(x.dtype)
+        return einsum("qio,qib->qob", weights, gathered)
 
     row_bytes = weights.shape[1] * x.shape[1] * x.dtype.itemsize
     return chunked(outputs, row_bytes, weights, pattern.sources).reshape(-1, x.shape[1])
@@ -200,7 +208,7 @@ def _elements_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.
         return _outer_sum(column(weights, k), blocks[column(pattern.sources, k)])
 
     y = sum_terms(term, pattern.sources.shape[1])
-    return y.reshape(-1, x.shape[1]).astype(x.dtype)
+    return y.reshape(-1, x.shape[1])
 
 
 def _elements_backward(
@@ -305,7 +313,7 @@ def _cells(pattern: Pattern) -> Array:
 
 def _dense_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
     # Of "io" this product takes a third longer, which a second layout does not cost.
-    return einsum("oi,ib->ob", _matrix(weight, pattern, "oi"), x).astype(x.dtype)
+    return einsum("oi,ib->ob", _matrix(weight, pattern, "oi"), x)
 
 
 def _dense_backward(

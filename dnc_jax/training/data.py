@@ -277,6 +277,11 @@ def _classes(
                 f"example, got {labels.dtype} of shape {labels.shape}; numbers to "
                 "predict are task = 'regression'"
             )
+    if (y.dtype.kind in "US") != (test_y.dtype.kind in "US"):
+        raise InputError(
+            f"{name}: labels are {y.dtype} in train and {test_y.dtype} in test; they "
+            "must be numbers in both, or names in both"
+        )
     known = np.unique(y)
     if len(known) < 2:
         raise InputError(

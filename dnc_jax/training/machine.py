@@ -18,12 +18,11 @@ import numpy as np
 from dnc_jax.files import new_file
 from dnc_jax.networks import MLP
 from dnc_jax.networks.convolution import Form, convolution
-from dnc_jax.training import compilation, costs, engines, lanes, shapes
+from dnc_jax.training import compilation, costs, engines, lanes, resources, shapes
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job
 from dnc_jax.training.programs import Programs
-from dnc_jax.training.resources import cores
 
 _INPUTS, _OUTPUTS = 64, 10
 # A step's fixed cost, its bytes in and beyond the cache, and its multiply-adds: each
@@ -45,7 +44,7 @@ def describe() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": platform.machine(),
-        "cores": cores(),
+        "cores": resources.cores(),
         "device": device.device_kind,
         "devices": jax.local_device_count(),
     }
@@ -65,7 +64,7 @@ def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
       folder: made where it is missing; None: the model's defaults, nothing is measured.
     """
     if folder is None:
-        return costs.CostModel()
+        return _defaults()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path(folder).read_text())["constants"]
         values = [kept[name] for name in costs.CostModel._fields]
@@ -73,11 +72,16 @@ def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
             return costs.CostModel(*values)
     constants, share = measure()
     if share < _UNDISTURBED:
-        return costs.CostModel()
+        return _defaults()
     # A folder that cannot be written costs a measurement each time, no more.
     with contextlib.suppress(OSError):
         keep(folder, constants)
     return constants
+
+
+def _defaults() -> costs.CostModel:
+    """Of a machine that was not measured: the model's, but for its cores."""
+    return costs.CostModel(workers=resources.workers())
 
 
 def keep(folder: pathlib.Path, constants: costs.CostModel) -> None:
@@ -123,9 +127,11 @@ def measure() -> tuple[costs.CostModel, float]:
       processor; 1 on an accelerator, where it does not matter.
     """
     begin, cpu = time.perf_counter(), time.process_time()
-    # A number of rows that no program in the compilation cache has: it would not be
+    # Numbers of rows that no program in the compilation cache has: it would not be
     # compiled again.
-    programs = Programs(_data(4096 + time.time_ns() % 4096), jax.random.key(0))
+    number = time.time_ns() % 4096
+    data = _data(4096 + number, 100 + number)
+    programs = Programs(data, jax.random.key(0))
     work = programs.workload(1)
     default = costs.CostModel()
     with ThreadPoolExecutor(programs.workers) as pool:
@@ -271,14 +277,14 @@ def _least_seconds(run: Callable[[], None]) -> float:
     return min(times)
 
 
-def _data(rows: int) -> Dataset:
+def _data(rows: int, validation_rows: int) -> Dataset:
     rng = np.random.default_rng(0)
     train, rest = (
         Split(
             rng.integers(0, 256, (count, _INPUTS), dtype=np.uint8),
             rng.integers(0, _OUTPUTS, count).astype(np.int32),
         )
-        for count in (rows, 100)
+        for count in (rows, validation_rows)
     )
     ones = np.ones(1, np.float32)
     return Dataset("probe", _OUTPUTS, train, rest, rest, 128 * ones, ones / 64)

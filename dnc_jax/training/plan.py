@@ -138,7 +138,8 @@ def make(
       Groups whose members partition `range(len(networks))`.
     """
     cost = cost or CostModel()
-    ready = sorted({shape for shape in compiled if isinstance(shape, Padded)})
+    compiled = set(compiled)
+    ready = sorted(shape for shape in compiled if isinstance(shape, Padded))
     needs: dict[int, Padded] = {}
     classes: dict[tuple[int, int], list[int]] = {}
     alike: dict[tuple[Architecture, int], list[int]] = {}
@@ -160,7 +161,7 @@ def make(
         for structure, members in alike.items()
     ]
 
-    groups = _spread(groups, ready, work, cost)
+    groups = _spread(groups, compiled, work, cost)
 
     def longest_first(group: Group) -> tuple[float, tuple[int, ...]]:
         shape, members = group
@@ -171,12 +172,12 @@ def make(
 
 def _spread(
     groups: Sequence[Group],
-    ready: Sequence[Padded],
+    compiled: Iterable[Shape],
     work: Workload,
     cost: CostModel,
 ) -> list[Group]:
     """Halves the lanes of the longest program while all together end sooner."""
-    best, wall = list(groups), wall_seconds(groups, ready, work, cost)
+    best, wall = list(groups), wall_seconds(groups, compiled, work, cost)
     while True:
         longest = max(best, key=lambda group: run_seconds(group.shape, 1, work, cost))
         if longest.shape.lanes == 1:
@@ -185,7 +186,7 @@ def _spread(
         spread = [
             Group(half, group.members) if group is longest else group for group in best
         ]
-        seconds = wall_seconds(spread, ready, work, cost)
+        seconds = wall_seconds(spread, compiled, work, cost)
         if seconds >= wall:
             return best
         best, wall = spread, seconds

@@ -106,6 +106,8 @@ def _together() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:  # the backends differ
         reason = str(error).partition("\n")[0]
+        if "RESOURCE_EXHAUSTED" in reason:  # of this process: starting again is no help
+            raise
         raise ProcessError(
             f"another process of this search has ended ({reason}); "
             "start all of them again: the same command goes on where it stopped"

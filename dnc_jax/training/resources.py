@@ -40,17 +40,27 @@ class Resources(NamedTuple):
 def of(data: Dataset, devices: int = 1) -> Resources:
     """Those of a search over `data`, as this process sees them.
 
+    Of a CPU's memory, half is left to others; an accelerator's holds the rows too.
+    """
+    programs = workers(devices)
+    row_bytes, free_bytes = feed.limit(data), feed.free_bytes()
+    rows = sum(
+        min(most, sum(part.nbytes for part in split))
+        for split, most in ((data.train, row_bytes), (data.validation, row_bytes / 4))
+    )
+    cpu = jax.default_backend() == "cpu"
+    usable = 0.5 * free_bytes if cpu else 0.9 * free_bytes - rows
+    return Resources(devices, programs, row_bytes, usable / programs)
+
+
+def workers(devices: int = 1) -> int:
+    """Programs that run at a time.
+
     XLA keeps about one core busy with networks of this size, so on a CPU as many
     programs run as there are cores; an accelerator runs one after another, and so do
-    several devices. Of a CPU's memory, half is left to others; an accelerator's holds
-    the rows too.
+    several devices.
     """
-    cpu = jax.default_backend() == "cpu"
-    workers = cores() if cpu and devices == 1 else 1
-    row_bytes, free_bytes = feed.limit(data), feed.free_bytes()
-    rows = min(row_bytes, sum(part.nbytes for part in data.train))
-    usable = 0.5 * free_bytes if cpu else 0.9 * free_bytes - rows
-    return Resources(devices, workers, row_bytes, usable / workers)
+    return cores() if jax.default_backend() == "cpu" and devices == 1 else 1
 
 
 def cores() -> int:

@@ -249,7 +249,11 @@ def sums_of(
     return Metrics(loss, merit)
 
 
-_sums = jax.jit(sums, static_argnums=1)
+@cache
+def _sums(*, convolutional: bool) -> Any:
+    """`sums`, compiled as what trains such networks."""
+    options = compilation.fast_convolutions() if convolutional else {}
+    return jax.jit(sums, static_argnums=1, compiler_options=options)
 
 
 def evaluate(
@@ -272,8 +276,9 @@ def evaluate(
         if limit_bytes is None:
             limit_bytes = 0.5 * feed.free_bytes()
         rows = feed.Feed(rows, limit_bytes)
+    compiled = _sums(convolutional=not isinstance(architecture, MLP))
     parts = [
-        jax.device_get(_sums(trained, architecture, part, count, view))
+        jax.device_get(compiled(trained, architecture, part, count, view))
         for count, part in rows.once()
     ]
     return mean_of(parts, rows.count)
@@ -365,8 +370,11 @@ def train(
         result = evaluate(trained, architecture, validation, data.view)
         epoch = Epoch(loss, float(result.loss), float(result.accuracy), seconds)
         if not np.isfinite((epoch.train_loss, epoch.val_loss)).all():
+            of, worst = (
+                ("", loss) if not np.isfinite(loss) else ("validation ", epoch.val_loss)
+            )
             raise FloatingPointError(
-                f"the loss of {architecture} became {loss} in epoch "
+                f"the {of}loss of {architecture} became {worst} in epoch "
                 f"{number + 1}; a smaller learning rate than "
                 f"{hyperparameters.learning_rate:g} may help"
             )

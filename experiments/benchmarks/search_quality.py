@@ -90,7 +90,7 @@ def by_strategy(make: Callable[..., Any]) -> Callable[[Table, int, int], list[fl
     """A search by one of our strategies: the values in the order of evaluation."""
 
     def run(table: Table, seed: int, evaluations: int) -> list[float]:
-        strategy = make(table.space, candidates=evaluations, batch=BATCH, rungs=(1,))
+        strategy = make(table.space, candidates=evaluations, batch=BATCH, epochs=1)
         state = strategy.init(jax.random.key(seed))
         values: list[float] = []
         while asked := strategy.ask(state):

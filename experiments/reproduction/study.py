@@ -129,6 +129,12 @@ class Study:
         def keep(members: Sequence[int], outcomes: Sequence[Outcome]) -> None:
             for member, outcome in zip(members, outcomes, strict=True):
                 point, seed = missing[member]
+                if outcome.diverged:
+                    raise InputError(
+                        f"{point.name}, seed {seed}: the loss is no longer finite "
+                        f"after {len(outcome.val_accuracy)} epochs; lower "
+                        "train.learning_rate"
+                    )
                 done[point.name, seed] = outcome.val_accuracy[-1]
                 self._append(point.name, seed, outcome)
             self.out.print(f"{len(done)} networks trained", markup=False)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
+from dnc_jax.errors import InputError
 from dnc_jax.networks import mlp
 from dnc_jax.training import Hyperparameters, population
 from dnc_jax.training.data import Dataset
@@ -65,6 +66,8 @@ def trained(
     )
     jobs = study.jobs([(point, seed) for seed in study_.seeds], train.epochs)
     outcomes = population.train(jobs, Programs(data, study.order(config)))
+    if any(one is None or one.diverged for one in outcomes):
+        raise InputError(f"{network}: the loss diverged; lower train.learning_rate")
     fresh = [mlp.init(keys_of(jax.random.key(s))[0], network) for s in study_.seeds]
     ends = [one.snapshot.params for one in outcomes if one and one.snapshot]
 
