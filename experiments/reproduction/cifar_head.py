@@ -122,7 +122,7 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     (dense,) = [row for row in rows if row["family"] == density_sweep.DENSE]
     result = []
     for row in rows:
-        if row is dense:
+        if row is dense or float(row["net density %"]) < 100 * FREE:
             continue
         lost = float(dense["test accuracy %"]) - float(row["test accuracy %"])
         errors = study.apart(study.read_mean(dense), study.read_mean(row))
@@ -130,7 +130,7 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
             record.finding(
                 f"no loss with {row['net density %']} % of the head's edges",
                 f"{lost:+.2f} points lost, {errors:+.1f} standard errors",
-                errors <= 2,
+                errors <= study.SURE,
             )
         )
     return result

@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from dnc_jax.errors import InputError
-from dnc_jax.training import Hyperparameters
 from dnc_jax.training.data import Dataset
 from experiments import launch
 from experiments.reproduction import record, study
@@ -121,10 +120,7 @@ def _point(
     network = study.mlp(
         data, hidden, densities, "structured" if family == DENSE else family
     )
-    train = config.train
-    decay = train.weight_decay * math.sqrt(network.density)
-    hyperparameters = Hyperparameters(train.learning_rate, decay, train.batch_size)
-    return Point(f"{family} {network}", network, hyperparameters)
+    return study.point(config, network, f"{family} {network}")
 
 
 def beside(rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -135,7 +131,7 @@ def beside(rows: Sequence[Row]) -> list[dict[str, str]]:
         for layers, own in _by_layers(rows).items():
             ours = _nearest([*_of(own, "structured"), *_of(own, DENSE)], density)
             near = abs(math.log(_density(ours) / density)) < math.log(CLOSE)
-            difference = f"{_accuracy(ours) - published:+.2f}"
+            difference = f"{study.accuracy(ours) - published:+.2f}"
             cells |= {
                 f"{layers}: density %": ours["net density %"] if near else "",
                 f"{layers}: accuracy %": ours["test accuracy %"] if near else "",
@@ -160,7 +156,7 @@ def _loss(rows: Sequence[Row]) -> list[dict[str, str]]:
     result = []
     for family in _families_in(rows):
         tenth = _nearest(_of(rows, family), 10)
-        lost = _points(_accuracy(dense) - _accuracy(tenth))
+        lost = _points(study.accuracy(dense) - study.accuracy(tenth))
         result.append(
             record.finding(
                 f"{family}: a tenth of the edges costs at most {LOSS} points",
@@ -177,12 +173,12 @@ def _plotted(rows: Sequence[Row]) -> list[dict[str, str]]:
     result = []
     for density in ASKED:
         ours = _nearest(own, density)
-        difference = _points(_accuracy(ours) - PLOTTED[density])
+        difference = _points(study.accuracy(ours) - PLOTTED[density])
         result.append(
             record.finding(
                 f"structured at density {density:g} %: {PLOTTED[density]} % (plot), "
                 f"within {NEAR} points",
-                f"{_accuracy(ours):.2f} % at {ours['net density %']} %, "
+                f"{study.accuracy(ours):.2f} % at {ours['net density %']} %, "
                 f"{difference:+.2f} points",
                 abs(difference) <= NEAR,
             )
@@ -198,11 +194,11 @@ def _families(rows: Sequence[Row]) -> list[dict[str, str]]:
         return []
     spreads = {}
     for row in higher:
-        equal = [_accuracy(_nearest(_of(rows, f), _density(row))) for f in theirs]
+        equal = [study.accuracy(_nearest(_of(rows, f), _density(row))) for f in theirs]
         spreads[row["net density %"]] = _points(max(equal) - min(equal))
     at = max(spreads, key=lambda density: spreads[density])
     random = _nearest(_of(rows, "random"), _density(lowest))
-    better = _accuracy(lowest) - _accuracy(random)
+    better = study.accuracy(lowest) - study.accuracy(random)
     errors = study.apart(study.read_mean(lowest), study.read_mean(random))
     return [
         record.finding(
@@ -238,10 +234,6 @@ def _nearest(rows: Sequence[Row], density: float) -> Row:
 
 def _density(row: Row) -> float:
     return float(row["net density %"])
-
-
-def _accuracy(row: Row) -> float:
-    return float(row["test accuracy %"])
 
 
 def _points(difference: float) -> float:

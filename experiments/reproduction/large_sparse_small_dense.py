@@ -9,7 +9,6 @@ each by itself; these are measured anew each time, and nothing else should run t
 trend (b). The work folder gets CSV, plots.html and tables.md.
 """
 
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +18,6 @@ from absl import flags
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, complexity, find
 from dnc_jax.networks import MLP
-from dnc_jax.training import Hyperparameters
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.timing import epoch_cost
 from experiments import launch
@@ -29,7 +27,6 @@ from experiments.reproduction.study import Point, Study
 
 COSTS = flags.DEFINE_bool("costs", True, "Measure an epoch of each by itself.")
 INPUTS = 800
-SURE = 2  # standard errors
 NOTES = (
     "The sparse networks have at most as many parameters as the dense one: as many "
     "edges to a hidden node as fit, and all from it.",
@@ -54,7 +51,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         for small in config.small
         for network in networks(data, small, config.times, config.family)
     ]
-    points = [_point(config, network) for _, network in pairs]
+    points = [study.point(config, network, str(network)) for _, network in pairs]
     means = study_.train(points, data)
     rows = []
     for (small, network), point, one in zip(pairs, points, means, strict=True):
@@ -130,13 +127,6 @@ def costs(point: Point, data: Dataset) -> tuple[str, str]:
     return f"{cost.seconds:.3f}", joules
 
 
-def _point(config: launch.Config, network: MLP) -> Point:
-    train = config.train
-    decay = train.weight_decay * math.sqrt(network.density)
-    how = Hyperparameters(train.learning_rate, decay, train.batch_size)
-    return Point(str(network), network, how)
-
-
 def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     """Trend (b) against the table, as it is printed."""
     rows = tables["accuracy"]
@@ -160,7 +150,7 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
                 f"(b) of {dense['parameters']} parameters, a large sparse network is "
                 "better than a small dense one",
                 measured,
-                errors > 0 if abs(errors) > SURE else None,
+                errors > 0 if abs(errors) > study.SURE else None,
             )
         )
     return result

@@ -27,6 +27,7 @@ from experiments.reproduction import record
 from experiments.reproduction.record import Row
 
 BLOCK = 4  # nodes to a side of the family "block"
+SURE = 2  # standard errors beyond which a difference is no accident
 _RUNS = ("point", "seed", "test_accuracy", "core_seconds")
 
 
@@ -193,6 +194,26 @@ class Study:
             writer.writerow([name, seed, outcome.val_accuracy[-1], seconds])
 
 
+def point(
+    config: launch.Config, network: MLP, name: str, decay: float | None = None
+) -> Point:
+    """A network with the training of the config.
+
+    Args:
+      config: of a study.
+      network: to train.
+      name: that tells the point from all others.
+      decay: None is the config's weight decay times the root of the net density: fewer
+        weights need less of it.
+    """
+    train = config.train
+    scaled = train.weight_decay * math.sqrt(network.density)
+    how = Hyperparameters(
+        train.learning_rate, scaled if decay is None else decay, train.batch_size
+    )
+    return Point(name, network, how)
+
+
 def jobs(networks: Sequence[tuple[Point, int]], epochs: int) -> list[Job]:
     """Points with their seeds, to train from scratch."""
     return [
@@ -306,9 +327,14 @@ def line(
     )
 
 
+def accuracy(row: Mapping[str, str]) -> float:
+    """The mean that `Mean.cells` wrote, in per cent."""
+    return float(row["test accuracy %"])
+
+
 def read_mean(row: Mapping[str, str]) -> Mean:
     """What `Mean.cells` wrote, as far as it was rounded."""
-    return Mean(float(row["test accuracy %"]), float(row["standard error"]))
+    return Mean(accuracy(row), float(row["standard error"]))
 
 
 def apart(one: Mean, other: Mean) -> float:

@@ -17,16 +17,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dnc_jax.errors import InputError
-from dnc_jax.networks import MLP
-from dnc_jax.training import Hyperparameters
 from dnc_jax.training.data import Dataset
 from experiments import launch
 from experiments.reproduction import record, study
 from experiments.reproduction.record import Row
-from experiments.reproduction.study import Mean, Point, Study
+from experiments.reproduction.study import Mean, Study
 
 HIDDEN, INPUTS = 100, 800
-SURE = 2  # standard errors
 NOTES = (
     "The trends are attributed to the papers from memory, whose text was not at hand: "
     "they are hypotheses, and the layers and densities are ours.",
@@ -61,7 +58,8 @@ def junctions(study_: Study, data: Dataset) -> list[dict[str, str]]:
     ways = [way for budget in study_.config.junctions for way in budget]
     networks = [study.mlp(data, (HIDDEN, HIDDEN), way) for way in ways]
     means = study_.train(
-        [_point(study_, f"(a) {network}", network) for network in networks], data
+        [study.point(study_.config, network, f"(a) {network}") for network in networks],
+        data,
     )
     rows = []
     for way, network, one in zip(ways, networks, means, strict=True):
@@ -92,7 +90,9 @@ def inputs(study_: Study, wide: Dataset, few: Dataset) -> list[dict[str, str]]:
             study.mlp(data, (HIDDEN,), (density, 1.0))
             for density in study_.config.first
         ]
-        points = [_point(study_, f"(c) {name} {one}", one) for one in networks]
+        points = [
+            study.point(study_.config, one, f"(c) {name} {one}") for one in networks
+        ]
         means = study_.train(points, data)
         dense = means[int(np.argmax([one.density for one in networks]))]
         for network, one in zip(networks, means, strict=True):
@@ -117,7 +117,7 @@ def decays(study_: Study, data: Dataset) -> list[dict[str, str]]:
     pairs = [(way, decay) for way in config.densities for decay in config.decays]
     networks = [study.mlp(data, (HIDDEN,), way) for way, _ in pairs]
     points = [
-        _point(study_, f"(e) {network} L2 {decay:g}", network, decay)
+        study.point(study_.config, network, f"(e) {network} L2 {decay:g}", decay)
         for network, (_, decay) in zip(networks, pairs, strict=True)
     ]
     rows = [
@@ -164,15 +164,6 @@ def components(data: Dataset, count: int) -> Dataset:
     )
 
 
-def _point(study_: Study, name: str, network: MLP, decay: float | None = None) -> Point:
-    train = study_.config.train
-    scaled = train.weight_decay * math.sqrt(network.density)
-    how = Hyperparameters(
-        train.learning_rate, scaled if decay is None else decay, train.batch_size
-    )
-    return Point(name, network, how)
-
-
 def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     """The trends against the tables, as they are printed."""
     return [
@@ -191,7 +182,7 @@ def _later(rows: Sequence[Row]) -> list[dict[str, str]]:
     """(a) Is the best division one with a denser second junction?"""
     result = []
     for edges, own in _groups(rows, "edges").items():
-        best = max(own, key=_accuracy)
+        best = max(own, key=study.accuracy)
         even = min(own, key=lambda r: abs(math.log(_first(r) / _second(r))))
         errors = study.apart(study.read_mean(best), study.read_mean(even))
         result.append(
@@ -199,10 +190,10 @@ def _later(rows: Sequence[Row]) -> list[dict[str, str]]:
                 f"(a) {edges} edges: a later junction denser than the earlier one is "
                 "better than densities as equal as tried",
                 f"best {best['junction 1 %']} and {best['junction 2 %']} %: "
-                f"{_accuracy(best):.2f} %; most equal {even['junction 1 %']} and "
-                f"{even['junction 2 %']} %: {_accuracy(even):.2f} %; {errors:+.1f} "
-                "standard errors",
-                _second(best) > _first(best) if errors > SURE else None,
+                f"{study.accuracy(best):.2f} %; most equal {even['junction 1 %']} and "
+                f"{even['junction 2 %']} %: {study.accuracy(even):.2f} %; "
+                f"{errors:+.1f} standard errors",
+                _second(best) > _first(best) if errors > study.SURE else None,
             )
         )
     return result
@@ -225,7 +216,7 @@ def _redundant(rows: Sequence[Row]) -> list[dict[str, str]]:
                 f"(c) {pixels} lose less than {others} at density {density} %",
                 f"{lost[0]:.2f} points against {lost[1]:.2f}, {errors:+.1f} standard "
                 "errors",
-                errors > 0 if abs(errors) > SURE else None,
+                errors > 0 if abs(errors) > study.SURE else None,
             )
         )
     return result
@@ -234,12 +225,13 @@ def _redundant(rows: Sequence[Row]) -> list[dict[str, str]]:
 def _penalty(rows: Sequence[Row]) -> list[dict[str, str]]:
     """(e) Is the best penalty of a sparser network no larger?"""
     best = {
-        d: max(own, key=_accuracy) for d, own in _groups(rows, "net density %").items()
+        d: max(own, key=study.accuracy)
+        for d, own in _groups(rows, "net density %").items()
     }
     sparsest, densest = (
         _groups(rows, "net density %")[end(best, key=float)] for end in (min, max)
     )
-    ends = [max(own, key=_accuracy) for own in (sparsest, densest)]
+    ends = [max(own, key=study.accuracy) for own in (sparsest, densest)]
     penalties = [float(row["L2"]) for row in ends]
     # The penalty of the one, tried on the other: is it really worse?
     gains = [
@@ -253,13 +245,9 @@ def _penalty(rows: Sequence[Row]) -> list[dict[str, str]]:
             "(e) the sparser the network, the less L2 is best",
             ", ".join(f"{row['L2']} at {density} %" for density, row in best.items())
             + f"; the ends differ by {max(gains):.1f} standard errors at most",
-            penalties[0] < penalties[1] if max(gains) > SURE else None,
+            penalties[0] < penalties[1] if max(gains) > study.SURE else None,
         )
     ]
-
-
-def _accuracy(row: Row) -> float:
-    return float(row["test accuracy %"])
 
 
 def _first(row: Row) -> float:

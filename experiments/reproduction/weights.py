@@ -27,7 +27,6 @@ from experiments.reproduction.study import Point, Study
 SMALL = 0.1  # of the junction's largest weight
 BINS = 50
 HALF = 50  # per cent: more is most
-SURE = 2  # standard errors
 NOTES = (
     "The share of small weights depends on the one largest, so the share before "
     "training stands beside it: of normally distributed weights many are small too.",
@@ -152,7 +151,7 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
                 f"{layers}: most weights are small",
                 f"{whole:.1f} % of all are below a tenth of the largest, "
                 f"standard error {error:.1f}",
-                whole > HALF if abs(whole - HALF) > SURE * error else None,
+                whole > HALF if abs(whole - HALF) > study.SURE * error else None,
             ),
             record.finding(
                 f"{layers}: the first junction has more small weights than the last",
