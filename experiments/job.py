@@ -202,6 +202,6 @@ def stored_search(folder: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
 
 def _others(folder: pathlib.Path) -> Iterator[Any]:
     """What earlier runs beside this one left; a damaged file is passed over."""
-    for path in sorted(folder.glob("*/summary.json")):
+    for path in sorted(folder.glob(f"*/{SUMMARY}")):
         with contextlib.suppress(OSError, ValueError):
             yield json.loads(path.read_text())

@@ -206,7 +206,7 @@ def train(
     test = trainer.evaluate(trained, network, data.test, data.view, limit)
     cost = complexity(network)
     rows = data.rows
-    batch_size = min(hyperparameters.batch_size, rows[0])
+    batch_size = hyperparameters.batch_size
     energy = meter.energy(
         training_work(network, batch_size, *rows, epochs=epochs).flops
     )

@@ -80,10 +80,12 @@ class Network:
     def __call__(self, x: Array) -> jax.Array:
         """Outputs [B, C] for raw examples [B, *example_shape], e.g. uint8 images.
 
-        Logits of the classes, or predictions in the units of the targets.
+        Logits of the classes, or predictions in the units of the targets: in float32,
+        so that of targets that lie far from zero the last digits are lost (compute
+        those from `standardised` in float64, as `DncRegressor` does).
 
         Raises:
-          ValueError: the examples have another shape.
+          InputError: the examples have another shape.
         """
         outputs = self.standardised(x)
         if not self.target_mean:
@@ -95,11 +97,11 @@ class Network:
         """As calling, but predictions in units of the training targets' spread.
 
         Raises:
-          ValueError: the examples have another shape.
+          InputError: the examples have another shape.
         """
         x = jnp.asarray(x)
         if x.shape[1:] != self.example_shape or not x.ndim:
-            raise ValueError(
+            raise InputError(
                 f"examples have shape {x.shape}, this network takes "
                 f"[B, {', '.join(map(str, self.example_shape))}]"
             )

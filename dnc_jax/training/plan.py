@@ -104,17 +104,18 @@ def wall_seconds(
         tails += [(seconds, group.shape)] * (rounds - 1)
     alone = work.accelerator or work.devices > 1
     workers = [0.0] * (1 if alone else cost.workers)
-    for seconds, shape in [*sorted(heads, key=_seconds), *sorted(tails, key=_seconds)]:
+    tasks = [
+        task
+        for part in (heads, tails)
+        for task in sorted(part, key=lambda task: -task[0])
+    ]
+    for seconds, shape in tasks:
         begin = max(workers[0], ready.get(shape, 0.0))
         if shape not in ready:
             begin += compile_seconds(shape, cost)
             ready[shape] = begin
         heapq.heapreplace(workers, begin + seconds)
     return max(workers)
-
-
-def _seconds(task: tuple[float, Shape]) -> float:
-    return -task[0]
 
 
 def make(

@@ -93,7 +93,6 @@ def searched(root: pathlib.Path) -> dict[str, float]:
     """A short search with a cap that is never reached."""
     data = load("digits")
     space = make_space(data, **digits.get_config().space)
-    space = space.limited_to(len(data.train.y))
     stop = threading.Event()
     spinner = threading.Thread(target=spin, args=(root, stop))
     spinner.start()

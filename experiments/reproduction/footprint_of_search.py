@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from dnc_jax.footprint import Energy, Meter, carbon, find, training_work
+from dnc_jax.footprint import Energy, Meter, carbon, complexity, find, training_work
 from dnc_jax.footprint.carbon import GRAMS_PER_POUND, JOULES_PER_KWH
 from dnc_jax.networks import MLP
 from dnc_jax.training import Hyperparameters, feed, trainer
@@ -101,13 +101,13 @@ def _one(config: launch.Config, workdir: pathlib.Path) -> dict[str, Any]:
         trained, _ = trainer.train(
             key, network, how, data, order_key=order_key, epochs=epochs
         )
-    work = training_work(network, min(how.batch_size, rows[0]), *rows, epochs=epochs)
+    work = training_work(network, how.batch_size, *rows, epochs=epochs)
     limit = feed.limit(data)
     test = trainer.evaluate(trained, network, data.test, data.view, limit)
     one = {
         "energy": meter.energy(work.flops).to_json(),
         "test_accuracy": float(test.accuracy),
-        "parameters": sum(network.edges) + sum(network.sizes[1:]),
+        "parameters": complexity(network).parameters,
     }
     path.write_text(json.dumps(one, indent=2) + "\n")
     return one
