@@ -158,6 +158,17 @@ def test_a_search_trains_what_it_said_and_repeats_bit_for_bit(small, as_users_co
     assert same(one.trials, two.trials)
 
 
+def test_a_store_of_other_epochs_is_refused(small, tmp_path):
+    for rungs, refused in (((1,), False), ((3,), True)):
+        strategy = halving(SPACE, candidates=2, rungs=rungs)
+        with Store(tmp_path / "t.sqlite", {}) as store:
+            if not refused:
+                search(SPACE, small, strategy=strategy, seed=5, store=store)
+                continue
+            with pytest.raises(InputError, match=r"for 1 of 1 epochs, .* for 3 of 3"):
+                search(SPACE, small, strategy=strategy, seed=5, store=store)
+
+
 def test_curves_grow_with_the_rungs(small):
     result = run(small, seed=6)
     assert result.trials[0].candidate != run(small).trials[0].candidate

@@ -156,6 +156,13 @@ class Rungs:
                 f" and this search asks for {evaluation.candidate}: it was begun with "
                 "other arguments, or by another version; use a new store"
             )
+        asked = (evaluation.stop, self._epochs)
+        if trial and (trial.epochs, trial.schedule_epochs) != asked:
+            raise InputError(
+                f"the store's candidate {evaluation.candidate_id} was trained for "
+                f"{trial.epochs} of {trial.schedule_epochs} epochs, and this search "
+                f"asks for {asked[0]} of {asked[1]}; use a new store"
+            )
         return trial
 
     def _reuse(self, evaluations: Sequence[Evaluation]) -> dict[int, Trial]:
