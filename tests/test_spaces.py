@@ -370,3 +370,10 @@ def test_one_value_where_several_belong_is_refused_by_name(kind, fields):
         InputError, match=rf"space\.{name} must be a tuple .*got {value}"
     ):
         space.__post_init__()
+
+
+def test_a_condition_on_a_text_is_refused_and_matches_no_part_of_it():
+    size = Integer(16, 32)
+    object.__setattr__(size, "when", ("kind", "sgd"))  # as nobody checks for a user
+    with pytest.raises(InputError, match=r"size: when = .*, such as \('kind', \('sgd'"):
+        CustomSpace({"kind": Choice(("sgd", "s")), "size": size}, lambda **values: 0)

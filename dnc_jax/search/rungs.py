@@ -18,6 +18,7 @@ from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
 from dnc_jax.training import grouping, machine, population, processes
 from dnc_jax.training.costs import CostModel
+from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Job, Outcome, Progress, Snapshot
 from dnc_jax.training.programs import Programs
 
@@ -125,9 +126,11 @@ class Rungs:
         Fewer than asked for if the search was told to stop.
 
         Raises:
-          InputError: the store cannot be written, or is of another search.
+          InputError: the store cannot be written, or is of another search; or the
+            strategy asks for what cannot be trained.
           OSError: the folder cannot be written.
         """
+        _refuse_impossible(evaluations, self._data)
         self._number += 1
         reused = self._reuse(evaluations)
         fresh = [e for e in evaluations if e.candidate_id not in reused]
@@ -293,3 +296,26 @@ class Rungs:
             epochs=outcome.epochs,
         ).flops
         return trial
+
+
+def _refuse_impossible(evaluations: Sequence[Evaluation], data: Dataset) -> None:
+    """A strategy or a space of one's own may ask for anything."""
+    numbers = {e.candidate_id for e in evaluations}
+    if len(numbers) < len(evaluations):
+        raise InputError(
+            f"the strategy asks for {len(evaluations)} evaluations of {len(numbers)} "
+            "candidates; in one rung each candidate_id may come once"
+        )
+    for e in evaluations:
+        if not 0 <= e.start < e.stop:
+            raise InputError(
+                f"candidate {e.candidate_id}: epochs {e.start} to {e.stop}; an "
+                "evaluation needs 0 <= start < stop"
+            )
+        network = e.candidate.architecture
+        sizes = (network.inputs, network.outputs)
+        if sizes != (data.inputs, data.outputs):
+            raise InputError(
+                f"candidate {e.candidate_id}, {network}, has {sizes[0]} inputs and "
+                f"{sizes[1]} outputs, the data {data.inputs} and {data.outputs}"
+            )

@@ -247,8 +247,8 @@ def _clear(what: str, remedy: str) -> Iterator[None]:
     """Turns what SQLite and damaged rows raise into one clear error."""
     try:
         yield
-    except InputError:
-        raise
+    except (InputError, sqlite3.ProgrammingError):
+        raise  # the latter of a closed store, or of one that another thread opened
     except (sqlite3.Error, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{what} ({error}); {remedy}") from error
 
