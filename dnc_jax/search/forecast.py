@@ -149,7 +149,7 @@ def calibration(
       cost: constants of the next forecast.
     """
     here, ratios, powers = machine.describe(), [], []
-    constants = list(cost or machine.cost_model(None))
+    constants = list(cost or resources.cost_model())
     for summary in summaries:
         if not isinstance(summary, dict) or summary.get("machine") != here:
             continue
@@ -192,7 +192,7 @@ def forecast(
     Raises:
       InputError: the strategy asks for nothing.
     """
-    calibration, cost = calibration or Calibration(), cost or machine.cost_model(None)
+    calibration, cost = calibration or Calibration(), cost or resources.cost_model()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
     able = able or resources.of(data, jax.device_count())
     planned: set[shapes.Shape] = set()

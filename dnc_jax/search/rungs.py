@@ -16,7 +16,7 @@ from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
-from dnc_jax.training import grouping, machine, population, processes
+from dnc_jax.training import grouping, population, processes, resources
 from dnc_jax.training.costs import CostModel
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Job, Outcome, Progress, Snapshot
@@ -95,7 +95,7 @@ class Rungs:
         self._keys = keys(problem.seed)
         self._epochs = problem.strategy.epochs
         data = self._data = problem.data
-        constants, digest = (cost or machine.cost_model(None))._asdict(), data.digest()
+        constants, digest = (cost or resources.cost_model())._asdict(), data.digest()
         if store:
             constants = store.first("cost_model", constants)
             _refuse_other_rows(store, data.name, digest)

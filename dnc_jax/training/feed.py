@@ -19,6 +19,8 @@ from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.rows import FileRows, taken
 from dnc_jax.typing import Array
 
+VALIDATION_SHARE = 0.25  # of the bytes that training rows may take
+
 # Bytes that a container may have, by version 2 and version 1 of Linux's cgroups.
 _CONTAINER_LIMITS = (
     pathlib.Path("/sys/fs/cgroup/memory.max"),
@@ -146,7 +148,7 @@ def of(
     readers: int = 1,
     place: Callable[[Any], Any] = jax.device_put,
 ) -> tuple[Feed, Feed]:
-    """Training rows, and validation rows within a quarter of their bytes.
+    """Training rows, and validation rows within their share of the bytes.
 
     Args:
       data: whose rows they are.
@@ -154,7 +156,9 @@ def of(
       order, readers, place: as of `Feed`.
     """
     training = Feed(data.train, limit_bytes, order, readers, place)
-    return training, Feed(data.validation, limit_bytes / 4, jnp.arange, readers, place)
+    return training, Feed(
+        data.validation, VALIDATION_SHARE * limit_bytes, jnp.arange, readers, place
+    )
 
 
 def limit(data: Dataset) -> float:

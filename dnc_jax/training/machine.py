@@ -64,7 +64,7 @@ def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
       folder: made where it is missing; None: the model's defaults, nothing is measured.
     """
     if folder is None:
-        return _defaults()
+        return resources.cost_model()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path(folder).read_text())["constants"]
         values = [kept[name] for name in costs.CostModel._fields]
@@ -72,16 +72,11 @@ def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
             return costs.CostModel(*values)
     constants, share = measure()
     if share < _UNDISTURBED:
-        return _defaults()
+        return resources.cost_model()
     # A folder that cannot be written costs a measurement each time, no more.
     with contextlib.suppress(OSError):
         keep(folder, constants)
     return constants
-
-
-def _defaults() -> costs.CostModel:
-    """Of a machine that was not measured: the model's, but for its cores."""
-    return costs.CostModel(workers=resources.workers())
 
 
 def keep(folder: pathlib.Path, constants: costs.CostModel) -> None:

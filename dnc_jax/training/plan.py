@@ -14,6 +14,7 @@ stand idle.
 
 import heapq
 import itertools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -104,12 +105,9 @@ def wall_seconds(
         tails += [(seconds, group.shape)] * (rounds - 1)
     alone = work.accelerator or work.devices > 1
     workers = [0.0] * (1 if alone else cost.workers)
-    tasks = [
-        task
-        for part in (heads, tails)
-        for task in sorted(part, key=lambda task: -task[0])
-    ]
-    for seconds, shape in tasks:
+    for part in (heads, tails):
+        part.sort(key=operator.itemgetter(0), reverse=True)
+    for seconds, shape in heads + tails:
         begin = max(workers[0], ready.get(shape, 0.0))
         if shape not in ready:
             begin += compile_seconds(shape, cost)

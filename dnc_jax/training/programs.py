@@ -64,7 +64,7 @@ class Programs:
         cost: costs.CostModel | None = None,
     ) -> None:
         self._mesh, self._data = mesh, data
-        self.cost = cost or costs.CostModel(workers=resources.workers())
+        self.cost = cost or resources.cost_model()
         self.resources = resources.of(data, mesh.size if mesh else 1)
         if mesh:  # processes differ in free memory, and plan alike
             agreed = processes.from_first(self.resources)

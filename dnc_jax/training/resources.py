@@ -46,7 +46,10 @@ def of(data: Dataset, devices: int = 1) -> Resources:
     row_bytes, free_bytes = feed.limit(data), feed.free_bytes()
     rows = sum(
         min(most, sum(part.nbytes for part in split))
-        for split, most in ((data.train, row_bytes), (data.validation, row_bytes / 4))
+        for split, most in (
+            (data.train, row_bytes),
+            (data.validation, feed.VALIDATION_SHARE * row_bytes),
+        )
     )
     cpu = jax.default_backend() == "cpu"
     usable = 0.5 * free_bytes if cpu else 0.9 * free_bytes - rows
@@ -61,6 +64,11 @@ def workers(devices: int = 1) -> int:
     several devices.
     """
     return cores() if jax.default_backend() == "cpu" and devices == 1 else 1
+
+
+def cost_model() -> costs.CostModel:
+    """Constants of a machine that was not measured: the model's, but for its cores."""
+    return costs.CostModel(workers=workers())
 
 
 def cores() -> int:

@@ -15,14 +15,14 @@ import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.networks import mlp
-from dnc_jax.training import Hyperparameters, population
+from dnc_jax.training import population
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.programs import Programs
 from dnc_jax.training.trainer import keys_of
 from experiments import launch
 from experiments.reproduction import record, study
 from experiments.reproduction.record import Row
-from experiments.reproduction.study import Point, Study
+from experiments.reproduction.study import Study
 
 SMALL = 0.1  # of the junction's largest weight
 BINS = 50
@@ -57,13 +57,8 @@ def trained(
     """Magnitudes of the weights before and after, [junctions][seeds]."""
     config = study_.config
     network = study.mlp(data, hidden, (1.0,) * (len(hidden) + 1))
-    train = config.train
-    point = Point(
-        str(network),
-        network,
-        Hyperparameters(train.learning_rate, train.weight_decay, train.batch_size),
-    )
-    jobs = study.jobs([(point, seed) for seed in study_.seeds], train.epochs)
+    point = study.point(config, network, str(network))
+    jobs = study.jobs([(point, seed) for seed in study_.seeds], config.train.epochs)
     outcomes = population.train(jobs, Programs(data, study.order(config)))
     if any(one is None or one.diverged for one in outcomes):
         raise InputError(f"{network}: the loss diverged; lower train.learning_rate")
