@@ -182,7 +182,8 @@ class DncRegressor(MultiOutputMixin, RegressorMixin, _Searched):
 
     Attributes:
       n_features_in_: columns of the training rows.
-      network_: the `dnc_jax.Network`, for `dnc_jax.save` and `dnc_jax.export`.
+      network_: the `dnc_jax.Network`, for `dnc_jax.save` and `dnc_jax.export`; called
+        itself, it predicts in float32.
       result_: the `dnc_jax.SearchResult`, for `dnc_jax.report`.
     """
 
@@ -201,12 +202,15 @@ class DncRegressor(MultiOutputMixin, RegressorMixin, _Searched):
             self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
         self._one = y.ndim == 1
-        self._search(x, y, "regression")
+        # Targets may lie too far from 0 for float32, in which networks compute.
+        near = y.mean(axis=0)
+        self._search(x, y - near, "regression")
+        mean = tuple((np.array(self.network_.target_mean) + near).tolist())
+        self.network_ = dataclasses.replace(self.network_, target_mean=mean)
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """In the units of the targets: [N] or [N, C], as `fit` was given them."""
+        """In the units of the targets: [N] or [N, C] float64, as `fit` had them."""
         outputs = self._outputs(X).astype(np.float64)
-        # In double precision: targets may lie far from zero.
         outputs = outputs / self.network_.target_scale + self.network_.target_mean
         return outputs[:, 0] if self._one else outputs

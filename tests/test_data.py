@@ -284,6 +284,13 @@ def test_names_in_object_arrays_and_whole_floats_are_labels():
         from_arrays((x, floats / 2), (x, floats / 2), task="classification")
 
 
+def test_targets_that_float32_does_not_tell_apart_are_refused():
+    x, y = np.zeros((40, 3), np.float32), np.arange(40.0)
+    with pytest.raises(InputError, match=r"target 1 varies by .*subtract 1.7e\+09"):
+        from_arrays((x, np.stack([y, y + 1.7e9], 1)), (x, np.stack([y, y], 1)))
+    from_arrays((x, y + 1e5), (x, y))
+
+
 def test_targets_beyond_what_can_be_standardised_are_refused():
     x, y = np.zeros((10, 3), np.float32), np.arange(10.0)
     with pytest.raises(InputError, match=r"targets up to 9e\+300 are too large"):

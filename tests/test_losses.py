@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import r2_score
 
 from dnc_jax import InputError
-from dnc_jax.networks import MLP
+from dnc_jax.networks import MLP, network
 from dnc_jax.search import MLPSpace, Objective
 from dnc_jax.search.run import retrain, search
 from dnc_jax.search.strategies import halving
@@ -23,16 +23,35 @@ def curve() -> Dataset:
     return from_arrays((x[:300], y[:300]), (x[300:], y[300:]), name="curve")
 
 
-def test_a_squared_error_is_a_mean_over_outputs_and_what_is_left_is_explained():
+def test_a_squared_error_is_a_mean_over_outputs():
     outputs = jnp.array([[[1.0, 2.0], [0.0, 0.0]], [[3.0, 0.0], [0.0, 1.0]]])
     targets = jnp.array([[1.0, 0.0], [0.0, 0.0]])
     np.testing.assert_allclose(losses.loss(outputs, targets), [[2, 0], [2, 0.5]])
-    np.testing.assert_allclose(losses.merit(outputs, targets), [[-1, 1], [-1, 0.5]])
+    errors = [[[0, 0], [4, 0]], [[4, 0], [0, 1]]]  # [network, output, row]
+    np.testing.assert_allclose(losses.evidence(outputs, targets), errors)
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 200])
+def test_r2_is_scikit_learns_over_the_rows_at_hand(curve, resident_bytes):
+    # Rows that vary less than those of training, and from them one that does not vary.
+    few = curve.test._replace(x=curve.test.x[:50] / 4, y=curve.test.y[:50] / [3, 40])
+    few = few._replace(y=few.y.astype(np.float32))
+    architecture = MLP(3, (5,), 2)
+    trained = trainer.Trained(network.init(jax.random.key(0), architecture, ()), ())
+    limit = resident_bytes or None
+    found = trainer.evaluate(trained, architecture, few, curve.view, limit)
+    x = (few.x - curve.mean) * curve.scale
+    outputs = np.asarray(network.apply(trained.params, architecture, x, ()))
+    assert found.accuracy == pytest.approx(r2_score(few.y, outputs), rel=1e-4)
+    assert found.accuracy < -10
+    one = few._replace(x=few.x[:1], y=few.y[:1])
+    found = trainer.evaluate(trained, architecture, one, curve.view)
+    assert found.accuracy == pytest.approx(1 - found.loss, rel=1e-5)
 
 
 def test_labels_are_right_or_wrong():
     logits = jnp.array([[0.0, 2.0], [1.0, 0.0]])
-    np.testing.assert_array_equal(losses.merit(logits, jnp.array([1, 1])), [1, 0])
+    np.testing.assert_array_equal(losses.evidence(logits, jnp.array([1, 1])), [1, 0])
     expected = -jax.nn.log_softmax(logits)[jnp.arange(2), jnp.array([1, 1])]
     np.testing.assert_allclose(
         losses.loss(logits, jnp.array([1, 1])), expected, rtol=1e-6
@@ -69,11 +88,11 @@ def test_a_search_for_a_regressor_ends_with_predictions_in_the_datas_units(
     result = search(space, curve, objective, strategy, seed=0)
     winner = retrain(result, space, curve, objective, seed=0, epochs=60)
     checkpoints.save(tmp_path / "best", winner.network)
-    network = checkpoints.load(tmp_path / "best")
+    best = checkpoints.load(tmp_path / "best")
     true = np.asarray(curve.test.y) / curve.target_scale + curve.target_mean
-    predicted = np.asarray(network(curve.test.x))
+    predicted = np.asarray(best(curve.test.x))
     assert r2_score(true, predicted) > 0.9
-    assert winner.test_accuracy == pytest.approx(r2_score(true, predicted), abs=0.03)
+    assert winner.test_accuracy == pytest.approx(r2_score(true, predicted), abs=1e-4)
     f_p = 10 * min(winner.history.val_loss)
     assert 10**winner.score > f_p
 

@@ -182,7 +182,7 @@ def test_a_regression_worse_than_the_mean_still_keeps_its_best_epoch():
     y = x.sum(1)
     rows = data.from_arrays((x, y), (x, y), name="line")
     far = rows.validation.y.copy()
-    far[:] = -50.0 * np.sign(far)  # R^2 is below -1 whatever is learned
+    far[:] = -50.0 * np.sign(far) - 500  # R² is below -1 whatever is learned
     rows = rows._replace(validation=data.Split(rows.validation.x, far))
     trained, history = trainer.train(
         jax.random.key(0),

@@ -64,16 +64,20 @@ def _refuse_far(x: np.ndarray, where: str) -> None:
     if x.ndim != 2 or x.dtype.itemsize < 4 or x.dtype == np.float32:
         return
     values = x.astype(np.float64, copy=False)
-    far = np.abs(values).max(0, initial=0)
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = values.std(0)
-    bad = (spread > 0) & (spread < _DISTINCT * np.finfo(np.float32).eps * far)
+        mean, spread = values.mean(0), values.std(0)
+    refuse_far(mean, spread, f"{where}: feature")
+
+
+def refuse_far(mean: np.ndarray, spread: np.ndarray, what: str) -> None:
+    """Raises an InputError for columns [D] that lie so far from 0 for their spread."""
+    bad = (spread > 0) & (spread < _DISTINCT * np.finfo(np.float32).eps * np.abs(mean))
     if bad.any():
         number = int(bad.argmax())
         raise InputError(
-            f"{where}: feature {number} varies by {spread[number]:g} around "
-            f"{values[:, number].mean():g}, which float32, in which networks compute, "
-            "hardly tells apart; subtract a constant from it"
+            f"{what} {number} varies by {spread[number]:g} around {mean[number]:g}, "
+            "which float32, in which networks compute, hardly tells apart; subtract "
+            f"{mean[number]:.3g} from it"
         )
 
 

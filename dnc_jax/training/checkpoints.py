@@ -80,9 +80,7 @@ class Network:
     def __call__(self, x: Array) -> jax.Array:
         """Outputs [B, C] for raw examples [B, *example_shape], e.g. uint8 images.
 
-        Logits of the classes, or predictions in the units of the targets: in float32,
-        so that of targets that lie far from zero the last digits are lost (compute
-        those from `standardised` in float64, as `DncRegressor` does).
+        Logits of the classes, or predictions in the units of the targets.
 
         Raises:
           InputError: the examples have another shape.

@@ -201,7 +201,8 @@ def from_arrays(
     Raises:
       InputError: no rows, unequal lengths, NaN or infinite values, y that does not suit
         the task, fewer than two classes, a class of the test rows that is not in the
-        training rows, a class with too few training rows to split, a constant target,
+        training rows, a class with too few training rows to split, a constant target
+        or one far from 0 for its spread,
         a fraction outside (0, 1), or a negative number of bytes.
     """
     if not 0 < validation_fraction < 1:
@@ -368,5 +369,6 @@ def _standardised(
             f"{name}: target {number} is {mean[number]:g} in "
             "every training row; there is nothing to predict"
         )
+    arrays.refuse_far(mean, spread, f"{name}: target")
     y, test_y = (((part - mean) / spread).astype(np.float32) for part in targets)
     return y, test_y, tuple(mean.tolist()), tuple((1 / spread).tolist())

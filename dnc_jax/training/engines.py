@@ -26,7 +26,7 @@ class Engine(NamedTuple):
     pack: Callable[[Sequence[Snapshot], Any], Any]
     settings: Callable[[Sequence[Job], Any], Any]
     train: Callable[..., Any]
-    evaluate: Callable[..., trainer.Metrics]
+    evaluate: Callable[..., trainer.Sums]
     unpack: Callable[[Any, Any, Any, int], Snapshot]
 
 

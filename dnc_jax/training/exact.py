@@ -86,19 +86,20 @@ def evaluate(
     view: View,
     *,
     shape: Exact,
-) -> trainer.Metrics:
-    """Sums of every lane over the first `count` rows, [G] each.
+) -> trainer.Sums:
+    """Of every lane over the first `count` rows, [G, ...] each.
 
     Convolutions take the device's own form: patches of so many rows at a time would
     take the most memory of all.
     """
 
-    def one(state: TrainState, settings: Settings) -> trainer.Metrics:
+    def one(state: TrainState, settings: Settings) -> trainer.Sums:
         trained = Trained(state.params, state.statistics, settings.patterns)
         return trainer.sums(trained, shape.network, rows, count, view)
 
-    many = jax.vmap(one) if shape.lanes > 1 else one
-    return jax.tree.map(lambda sums: jnp.reshape(sums, -1), many(state, settings))
+    if shape.lanes > 1:
+        return jax.vmap(one)(state, settings)
+    return jax.tree.map(lambda sum_: jnp.expand_dims(sum_, 0), one(state, settings))
 
 
 def _state(snapshot: Snapshot) -> TrainState:

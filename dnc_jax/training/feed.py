@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from dnc_jax.footprint.complexity import EVALUATION_BATCH
+from dnc_jax.training import losses
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.rows import FileRows, taken
 from dnc_jax.typing import Array
@@ -60,6 +61,7 @@ class Feed:
     Attributes:
       streamed: whether the rows are more than that.
       count: of all rows.
+      target_variance: of all rows, see `losses.variance`.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Feed:
         self._bytes = sum(part.nbytes for part in rows)
         self.streamed = self._bytes > limit_bytes
         self.count = len(rows.y)
+        self.target_variance = losses.variance(np.asarray(rows.y))
         self._order, self._place = order, place
         self._rows = rows
         if not self.streamed:

@@ -257,8 +257,8 @@ def evaluate(
     view: View,
     *,
     shape: Padded,
-) -> trainer.Metrics:
-    """Sums of every lane over the first `count` rows, [G] each."""
+) -> trainer.Sums:
+    """Of every lane over the first `count` rows, [G, ...] each."""
 
     def outputs(x: jax.Array) -> jax.Array:
         return forward(state.weights, settings, x, None)

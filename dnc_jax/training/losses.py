@@ -1,11 +1,13 @@
 """What training minimises and validation reports, by the type of the targets.
 
 Integer targets are labels: cross-entropy and accuracy. Float targets are numbers,
-standardised by `data.from_arrays`: mean squared error and the variance explained.
+standardised by `data.from_arrays`: mean squared error and R², the coefficient of
+determination.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dnc_jax.typing import Array
 
@@ -41,17 +43,46 @@ def cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
     return -jnp.sum(log_probabilities * hits, axis=-1)
 
 
-def merit(outputs: jax.Array, targets: Array) -> jax.Array:
-    """What `val_accuracy` is the mean of over rows, 1 for a perfect network.
+def evidence(outputs: jax.Array, targets: Array) -> jax.Array:
+    """What `accuracy` is computed from, once it is summed over rows.
 
     Args:
       outputs, targets: as for `loss`.
 
     Returns:
-      [..., B]: int32 1 where the label is right, or float32 1 - squared error, whose
-      mean is the fraction of the training targets' variance that is explained.
+      [..., B] int32, 1 where the label is right; or [..., C, B] float32, the squared
+      error of each number.
     """
     if is_classification(targets):
         labels = jnp.expand_dims(targets, tuple(range(outputs.ndim - 2)))
         return (outputs.argmax(-1) == labels).astype(jnp.int32)
-    return 1 - loss(outputs, targets)
+    targets = jnp.expand_dims(targets, tuple(range(outputs.ndim - 2)))
+    return jnp.square(outputs - targets).swapaxes(-1, -2)
+
+
+def variance(targets: np.ndarray) -> np.ndarray | None:
+    """Of each target over the rows of a split, [C] float64; None of labels.
+
+    Where a target is the same in all rows, R² is not defined, and the variance of the
+    training rows, 1, takes its place: networks can still be compared.
+    """
+    if is_classification(targets):
+        return None
+    varies = np.ptp(targets, axis=0) > 0
+    return np.where(varies, targets.astype(np.float64).var(axis=0), 1.0)
+
+
+def accuracy(mean: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
+    """The fraction of labels that are right, or R²; 1 for a perfect network.
+
+    Args:
+      mean: of `evidence` over the rows, [...] or [..., C].
+      variance: of the same rows' targets.
+
+    Returns:
+      [...]. R² is 1 - mean squared error / variance, averaged over the C targets; below
+      0 where the mean of the targets would have been the better prediction.
+    """
+    if variance is None:
+        return mean
+    return np.asarray((1 - mean / variance).mean(axis=-1))

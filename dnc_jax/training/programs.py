@@ -212,7 +212,7 @@ class Programs:
                 for count, rows in self._validation.once()
             ]
             return [
-                trainer.mean_of(of_device, self.validation_rows)
+                trainer.metrics_of(of_device, self._validation)
                 for of_device in zip(*sums, strict=True)
             ]
 

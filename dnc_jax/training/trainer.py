@@ -52,11 +52,18 @@ class Settings(NamedTuple):
     rates: Array | None = None  # of its dropout, as in `network.train_apply`
 
 
-class Metrics(NamedTuple):
-    """Means over the rows of a split, or their sums."""
+class Sums(NamedTuple):
+    """Over rows of a split."""
 
-    loss: Array  # [] float32, cross-entropy in nats or squared error
-    accuracy: Array  # [] float32, fraction of rows or of variance, see `losses.merit`
+    loss: Array  # [] float32
+    evidence: Array  # [] int32 or [C] float32, see `losses.evidence`
+
+
+class Metrics(NamedTuple):
+    """Of a network on a split."""
+
+    loss: Array  # [] float32, mean cross-entropy in nats, or mean squared error
+    accuracy: Array  # [] float32, see `losses.accuracy`
 
 
 class History(NamedTuple):
@@ -192,8 +199,8 @@ def _train_epoch_of_cnn() -> Any:
 
 def sums(
     trained: Trained, architecture: Architecture, rows: Split, count: Scalar, view: View
-) -> Metrics:
-    """Sums of a network's loss and accuracy over the first `count` rows."""
+) -> Sums:
+    """Of a network over the first `count` rows."""
 
     def outputs(x: jax.Array) -> jax.Array:
         return network.apply(
@@ -209,8 +216,8 @@ def sums_of(
     count: Scalar,
     view: View,
     lanes: tuple[int, ...] = (),
-) -> Metrics:
-    """Sums of loss and accuracy over the first `count` rows, 1,000 at a time.
+) -> Sums:
+    """Sums over the first `count` rows, 1,000 at a time.
 
     Args:
       outputs: of one network or many for normalised rows, [B, D] to [*lanes, B, C].
@@ -220,33 +227,31 @@ def sums_of(
       lanes: () of one network, (G,) of many.
 
     Returns:
-      Sums [*lanes].
+      [*lanes] each, and [*lanes, C] of regression's evidence.
     """
 
-    def chunk(
-        totals: tuple[jax.Array, jax.Array], numbers: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def chunk(totals: Sums, numbers: jax.Array) -> tuple[Sums, None]:
         real = numbers < jnp.asarray(count)
         real = jnp.expand_dims(real, tuple(range(len(lanes))))
         numbers = jnp.minimum(numbers, len(rows.y) - 1)
         x, y = normalise(rows.x[numbers], view.mean, view.scale), rows.y[numbers]
         found = outputs(x)
         loss = jnp.where(real, losses.loss(found, y), 0)
-        merit = jnp.where(real, losses.merit(found, y), 0)
-        return (
-            totals[0] + loss.sum(-1),
-            totals[1] + merit.sum(-1, dtype=merit.dtype),
+        if rows.y.ndim > 1:  # the evidence of each target
+            real = jnp.expand_dims(real, -2)
+        evidence = jnp.where(real, losses.evidence(found, y), 0)
+        return Sums(
+            totals.loss + loss.sum(-1),
+            totals.evidence + evidence.sum(-1, dtype=evidence.dtype),
         ), None
 
-    whole = losses.is_classification(rows.y)
-    zeros = (
+    zeros = Sums(
         jnp.zeros(lanes, jnp.float32),
-        jnp.zeros(lanes, jnp.int32 if whole else jnp.float32),
+        jnp.zeros(lanes, jnp.int32)
+        if losses.is_classification(rows.y)
+        else jnp.zeros((*lanes, rows.y.shape[1]), jnp.float32),
     )
-    (loss, merit), _ = jax.lax.scan(
-        chunk, zeros, jnp.asarray(evaluation_rows(len(rows.y)))
-    )
-    return Metrics(loss, merit)
+    return jax.lax.scan(chunk, zeros, jnp.asarray(evaluation_rows(len(rows.y))))[0]
 
 
 @cache
@@ -281,17 +286,17 @@ def evaluate(
         jax.device_get(compiled(trained, architecture, part, count, view))
         for count, part in rows.once()
     ]
-    return mean_of(parts, rows.count)
+    return metrics_of(parts, rows)
 
 
-def mean_of(sums: Sequence[Metrics], rows: int) -> Metrics:
-    """What the sums over parts of so many rows come to."""
-    return Metrics(
-        *(
-            (np.sum(part, axis=0) / rows).astype(np.float32)
-            for part in zip(*sums, strict=True)
-        )
+def metrics_of(parts: Sequence[Sums], rows: feed.Feed) -> Metrics:
+    """What the sums over the parts of all rows come to."""
+    loss, evidence = (
+        np.asarray(np.sum(part, axis=0) / rows.count)
+        for part in zip(*parts, strict=True)
     )
+    accuracy = losses.accuracy(evidence, rows.target_variance)
+    return Metrics(loss.astype(np.float32), accuracy.astype(np.float32))
 
 
 def evaluation_rows(count: int) -> np.ndarray:
