@@ -6,10 +6,14 @@ import jax
 import pytest
 
 from dnc_jax import InputError
+from dnc_jax.footprint import Complexity
 from dnc_jax.networks import MLP
-from dnc_jax.search import MLPSpace
+from dnc_jax.search import Constraints, MLPSpace, Objective, Store
+from dnc_jax.search.constraints import NO_CONSTRAINTS
+from dnc_jax.search.run import search
 from dnc_jax.search.rungs import _refuse_impossible
-from dnc_jax.search.strategies import Evaluation
+from dnc_jax.search.strategies import Evaluation, random
+from dnc_jax.search.trials import Trial
 
 
 def test_a_strategy_of_ones_own_that_asks_for_the_impossible_is_refused(small):
@@ -17,11 +21,38 @@ def test_a_strategy_of_ones_own_that_asks_for_the_impossible_is_refused(small):
     candidate = space.sample(jax.random.key(0), 1)[0]
     alien = dataclasses.replace(candidate, architecture=MLP(6, (5,), 3))
     fine = Evaluation(0, candidate, 0, 0, 2)
-    _refuse_impossible([fine, fine._replace(candidate_id=1)], small)
+    again = Evaluation(7, candidate, 1, 2, 4)  # candidate 7 has come to epoch 2
+    before = {7: Trial(7, candidate, 0, 2, (), (), Complexity(1, 2), 0.0, 0.0, "done")}
+    _refuse_impossible([fine, fine._replace(candidate_id=1), again], before, {5}, small)
     for asked, message in (
         ([fine, fine], "2 evaluations of 1 candidates"),
         ([fine._replace(start=2)], r"epochs 2 to 2; .* start < stop"),
         ([fine._replace(candidate=alien)], "6 inputs and 3 outputs, the data 6 and 4"),
+        ([fine._replace(rung=1, start=1)], "candidate 0 in rung 1 from epoch 1"),
+        ([fine._replace(candidate_id=5)], "candidate 5 in rung 0 from epoch 0"),
+        ([again._replace(start=0)], "candidate 7 in rung 1 from epoch 0"),
+        ([again._replace(start=3)], "candidate 7 in rung 1 from epoch 3"),
+        ([again._replace(rung=0)], "candidate 7 in rung 0 from epoch 2"),
     ):
         with pytest.raises(InputError, match=message):
-            _refuse_impossible(asked, small)
+            _refuse_impossible(asked, before, {5}, small)
+
+
+def test_a_store_of_another_objective_or_other_constraints_is_refused(small, tmp_path):
+    space = MLPSpace(6, 4, depth=(0, 1), width=(4, 8))
+
+    def found(objective, constraints=NO_CONSTRAINTS):
+        strategy = random(space, candidates=2, epochs=1)
+        with Store(tmp_path / "trials.sqlite", {}) as store:
+            return search(
+                space, small, objective, strategy, seed=0, store=store,
+                constraints=constraints,
+            )  # fmt: skip
+
+    first = found(Objective(w_c=0.1))
+    assert found(Objective(w_c=0.1)).trials == first.trials
+    for other in (Objective(w_c=1.0), Objective(w_c=0.1, seconds=1.0)):
+        with pytest.raises(InputError, match="objective or constraints are others"):
+            found(other)
+    with pytest.raises(InputError, match="objective or constraints are others"):
+        found(Objective(w_c=0.1), Constraints(max_seconds_per_epoch=10.0))

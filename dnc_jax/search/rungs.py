@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -111,6 +111,7 @@ class Rungs:
         self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
+        self._asked: set[int] = set()  # candidates so far
         self._before = _Before()
         self._trained: list[int] = []  # candidates of each epoch; workers append
         self.flops = 0
@@ -130,7 +131,9 @@ class Rungs:
             strategy asks for what cannot be trained.
           OSError: the folder cannot be written.
         """
-        _refuse_impossible(evaluations, self._data)
+        before = self._before.trials
+        _refuse_impossible(evaluations, before, self._asked - set(before), self._data)
+        self._asked |= {e.candidate_id for e in evaluations}
         self._number += 1
         reused = self._reuse(evaluations)
         fresh = [e for e in evaluations if e.candidate_id not in reused]
@@ -165,6 +168,13 @@ class Rungs:
                 f"the store's candidate {evaluation.candidate_id} was trained for "
                 f"{trial.epochs} of {trial.schedule_epochs} epochs, and this search "
                 f"asks for {asked[0]} of {asked[1]}; use a new store"
+            )
+        if trial and not self._scorer.agrees(evaluation, trial):
+            raise InputError(
+                f"the store's candidate {evaluation.candidate_id} was {trial.status} "
+                f"with score {trial.score:g}, which this search does not find: "
+                "objective or constraints are others; use a new store, or pass the old "
+                "one's trials as prior"
             )
         return trial
 
@@ -298,8 +308,20 @@ class Rungs:
         return trial
 
 
-def _refuse_impossible(evaluations: Sequence[Evaluation], data: Dataset) -> None:
-    """A strategy or a space of one's own may ask for anything."""
+def _refuse_impossible(
+    evaluations: Sequence[Evaluation],
+    before: Mapping[int, Trial],
+    gone: Collection[int],
+    data: Dataset,
+) -> None:
+    """A strategy or a space of one's own may ask for anything.
+
+    Args:
+      evaluations: of the rung to come.
+      before: trials of the rung before, by candidate.
+      gone: candidates of earlier rungs that did not come to the one before.
+      data: whose sizes networks need.
+    """
     numbers = {e.candidate_id for e in evaluations}
     if len(numbers) < len(evaluations):
         raise InputError(
@@ -311,6 +333,15 @@ def _refuse_impossible(evaluations: Sequence[Evaluation], data: Dataset) -> None
             raise InputError(
                 f"candidate {e.candidate_id}: epochs {e.start} to {e.stop}; an "
                 "evaluation needs 0 <= start < stop"
+            )
+        past = before.get(e.candidate_id)
+        epochs, rung = (past.epochs, past.rung + 1) if past else (0, 0)
+        if (e.start, e.rung) != (epochs, rung) or e.candidate_id in gone:
+            raise InputError(
+                f"the strategy asks for candidate {e.candidate_id} in rung {e.rung} "
+                f"from epoch {e.start} on: candidates of the rung before go on to the "
+                "next from the epoch they have reached, others start in rung 0 from "
+                "epoch 0 with a candidate_id that is new"
             )
         network = e.candidate.architecture
         sizes = (network.inputs, network.outputs)

@@ -140,6 +140,18 @@ class Scorer:
             epoch_cost=epoch,
         )
 
+    def agrees(self, evaluation: Evaluation, stored: Trial) -> bool:
+        """Whether this search says the same of a trial that an earlier run stored."""
+        if any(getattr(stored.epoch_cost, name) is None for name in self._asked):
+            return False
+        diverged = stored.status == "diverged"
+        own = self.trial(
+            evaluation, stored.val_loss, stored.val_accuracy, stored.seconds, diverged
+        )
+        # Another machine's logarithm may differ in the last digit.
+        same_score = math.isclose(own.score, stored.score, rel_tol=1e-9, abs_tol=1e-12)
+        return same_score and own.status == stored.status
+
     def again(self, evaluation: Evaluation, prior: Trial) -> Trial:
         """The trial that another search made of this candidate, scored by this one.
 
