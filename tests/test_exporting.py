@@ -157,6 +157,20 @@ def test_the_command_line_prints_a_label_for_each_example(exported):
     assert printed == [saved.labels[i] for i in best]
 
 
+@pytest.mark.parametrize("name", ["sparse", "sparse CNN"])
+def test_the_command_line_takes_examples_of_its_own_layout_alone(exported, name):
+    folder = exported / name
+    x = np.load(folder / "x.npy")
+    np.save(folder / "none.npy", x[:0])
+    assert run_alone(folder, "predict.py", "none.npy") == ""
+    np.save(folder / "other.npy", x.reshape(len(x), 1, -1))
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_alone(folder, "predict.py", "other.npy")
+    message = error.value.stderr.splitlines()
+    assert len(message) == 1
+    assert message[0].startswith("other.npy: examples [B, ") and "(7, 1, " in message[0]
+
+
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     saved = NETWORKS["logistic regression"]()

@@ -67,7 +67,12 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
     words = {
         "network": network,
         "classes": architecture.outputs,
-        "shape": architecture.image if isinstance(architecture, CNN) else (-1,),
+        "groups": architecture.inputs // len(network.mean),  # of features or pixels
+        "shape": (
+            architecture.image
+            if isinstance(architecture, CNN)
+            else (architecture.inputs,)
+        ),
         "layers": layers,
         "lines": lines,
         "head": head,
