@@ -3,9 +3,11 @@
 import importlib
 import inspect
 import json
+import os
 import pathlib
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -120,15 +122,31 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
         except (InputError, OSError) as error:
             _exit(error)
         except KeyboardInterrupt as error:
-            number = signal.SIGTERM if error.args == _TERMINATED else signal.SIGINT
             print(f"\ninterrupted{advice}", file=sys.stderr)
-            sys.exit(128 + number)
+            sys.exit(128 + _signal_of(error))
 
     def terminate(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt(*_TERMINATED)
 
     signal.signal(signal.SIGTERM, terminate)
+    sys.unraisablehook = _send_again
     app.run(checked, flags_parser=parse)
+
+
+def _send_again(lost: Any) -> None:
+    """What Python cannot raise; of an interrupt, it sends the signal once more.
+
+    JAX has callbacks in the garbage collector, where Python drops all exceptions.
+    """
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    number = _signal_of(lost.exc_value)
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+
+
+def _signal_of(interrupt: BaseException) -> signal.Signals:
+    return signal.SIGTERM if interrupt.args == _TERMINATED else signal.SIGINT
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -168,7 +168,8 @@ def test_the_command_line_takes_examples_of_its_own_layout_alone(exported, name)
         run_alone(folder, "predict.py", "other.npy")
     message = error.value.stderr.splitlines()
     assert len(message) == 1
-    assert message[0].startswith("other.npy: examples [B, ") and "(7, 1, " in message[0]
+    assert message[0].startswith("other.npy: examples [B, ")
+    assert "(7, 1, " in message[0]
 
 
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):

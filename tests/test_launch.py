@@ -3,15 +3,18 @@
 import csv
 import gzip
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 import dnc_jax
 from dnc_jax import exporting
+from experiments.launch import _send_again
 from tests.launches import launch
 
 QUICK = (
@@ -288,3 +291,18 @@ def test_a_sweep_shares_trials_and_a_transfer_tunes_what_was_found(tmp_path):
         True,
     )
     assert not (tmp_path / "no").exists()
+
+
+def test_an_interrupt_that_python_drops_arrives_all_the_same(monkeypatch):
+    class Interrupted:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "unraisablehook", _send_again)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            Interrupted()
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGINT, before)
