@@ -3,8 +3,10 @@
 from functools import partial
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as orbax
 import pytest
 from flax import linen as nn
 from flax import serialization
@@ -238,6 +240,72 @@ def test_flax_saves_and_restores_the_pattern_with_the_parameters():
     uneven = sparse.random(KEY, 12, 10, density=0.3)
     again = serialization.from_bytes(uneven, serialization.to_bytes(uneven))
     assert (again.to_dense() == uneven.to_dense()).all()
+
+
+@pytest.mark.parametrize("family", [sparse.random, sparse.structured])
+def test_orbax_restores_a_module_without_knowing_what_it_was(family, tmp_path):
+    x = jax.random.normal(OTHER, (5, 12))
+    module = sparse.linen.Dense(family(KEY, 12, 8, density=0.25))
+    variables = module.init(KEY, x)
+    with orbax.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "saved", variables)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "saved")
+    np.testing.assert_array_equal(module.apply(restored, x), module.apply(variables, x))
+
+
+def _sharded(x, mesh, *spec):
+    return jax.device_put(x, jax.NamedSharding(mesh, jax.P(*spec)))
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_arrays_on_a_mesh_of_explicit_axes_keep_their_rows_where_they_are(axis):
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    params = sparse.init(KEY, PATTERN, bias=0.5)
+    x = jax.random.normal(OTHER, (8, 128) if axis else (128, 8))
+    spec = ("data", None) if axis else (None, "data")
+
+    def loss(params, x):
+        return (sparse.apply(params, PATTERN, x, axis=axis) ** 2).sum()
+
+    rows = _sharded(x, mesh, *spec)
+    y = jax.jit(partial(sparse.apply, axis=axis))(params, PATTERN, rows)
+    assert y.sharding.spec == jax.P(*spec)
+    expected = sparse.apply(params, PATTERN, x, axis=axis)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    gradients = jax.grad(loss, (0, 1))(params, rows)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, atol=1e-4),
+        gradients,
+        jax.grad(loss, (0, 1))(params, x),
+    )
+    replicated = _sharded(params, mesh)
+    assert sparse.apply(replicated, PATTERN, x, axis=axis).shape == y.shape
+
+
+def test_a_convolution_takes_images_on_a_mesh_of_explicit_axes():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    pattern = sparse.structured(KEY, 8, 4, density=0.5)
+    params = sparse.conv_init(KEY, pattern)
+    images = jax.random.normal(OTHER, (2, 6, 6, 8))
+    y = sparse.conv_apply(params, pattern, _sharded(images, mesh, "data"))
+    assert y.sharding.spec == jax.P("data", None, None, None)
+    expected = sparse.conv_apply(params, pattern, images)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 16])
+@pytest.mark.parametrize("nodes", [64, 1024])
+def test_a_function_of_a_pattern_is_exported_for_any_batch(nodes, side):
+    pattern = sparse.block(KEY, nodes, nodes, density=0.25, side=side)
+    params = sparse.init(KEY, pattern)
+    (batch,) = jax.export.symbolic_shape("batch")
+    rows = jax.ShapeDtypeStruct((batch, nodes), jnp.float32)
+    exported = jax.export.export(jax.jit(sparse.apply))(params, pattern, rows)
+    read = jax.export.deserialize(exported.serialize())
+    x = jax.random.normal(OTHER, (5, nodes))
+    expected = sparse.apply(params, pattern, x)
+    np.testing.assert_allclose(read.call(params, pattern, x), expected, atol=1e-5)
 
 
 def test_a_pattern_is_shown_by_its_size():

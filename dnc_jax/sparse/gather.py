@@ -11,6 +11,7 @@ from dnc_jax.sparse.pattern import Pattern
 from dnc_jax.typing import Array
 
 CHUNK_BYTES = 2**22  # gathered at a time: what the cores' caches hold
+_USUAL_BATCH = 256
 _UNROLL = 8  # rows that one fused loop of `sum_terms` reads
 
 
@@ -23,6 +24,11 @@ def einsum(formula: str, *operands: jax.Array) -> jax.Array:
 def rows_of(x: jax.Array, side: int) -> jax.Array:
     """[n, B] as blocks [n / side, side, B]."""
     return x.reshape(-1, side, x.shape[-1])
+
+
+def columns_of(x: jax.Array) -> int:
+    """Of [n, B], B; a usual number where `jax.export` leaves B open."""
+    return x.shape[1] if isinstance(x.shape[1], int) else _USUAL_BATCH
 
 
 def lookup_of(blocks: jax.Array, asked: int) -> Callable[[Array], jax.Array]:

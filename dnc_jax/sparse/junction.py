@@ -6,6 +6,7 @@ The pattern is an argument of its own, so that it is never a compiled-in constan
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -78,19 +79,24 @@ def apply(
             "that the pattern reads"
         )
     _check(params, pattern, ())
-    columns = x if axis == 0 else jnp.moveaxis(x, -1, 0)
-    rest = columns.shape[1:]
-    y = kernels.matmul(
-        params["weight"],
-        pattern,
-        columns.reshape(pattern.n_in, -1),
-        impl=impl,
-        dtype=gather.wide_type(x),
-    )
-    if "bias" in params:
-        y = y + jnp.expand_dims(params["bias"], 1)
-    y = y.astype(x.dtype).reshape(pattern.n_out, *rest)
-    return y if axis == 0 else jnp.moveaxis(y, 0, -1)
+
+    def junction(params: Any, pattern: Pattern, x: jax.Array) -> jax.Array:
+        columns = x if axis == 0 else jnp.moveaxis(x, -1, 0)
+        rest = columns.shape[1:]
+        y = kernels.matmul(
+            params["weight"],
+            pattern,
+            columns.reshape(pattern.n_in, -1),
+            impl=impl,
+            dtype=gather.wide_type(x),
+        )
+        if "bias" in params:
+            y = y + jnp.expand_dims(params["bias"], 1)
+        y = y.astype(x.dtype).reshape(pattern.n_out, *rest)
+        return y if axis == 0 else jnp.moveaxis(y, 0, -1)
+
+    rows = [number for number in range(x.ndim) if number != axis % x.ndim]
+    return _on_any_mesh(junction, params, pattern, x, rows)
 
 
 def conv_init(
@@ -150,22 +156,35 @@ def conv_apply(
             f"x of shape {x.shape} is not [B, height, width, {pattern.n_in}], "
             "the channels that the pattern reads"
         )
-    weight = params["weight"]
-    taps = weight.shape[:2]
+    taps = params["weight"].shape[:2]
     _check(params, pattern, taps)
     if padding not in ("SAME", "VALID"):
         raise InputError(f"padding must be SAME or VALID, got {padding!r}")
     pads = jax.lax.padtype_to_pads(x.shape[1:3], taps, strides, padding)
-    image = jnp.moveaxis(jnp.pad(x, ((0, 0), *pads, (0, 0))), -1, 0)
+    padded = [size + sum(pad) for size, pad in zip(x.shape[1:3], pads, strict=True)]
+    if padded[0] < taps[0] or padded[1] < taps[1]:
+        raise InputError(
+            f"an image of {padded[0]} x {padded[1]} pixels is smaller than "
+            f"the kernel of {taps[0]} x {taps[1]}; pad it, or use padding='SAME'"
+        )
+
+    def convolution(params: Any, pattern: Pattern, x: jax.Array) -> jax.Array:
+        image = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        return _correlated(params, pattern, image, strides, impl)
+
+    return _on_any_mesh(convolution, params, pattern, x, rows=[0])
+
+
+def _correlated(
+    params: Any, pattern: Pattern, x: jax.Array, strides: tuple[int, int], impl: str
+) -> jax.Array:
+    """The convolution of padded images [B, height, width, n_in]."""
+    weight, image = params["weight"], jnp.moveaxis(x, -1, 0)
+    taps = weight.shape[:2]
     sizes = [
         (size - tap) // stride + 1
         for size, tap, stride in zip(image.shape[2:], taps, strides, strict=True)
     ]
-    if min(sizes) < 1:
-        raise InputError(
-            f"an image of {image.shape[2]} x {image.shape[3]} pixels is smaller than "
-            f"the kernel of {taps[0]} x {taps[1]}; pad it, or use padding='SAME'"
-        )
     spans = [(size - 1) * s + 1 for size, s in zip(sizes, strides, strict=True)]
 
     # Without the checkpoint every tap would keep its shifted copy for the gradient.
@@ -193,6 +212,35 @@ def conv_apply(
         total = total + jnp.expand_dims(params["bias"], 1)
     total = total.astype(x.dtype)
     return jnp.moveaxis(total.reshape(pattern.n_out, x.shape[0], *sizes), 0, -1)
+
+
+def _on_any_mesh(
+    function: Callable[..., jax.Array],
+    params: Any,
+    pattern: Pattern,
+    x: jax.Array,
+    rows: Sequence[int],
+) -> jax.Array:
+    """function(params, pattern, x), also of arrays on a mesh of explicit axes.
+
+    There JAX asks for the sharding of each reshape; within, the compiler decides.
+
+    Args:
+      function: keeps the axes `rows` of x, the others of its result are features.
+      params, pattern, x: its arguments.
+      rows: those axes, which stay sharded as they are.
+    """
+    shardings = [jax.typeof(array).sharding for array in (x, params["weight"])]
+    mesh = next((s.mesh for s in shardings if s.mesh.explicit_axes), None)
+    if mesh is None:
+        return function(params, pattern, x)
+    kept = [s if axis in rows else None for axis, s in enumerate(shardings[0].spec)]
+    automatic: Any = jax.sharding.auto_axes(
+        function,
+        axes=mesh.explicit_axes,
+        out_sharding=jax.NamedSharding(mesh, jax.P(*kept)),
+    )
+    return automatic(params, pattern, x)
 
 
 def _init(

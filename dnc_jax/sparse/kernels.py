@@ -28,6 +28,7 @@ from dnc_jax.sparse.gather import (
     by_output,
     chunked,
     column,
+    columns_of,
     einsum,
     ends,
     floating,
@@ -77,7 +78,7 @@ def matmul(
     weight, x = jnp.asarray(weight), floating(x, weight)
     if not x.size:
         return jnp.zeros((pattern.n_out, 0), dtype or x.dtype)
-    impl = choose(pattern, x.shape[1]) if impl == "auto" else impl
+    impl = choose(pattern, columns_of(x)) if impl == "auto" else impl
     y: Any = _matmul(impl, _varying_as(x, weight), pattern, _varying_as(weight, x))
     return y.astype(dtype or x.dtype)
 
@@ -127,7 +128,7 @@ def _gemm_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Arra
         gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
         return einsum("qio,qib->qob", weights, gathered)
 
-    row_bytes = weights.shape[1] * x.shape[1] * x.dtype.itemsize
+    row_bytes = weights.shape[1] * columns_of(x) * x.dtype.itemsize
     return chunked(outputs, row_bytes, weights, pattern.sources).reshape(-1, x.shape[1])
 
 

@@ -6,7 +6,7 @@ only "params" are given to `apply`, the module's own pattern runs.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -85,6 +85,8 @@ def _bound(module: Any, init: Callable[..., Any], x: Any) -> tuple[Pattern, Any,
     pattern = module.pattern
     if module.is_initializing() or module.has_variable("patterns", "pattern"):
         pattern = module.variable("patterns", "pattern", lambda: module.pattern).value
+        if isinstance(pattern, Mapping):  # as Orbax restores it without a target
+            pattern = dataclasses.replace(module.pattern, **pattern)
 
     def fresh(key: Any) -> dict[str, jax.Array]:
         params = init(key, pattern, bias=module.bias or 0.0, dtype=module.param_dtype)

@@ -6,9 +6,11 @@ one, by input block; edge e owns the weights `weight[e]`, a [b_in, b_out] matrix
 """
 
 import dataclasses
+import json
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import numpy as np
 
 from dnc_jax.errors import InputError
@@ -140,6 +142,24 @@ class Pattern:
             unconnected_outputs=b_out * int(np.sum(fan_in == 0)),
             duplicate_edges=(self.block_edges - distinct) * b_in * b_out,
         )
+
+
+def _static_to_json(static: tuple[Any, ...]) -> bytes:
+    return json.dumps(static).encode()
+
+
+def _static_from_json(text: bytes) -> tuple[Any, ...]:
+    (b_in, b_out), block_edges = json.loads(text)
+    return (b_in, b_out), block_edges
+
+
+# So that functions of a pattern can be exported and stored.
+jax.export.register_pytree_node_serialization(
+    Pattern,
+    serialized_name="dnc_jax.sparse.Pattern",
+    serialize_auxdata=_static_to_json,
+    deserialize_auxdata=_static_from_json,
+)
 
 
 def from_edges(
