@@ -18,6 +18,7 @@
 In shapes of images, [B, H, W, C], H, W and C are height, width and channels.
 """
 
+import os
 from typing import Any, TypedDict
 
 import jax
@@ -25,6 +26,7 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 Scalar = Array | np.generic | float | int  # one number, or one for each lane
+FilePath = str | os.PathLike[str]
 Key = jax.Array  # [] key<fry>, made by jax.random.key
 
 

@@ -50,6 +50,11 @@ def describe(config: launch.Config, space: Space | None = None) -> Described:
     out = launch.console()
     objective = checks.call(Objective, config, "objective")
     grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
+    if config.budget.grams_co2e and not grid:
+        raise InputError(
+            "budget.grams_co2e needs to know whose grid it is: energy.region, such "
+            "as FR, or energy.intensity, in grams a kWh"
+        )
     budget = checks.call(Budget, config, "budget", grid=grid)
     assumed = launch.assumed_power(config)
     if config.train.epochs < 1:
@@ -58,7 +63,9 @@ def describe(config: launch.Config, space: Space | None = None) -> Described:
     data = launch.load_data(config)
     terminal.say(out, str(data))
     constraints = checks.call(Constraints, config, "constraints")
-    space = constraints.limited(space or checks.call(make_space, config, "space", data))
+    space = space or checks.call(make_space, config, "space", data)
+    with checks.named("constraints", config.constraints):
+        space = constraints.limited(space)
     strategy = checks.call(make, config, "search", space)
     problem = Problem(space, data, objective, strategy, constraints, config.seed)
     return Described(problem, budget, grid, assumed)

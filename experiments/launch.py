@@ -248,10 +248,11 @@ def load_data(config: Config, **more: Any) -> Dataset:
 
 
 def assumed_power(config: Config) -> Assumed | None:
-    """Of what has no counter, as `config.energy` assumes it."""
+    """Of what has no counter, as `config.energy` assumes it; None for 0 W."""
     watts, utilisation = config.energy.tdp_watts, config.energy.utilisation
     with checks.named("energy", config.energy):
-        return Assumed.checked(watts, utilisation)
+        assumed = Assumed(watts, utilisation)
+    return assumed if watts else None
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -63,10 +63,10 @@ def said(first_seconds=1.0, epochs=4, joules=None):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"seconds": -1.0}, "budget.seconds must be finite and >= 0, got -1"),
-        ({"watt_hours": math.nan}, "budget.watt_hours"),
-        ({"candidate_epochs": -3}, "budget.candidate_epochs"),
-        ({"grams_co2e": 1.0}, "budget.grams_co2e needs to know whose grid"),
+        ({"seconds": -1.0}, "^seconds must be finite and >= 0, got -1"),
+        ({"watt_hours": math.nan}, "^watt_hours"),
+        ({"candidate_epochs": -3}, "^candidate_epochs"),
+        ({"grams_co2e": 1.0}, "^grams_co2e needs a grid"),
     ],
 )
 def test_an_impossible_budget_is_refused_by_name(fields, message):
@@ -97,7 +97,8 @@ def test_a_cap_on_energy_needs_someone_who_counts_it():
     with Meter(Found((), "no RAPL zones")) as meter:
         for nobody in (meter, None):
             with pytest.raises(
-                InputError, match=r"not counted here .*energy.tdp_watts estimates it"
+                InputError,
+                match=r"not counted here .*energy.tdp_watts in a c",
             ):
                 Spending(Budget(watt_hours=1.0), nobody)
         Spending(Budget(seconds=1.0), meter)

@@ -276,12 +276,10 @@ def test_the_worst_kind_of_nothing_is_unavailable():
 )
 def test_an_impossible_assumption_is_refused(watts, utilisation):
     with pytest.raises(InputError, match=r"^(tdp_watts|utilisation) must"):
-        records.Assumed.checked(watts, utilisation)
+        records.Assumed(watts, utilisation)
 
 
 def test_an_assumption_has_a_band_that_ends_at_the_whole_tdp():
-    assert records.Assumed.checked(0.0, 0.5) is None
-    assert records.Assumed.checked(100.0, 1.0) == records.Assumed(100.0, 1.0)
     assert records.Assumed(100.0).watts == 50.0
     assert records.Assumed(100.0, 0.8).band_watts == (40.0, 100.0)
     assert records.Assumed(100.0, 0.25).band_watts == (12.5, 50.0)

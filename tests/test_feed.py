@@ -146,5 +146,5 @@ def test_a_container_may_have_less_memory_than_the_machine(monkeypatch, tmp_path
 
 
 def test_a_negative_limit_is_refused(pictures):
-    with pytest.raises(InputError, match="resident_bytes must be >= 0"):
+    with pytest.raises(InputError, match="resident_bytes must be a whole number >= 0"):
         data.from_arrays(pictures.train, pictures.test, resident_bytes=-1)

@@ -57,6 +57,8 @@ def test_packages_and_memory_are_counted_and_nothing_twice(machine):
     }
     assert energy.flops == 12
     assert energy.seconds > 0
+    with pytest.raises(RuntimeError, match="counts one stretch of work"), meter:
+        pass
 
 
 def test_a_wrap_is_not_negative_energy(tmp_path):

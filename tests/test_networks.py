@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnc_jax import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks import CNN, MLP, Sparsity, from_json, mlp, network, to_json
 from dnc_jax.networks.draws import normals
 from dnc_jax.networks.dropout import dropout, fold_in
@@ -31,7 +31,7 @@ def test_an_architecture_survives_json(architecture):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hidden": (0,)}, "at least 1 node"),
+        ({"hidden": (0,)}, "hidden must be a whole number >= 1, got 0"),
         ({"hidden": (4,), "activation": "step"}, "unknown activation 'step'"),
         ({"hidden": (4,), "dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
         ({"hidden": (4,), "sparsity": (None,)}, "describes 1 junctions, .* has 2"),
@@ -48,6 +48,22 @@ def test_an_architecture_survives_json(architecture):
 def test_an_impossible_architecture_is_refused_by_name(fields, message):
     with pytest.raises(InputError, match=message):
         MLP(inputs=3, outputs=2, **fields)
+
+
+@pytest.mark.parametrize("value", [3.5, "3", None, 0, np.int64(0)])
+def test_what_is_no_whole_number_is_refused_by_name(value):
+    check_whole(1, nodes=1, layers=np.int64(7))
+    message = f"layers must be a whole number >= 1, got {value}"
+    with pytest.raises(InputError, match=message):
+        check_whole(1, nodes=1, layers=value)
+
+
+def test_a_block_has_two_sides():
+    for block in ("random", (4,), (4, 4, 4)):
+        described = object.__new__(Sparsity)  # `__init__` checks annotations, in tests
+        vars(described).update(density=0.5, block=block, family="random")
+        with pytest.raises(InputError, match=r"block must be \(b_in, b_out\)"):
+            described.__post_init__()
 
 
 def test_a_description_of_something_else_is_refused():

@@ -47,7 +47,7 @@ def test_a_perfect_network_scores_half_an_error_and_a_diverged_one_infinity():
     [{"w_c": -0.1}, {"w_c": math.nan}, {"flops": -1.0}, {"performance": "auc"}],
 )
 def test_an_impossible_objective_is_refused_by_name(fields):
-    with pytest.raises(InputError, match=f"objective.{next(iter(fields))}"):
+    with pytest.raises(InputError, match=f"^{next(iter(fields))} must"):
         Objective(**fields)
 
 
@@ -68,7 +68,7 @@ def test_squared_errors_count_tenfold_and_weights_may_not_be_infinite():
     assert Objective("mse").score((0.04,), (0.0,), one, one, 0.1) == pytest.approx(
         math.log10(0.4)
     )
-    with pytest.raises(InputError, match=r"objective.w_c must be a finite number"):
+    with pytest.raises(InputError, match=r"^w_c must be a finite number"):
         Objective(w_c=math.inf)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dnc_jax import sparse
+from dnc_jax import InputError, sparse
 from dnc_jax.networks import MLP, Sparsity
 from dnc_jax.report import Run, plots, portraits, table, terminal
 from dnc_jax.report.folder import Moment
@@ -53,6 +53,12 @@ def test_the_pareto_figure_shows_every_candidate_and_the_front():
     assert sorted(x for trace in points for x in trace.x) == [100, 500, 1000]
     assert list(front.x) == [100, 1000]
     assert list(front.customdata) == [1, 0]
+
+
+def test_what_no_axis_can_show_is_refused_by_name():
+    for name, titles in (("cost", plots.COSTS), ("by", plots.CLOCKS)):
+        with pytest.raises(InputError, match=f"{name} must be .* flops.*, got 'watts'"):
+            plots._known(name, "watts", titles)
 
 
 def test_dense_and_sparse_candidates_have_symbols_of_their_own():

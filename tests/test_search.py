@@ -27,7 +27,7 @@ from dnc_jax.search.problem import Problem
 from dnc_jax.search.results import SearchResult
 from dnc_jax.search.run import Callback, Callbacks, retrain, search
 from dnc_jax.search.strategies import halving
-from dnc_jax.search.trials import front, ranking
+from dnc_jax.search.trials import front, ranking, read
 from dnc_jax.training import Hyperparameters
 from tests.clock import Clock
 
@@ -294,7 +294,7 @@ def test_joules_are_asked_of_whoever_counts_them(small):
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_jax_would_take_for_another_is_refused(small, seed):
-    with pytest.raises(InputError, match=f"seed must lie in .*, got {seed}"):
+    with pytest.raises(InputError, match=f"seed must .*, got {seed}"):
         run(small, seed=seed)
 
 
@@ -331,8 +331,20 @@ def test_the_winner_is_trained_again_at_full_length_and_tested(small):
     logits = winner.network(small.test.x)
     accuracy = np.mean(np.asarray(logits).argmax(-1) == small.test.y)
     assert winner.test_accuracy == pytest.approx(accuracy)
-    with pytest.raises(InputError, match=r"epochs must be >= 1, got 0"):
+    with pytest.raises(InputError, match=r"epochs must be a whole number >= 1, got 0"):
         retrain(result, SPACE, small, Objective(), seed=5, epochs=0)
+    other = small._replace(outputs=3)
+    with pytest.raises(InputError, match="has 6 inputs and 4 outputs, the data has 6 "):
+        retrain(result, SPACE, other, Objective(), seed=5, epochs=6)
+
+
+def test_folder_and_store_may_be_named_by_text(small, tmp_path):
+    store = str(tmp_path / "trials.sqlite")
+    with Store(store, {}) as opened:
+        result = run(small, store=opened, folder=str(tmp_path))
+        retrain(result, SPACE, small, seed=5, epochs=1, folder=str(tmp_path))
+    assert (tmp_path / "under_way").is_dir()
+    assert len(read(store)[1]) == len(result.trials)
 
 
 def test_a_refit_reports_the_training_before_and_returns_another_network(small):
@@ -357,8 +369,8 @@ class Unsure(Objective):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"space": MLPSpace(7, 4)}, "have 7 inputs and 4 outputs, the data 6 and 4"),
-        ({"space": MLPSpace(6, 3)}, "have 6 inputs and 3 outputs, the data 6 and 4"),
+        ({"space": MLPSpace(7, 4)}, "has 7 inputs and 4 outputs, the data has 6 "),
+        ({"space": MLPSpace(6, 3)}, "has 6 inputs and 3 outputs, the data has 6 "),
         (
             {"constraints": Constraints(max_parameters=90)},
             r"pass constraints\.limited\(space\)",

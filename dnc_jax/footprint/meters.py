@@ -37,6 +37,9 @@ class Meter:
       idle_seconds: to wait before and after the block, outside of its record, and
         count what the machine takes doing nothing; 0 does not.
       assumed: power of what has no counter, where that is to be estimated.
+
+    Raises:
+      RuntimeError: from a second `with`; what it has counted would be lost.
     """
 
     def __init__(
@@ -57,11 +60,15 @@ class Meter:
         self._failure: str | None = None
         self._held: list[str] = []
         self._idle_watts: list[float] = []
+        self._entered = False
         self._begin = self._begin_cpu = 0.0
         self._seconds = self._cpu_seconds = 0.0
         self._thread = threading.Thread(target=self._poll, daemon=True)
 
     def __enter__(self) -> "Meter":
+        if self._entered:
+            raise RuntimeError("a meter counts one stretch of work; make another one")
+        self._entered = True
         for counter in self._found.counters:
             try:
                 alone = locks.acquire(counter.device)

@@ -1,5 +1,7 @@
 """What is written down about energy, with what kind of figure it is."""
 
+import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -26,7 +28,8 @@ class Part(NamedTuple):
     kind: Kind = "measured"
 
 
-class Assumed(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Assumed:
     """A power that the user assumes where nothing is counted.
 
     It is a guess, so its result is `estimated` and has a band: from half the
@@ -35,23 +38,21 @@ class Assumed(NamedTuple):
     Attributes:
       tdp_watts: thermal design power of what is not counted.
       utilisation: mean fraction of it.
+
+    Raises:
+      InputError: a negative TDP, or a utilisation outside (0, 1].
     """
 
     tdp_watts: float
     utilisation: float = 0.5
 
-    @classmethod
-    def checked(cls, tdp_watts: float, utilisation: float) -> "Assumed | None":
-        """An assumption with values that can be; None for 0 W, which is none.
-
-        Raises:
-          InputError: a negative TDP, or a utilisation outside (0, 1].
-        """
-        if not 0 <= tdp_watts < float("inf"):
-            raise InputError(f"tdp_watts must be >= 0, got {tdp_watts:g}")
-        if not 0 < utilisation <= 1:
-            raise InputError(f"utilisation must lie in (0, 1], got {utilisation:g}")
-        return cls(tdp_watts, utilisation) if tdp_watts else None
+    def __post_init__(self) -> None:
+        if not 0 <= self.tdp_watts < math.inf:
+            raise InputError(f"tdp_watts must be >= 0, got {self.tdp_watts:g}")
+        if not 0 < self.utilisation <= 1:
+            raise InputError(
+                f"utilisation must lie in (0, 1], got {self.utilisation:g}"
+            )
 
     @property
     def watts(self) -> float:

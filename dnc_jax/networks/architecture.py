@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from dnc_jax import sparse
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks.activations import ACTIVATIONS
 
 
@@ -18,11 +18,20 @@ class Sparsity:
       density: kept fraction of the edges, one that the family allows.
       block: `(b_in, b_out)`, the nodes that an edge of the pattern joins.
       family: one of `sparse.FAMILIES`.
+
+    Raises:
+      InputError: the block is no pair of whole numbers, at least 1.
     """
 
     density: float
     block: tuple[int, int] = (1, 1)
     family: str = "structured"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.block, tuple | list) or len(self.block) != 2:
+            raise InputError(f"block must be (b_in, b_out), got {self.block!r}")
+        for side in self.block:
+            check_whole(1, block=side)
 
     @staticmethod
     def nearest(
@@ -86,8 +95,9 @@ class MLP:
     sparsity: tuple[Sparsity | None, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.sizes) < 1:
-            raise InputError(f"every layer needs at least 1 node, got {self.sizes}")
+        check_whole(1, inputs=self.inputs, outputs=self.outputs)
+        for nodes in self.hidden:
+            check_whole(1, hidden=nodes)
         if self.activation not in ACTIVATIONS:
             raise InputError(
                 f"unknown activation {self.activation!r}; known: "
@@ -186,11 +196,10 @@ class CNN:
             raise InputError(
                 f"an image is (height, width, channels), got {tuple(self.image)}"
             )
-        if min(*self.image, *self.sizes) < 1:
-            raise InputError(
-                f"every size must be at least 1, got images {self.image}, channels "
-                f"{self.channels} and {self.outputs} outputs"
-            )
+        check_whole(1, outputs=self.outputs)
+        for name in ("image", "channels"):
+            for size in getattr(self, name):
+                check_whole(1, **{name: size})
         if self.activation not in ACTIVATIONS:
             raise InputError(
                 f"unknown activation {self.activation!r}; known: "

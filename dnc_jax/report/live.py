@@ -11,6 +11,7 @@ from dnc_jax.report import folder, page
 from dnc_jax.report.folder import Moment
 from dnc_jax.search import Trial
 from dnc_jax.search.run import Callback
+from dnc_jax.typing import FilePath
 
 _SHARE = 0.02  # of the time since the last report: at most what a new one may take
 _LOOPBACK = "127.0.0.1"
@@ -29,11 +30,11 @@ class Reporter(Callback):
 
     def __init__(
         self,
-        workdir: pathlib.Path,
+        workdir: FilePath,
         joules: Callable[[], float | None] = lambda: None,
     ) -> None:
-        self._workdir, self._joules = workdir, joules
-        known = folder.read_timeline(workdir)
+        self._workdir, self._joules = pathlib.Path(workdir), joules
+        known = folder.read_timeline(self._workdir)
         self._past = known[-1] if known else Moment((), 0.0, None, 0)
         self._begin = time.perf_counter()
         self._next = 0.0

@@ -1,18 +1,20 @@
 """Figures of a search, as plotly figures: `pareto(result).show()`.
 
 Each takes whatever has trials: what `dnc_jax.search.run.search` returns, or a work
-folder read by `dnc_jax.report.read`.
+folder read by `dnc_jax.report.read`. `best_over_time` alone needs the latter, which
+knows when rungs ended.
 """
 
 import dataclasses
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import plotly.graph_objects as go
 
+from dnc_jax.errors import InputError
 from dnc_jax.report.folder import Run, Summary
 from dnc_jax.search import Candidate, Trial
 from dnc_jax.search.columns import Value, varied
@@ -66,8 +68,13 @@ def pareto(
         the energy of the rungs up to this one, where energy is counted.
       summary: contents of summary.json; adds the winner after its full length, where
         that has the cost.
+
+    Raises:
+      InputError: an unknown cost.
     """
-    figure = _figure(COSTS[cost], "validation error (%)", x_log=True, y_log=True)
+    figure = _figure(
+        _known("cost", cost, COSTS), "validation error (%)", x_log=True, y_log=True
+    )
     trials = _so_far(search.trials) if cost == "joules" else search.trials
     ranked = [t for t in ranking(trials) if cost_of(t, cost) is not None]
     least = _least_error(ranked)
@@ -224,8 +231,11 @@ def best_over_time(run: Run, by: Clock = "seconds") -> go.Figure:
     """The best score so far, a point a rung, against time, energy or work.
 
     Empty where `by` is energy and none was measured.
+
+    Raises:
+      InputError: `by` is unknown.
     """
-    figure = _figure(CLOCKS[by], "best score so far")
+    figure = _figure(_known("by", by, CLOCKS), "best score so far")
     scores = {(t.candidate_id, t.rung): t for t in run.trials if t.status == "done"}
     best: Trial | None = None
     x, y, text = [], [], []
@@ -248,6 +258,13 @@ def best_over_time(run: Run, by: Clock = "seconds") -> go.Figure:
         name="best score",
     )
     return figure
+
+
+def _known(name: str, value: Any, titles: Mapping[Any, str]) -> str:
+    """The title of what an argument names."""
+    if value not in titles:
+        raise InputError(f"{name} must be one of {', '.join(titles)}, got {value!r}")
+    return titles[value]
 
 
 def _permutation_importance(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

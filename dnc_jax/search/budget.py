@@ -45,11 +45,11 @@ class Budget:
         for name in CAPS:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
-                raise InputError(f"budget.{name} must be finite and >= 0, got {value}")
+                raise InputError(f"{name} must be finite and >= 0, got {value}")
         if self.grams_co2e and not self.grid:
             raise InputError(
-                "budget.grams_co2e needs to know whose grid it is: energy.region, such "
-                "as FR, or energy.intensity, in grams a kWh"
+                "grams_co2e needs a grid, as carbon.grid has it by region, such as FR, "
+                "or intensity, in grams a kWh"
             )
 
     @property
@@ -73,7 +73,8 @@ class Budget:
             why = meter.energy().reason if meter else "no meter was given"
             raise InputError(
                 f"budget.{next(iter(self.joules))}: the energy is not counted here "
-                f"({why}); energy.tdp_watts estimates it"
+                f"({why}); assumed watts estimate it: Assumed in Python, "
+                "energy.tdp_watts in a config"
             )
 
     def check(self, forecast: Forecast) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dnc_jax.training import processes, under_way
 from dnc_jax.training.population import Progress, Snapshot
+from dnc_jax.typing import FilePath
 
 FOLDER = "under_way"
 
@@ -24,8 +25,8 @@ class Chunks:
       OSError: the folder cannot be made.
     """
 
-    def __init__(self, folder: pathlib.Path | None) -> None:
-        self._folder = folder / FOLDER if folder else None
+    def __init__(self, folder: FilePath | None) -> None:
+        self._folder = pathlib.Path(folder, FOLDER) if folder else None
         if self._folder:  # now: a folder that cannot be written is no surprise later
             self._folder.mkdir(parents=True, exist_ok=True)
 

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import ClassVar
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks import CNN, presets
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.network_space import (
@@ -72,34 +72,33 @@ class CNNSpace(NetworkSpace):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_whole(1, outputs=self.outputs)
         if len(self.image) != 3:
             raise InputError(
-                f"space.image must be (height, width, channels), got {self.image}; "
+                f"image must be (height, width, channels), got {self.image}; "
                 "these data are no images, or lack the axis of channels: x[..., None]"
             )
         if self.max_channels < self.first_channels[1]:
             raise InputError(
-                f"space.max_channels = {self.max_channels} must be at least that of "
-                f"space.first_channels, {self.first_channels[1]}"
+                f"max_channels = {self.max_channels} must be at least that of "
+                f"first_channels, {self.first_channels[1]}"
             )
         if unknown := set(self.downsampling) - {"pool", "stride"}:
             raise InputError(
-                f"space.downsampling: unknown {min(unknown)!r}; known: pool, stride"
+                f"downsampling: unknown {min(unknown)!r}; known: pool, stride"
             )
         for name in ("batch_norm", "dropout"):
             if not all(0 <= value <= 1 for value in getattr(self, name)):
                 raise InputError(
-                    f"space.{name} must lie in [0, 1], got {getattr(self, name)}"
+                    f"{name} must lie in [0, 1], got {getattr(self, name)}"
                 )
         for name in ("dropout_rate", "dropout_first"):
             if not all(0 <= value < 1 for value in getattr(self, name)):
                 raise InputError(
-                    f"space.{name} must lie in [0, 1), got {getattr(self, name)}"
+                    f"{name} must lie in [0, 1), got {getattr(self, name)}"
                 )
         if any(distance < 0 or distance == 1 for distance in self.shortcuts):
-            raise InputError(
-                f"space.shortcuts must be 0 or at least 2, got {self.shortcuts}"
-            )
+            raise InputError(f"shortcuts must be 0 or at least 2, got {self.shortcuts}")
         check_step("first_channels", self.first_channels, self.channel_step)
 
     def describe(self) -> Mapping[str, Dimension]:

@@ -43,7 +43,7 @@ class Constraints:
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if not value >= 0:
-                raise InputError(f"constraints.{name} must be >= 0, got {value}")
+                raise InputError(f"{name} must be >= 0, got {value}")
 
     def excess(self, cost: Complexity) -> float:
         """The cost over its limit, the worst of the terms; feasible up to 1."""
@@ -101,7 +101,7 @@ class Limited(Space):
                 if (value := getattr(constraints, name))
             ]
             raise InputError(
-                f"constraints.{' and '.join(limits)}: the space's smallest network has "
+                f"{' and '.join(limits)}: the space's smallest network has "
                 f"{cost.parameters:,} parameters and {cost.flops_per_example:,} FLOPs "
                 "an example; raise the limit or widen the space"
             )

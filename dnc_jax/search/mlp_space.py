@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks import MLP
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.network_space import (
@@ -60,8 +60,9 @@ class MLPSpace(NetworkSpace):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_whole(1, inputs=self.inputs, outputs=self.outputs)
         if self.dropout[1] >= 1:
-            raise InputError(f"space.dropout must be < 1, got {self.dropout[1]}")
+            raise InputError(f"dropout must be < 1, got {self.dropout[1]}")
         check_step("width", self.width, self.width_step)
         if self.first_family:
             check_family("first_family", self.first_family)

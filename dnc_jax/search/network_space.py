@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks import Sparsity
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
@@ -79,36 +79,30 @@ class NetworkSpace(Space):
             value = getattr(self, field.name)
             if isinstance(field.default, tuple) and not isinstance(value, tuple | list):
                 raise InputError(
-                    f"space.{field.name} must be a tuple like {field.default}, got "
-                    f"{value!r}"
+                    f"{field.name} must be a tuple like {field.default}, got {value!r}"
                 )
         for name, least in self._least.items():
             pair = getattr(self, name)
             if len(pair) != 2:
-                raise InputError(f"space.{name} must be (lower, upper), got {pair}")
+                raise InputError(f"{name} must be (lower, upper), got {pair}")
             if not pair[0] <= pair[1]:
                 raise InputError(
-                    f"space.{name}: lower {pair[0]} > upper {pair[1]}; swap them"
+                    f"{name}: lower {pair[0]} > upper {pair[1]}; swap them"
                 )
             if pair[0] < least:
-                raise InputError(f"space.{name} must be >= {least}, got {pair[0]}")
+                raise InputError(f"{name} must be >= {least}, got {pair[0]}")
         for field in dataclasses.fields(self):
             if getattr(self, field.name) == () and field.name not in self._may_be_empty:
-                raise InputError(f"space.{field.name} must not be ()")
+                raise InputError(f"{field.name} must not be ()")
         for name in getattr(self, "activations", ()):
             if name not in ACTIVATIONS:
                 raise InputError(
-                    f"space.activations: unknown {name!r}; known: "
-                    f"{', '.join(ACTIVATIONS)}"
+                    f"activations: unknown {name!r}; known: {', '.join(ACTIVATIONS)}"
                 )
-        if min(self.batch_sizes) < 1:
-            raise InputError(
-                f"space.batch_sizes must be >= 1, got {min(self.batch_sizes)}"
-            )
+        for size in self.batch_sizes:
+            check_whole(1, batch_sizes=size)
         if not all(0 < density <= 1 for density in self.densities):
-            raise InputError(
-                f"space.densities must lie in (0, 1], got {self.densities}"
-            )
+            raise InputError(f"densities must lie in (0, 1], got {self.densities}")
         check_family("family", self.family)
 
     def limited_to(self, rows: int) -> "NetworkSpace":
@@ -170,9 +164,7 @@ def check_family(name: str, family: str) -> None:
       InputError: it does not.
     """
     if family not in FAMILIES:
-        raise InputError(
-            f"space.{name}: unknown {family!r}; known: {', '.join(FAMILIES)}"
-        )
+        raise InputError(f"{name}: unknown {family!r}; known: {', '.join(FAMILIES)}")
 
 
 def check_step(name: str, ends: Sequence[int], step: int) -> None:
@@ -183,7 +175,7 @@ def check_step(name: str, ends: Sequence[int], step: int) -> None:
     """
     if step < 1 or any(end % step for end in ends):
         raise InputError(
-            f"space.{name} = {tuple(ends)} must be multiples of space."
+            f"{name} = {tuple(ends)} must be multiples of "
             f"{'width' if name == 'width' else 'channel'}_step = {step}"
         )
 

@@ -47,15 +47,13 @@ class Objective:
     def __post_init__(self) -> None:
         if self.performance not in PERFORMANCES:
             raise InputError(
-                f"objective.performance must be one of {', '.join(PERFORMANCES)}, "
+                f"performance must be one of {', '.join(PERFORMANCES)}, "
                 f"got {self.performance!r}"
             )
         for name in (field.name for field in dataclasses.fields(Objective)[1:]):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
-                raise InputError(
-                    f"objective.{name} must be a finite number >= 0, got {value}"
-                )
+                raise InputError(f"{name} must be a finite number >= 0, got {value}")
 
     @property
     def measured(self) -> frozenset[str]:

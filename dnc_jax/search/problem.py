@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import jax
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
+from dnc_jax.networks import Architecture
 from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.space import Space
@@ -24,6 +25,20 @@ class Problem(NamedTuple):
     seed: int
 
 
+def check_sizes(what: str, network: Architecture, data: Dataset) -> None:
+    """Whether a network takes the examples of a data set and answers as it asks.
+
+    Raises:
+      InputError: it does not; `what` says whose it is.
+    """
+    sizes = (network.inputs, network.outputs)
+    if sizes != (data.inputs, data.outputs):
+        raise InputError(
+            f"{what} has {sizes[0]} inputs and {sizes[1]} outputs, the data has "
+            f"{data.inputs} and {data.outputs}; make_space(data) gives a space for it"
+        )
+
+
 class Keys(NamedTuple):
     """Of the strategy, the candidates, the order of rows, and measuring candidates.
 
@@ -40,8 +55,10 @@ def keys(seed: int) -> Keys:
     """All keys of a search.
 
     Raises:
-      InputError: the seed is out of range; JAX would take it modulo 2**32.
+      InputError: the seed is no whole number in [0, 2**32); JAX would take it modulo
+        that.
     """
-    if not 0 <= seed < 2**32:
+    check_whole(0, seed=seed)
+    if seed >= 2**32:
         raise InputError(f"seed must lie in [0, 2**32), got {seed}")
     return Keys(*jax.random.split(jax.random.key(seed), 4))

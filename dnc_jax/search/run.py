@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 import time
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ from dnc_jax.search.winner import retrain
 from dnc_jax.training import processes
 from dnc_jax.training.costs import CostModel
 from dnc_jax.training.data import Dataset
+from dnc_jax.typing import FilePath
 
 __all__ = [
     "Callback",
@@ -75,7 +75,7 @@ def search(
     *,
     seed: int,
     store: Store | None = None,
-    folder: pathlib.Path | None = None,
+    folder: FilePath | None = None,
     prior: Sequence[Trial] = (),
     constraints: Constraints = NO_CONSTRAINTS,
     budget: Budget | None = None,

@@ -1,7 +1,6 @@
 """The rungs of a search: trained chunk by chunk, or read back from the store."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, training_work
 from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.ledger import Ledger
-from dnc_jax.search.problem import Problem, keys
+from dnc_jax.search.problem import Problem, check_sizes, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial, from_row, to_row
@@ -21,6 +20,7 @@ from dnc_jax.training.costs import CostModel
 from dnc_jax.training.data import Dataset
 from dnc_jax.training.jobs import Job, Outcome, Progress, Snapshot
 from dnc_jax.training.programs import Programs
+from dnc_jax.typing import FilePath
 
 
 def shared(trials: Sequence[Trial]) -> list[Trial]:
@@ -84,7 +84,7 @@ class Rungs:
         problem: Problem,
         *,
         store: Store | None,
-        folder: pathlib.Path | None,
+        folder: FilePath | None,
         meter: Meter | None,
         prior: Sequence[Trial] = (),
         cost: CostModel | None = None,
@@ -344,9 +344,4 @@ def _refuse_impossible(
                 "epoch 0 with a candidate_id that is new"
             )
         network = e.candidate.architecture
-        sizes = (network.inputs, network.outputs)
-        if sizes != (data.inputs, data.outputs):
-            raise InputError(
-                f"candidate {e.candidate_id}, {network}, has {sizes[0]} inputs and "
-                f"{sizes[1]} outputs, the data {data.inputs} and {data.outputs}"
-            )
+        check_sizes(f"candidate {e.candidate_id}, {network},", network, data)

@@ -13,7 +13,7 @@ from dnc_jax.footprint.counters import CounterError
 from dnc_jax.networks import Architecture
 from dnc_jax.search.constraints import Limited
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.problem import Problem, keys
+from dnc_jax.search.problem import Problem, check_sizes, keys
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial
 from dnc_jax.training import processes, timing
@@ -185,11 +185,5 @@ def _check(problem: Problem) -> Architecture:
             "constraints.limited(space) as the space, to the strategy too"
         )
     largest = space.largest()
-    sizes = (largest.inputs, largest.outputs)
-    if sizes != (data.inputs, data.outputs):
-        raise InputError(
-            "the space's networks have {} inputs and {} outputs, ".format(*sizes)
-            + f"the data {data.inputs} and {data.outputs}; make_space(data) gives "
-            "a space that fits"
-        )
+    check_sizes("the space's largest network", largest, data)
     return largest

@@ -33,7 +33,7 @@ def make_space(data: Dataset, kind: str = "mlp", **fields: Any) -> NetworkSpace:
     own = [one for one in inspect.signature(space).parameters if one not in _GIVEN]
     if unknown := fields.keys() - set(own):
         raise InputError(
-            f"space.{min(unknown)}: a space of kind {kind!r} has no such field, only "
+            f"{min(unknown)}: a space of kind {kind!r} has no such field, only "
             f"{', '.join(own)}"
         )
     return space(given, data.outputs, **fields).limited_to(len(data.train.y))

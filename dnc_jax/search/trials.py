@@ -15,6 +15,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity
 from dnc_jax.search.space import Candidate
 from dnc_jax.training.timing import UNMEASURED, EpochCost
+from dnc_jax.typing import FilePath
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS search (config TEXT NOT NULL);
@@ -140,8 +141,8 @@ class Store:
       TypeError: the config is not JSON.
     """
 
-    def __init__(self, path: pathlib.Path, config: dict[str, Any]) -> None:
-        self._path = path
+    def __init__(self, path: FilePath, config: dict[str, Any]) -> None:
+        self._path = path = pathlib.Path(path)
         text = json.dumps(config)
         with contextlib.ExitStack() as opened:
             opened.enter_context(_lock(path))
@@ -253,14 +254,14 @@ def _clear(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{what} ({error}); {remedy}") from error
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, Any], list[Trial]]:
+def read(path: FilePath) -> tuple[dict[str, Any], list[Trial]]:
     """Config and trials of the store in `path`, also while a search writes to it.
 
     Raises:
       InputError: there is no store.
     """
     with _clear(f"no trial store in {path}", "name a folder that holds a search"):
-        uri = f"{path.absolute().as_uri()}?mode=ro"
+        uri = f"{pathlib.Path(path).absolute().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             row = db.execute("SELECT config FROM search").fetchone()
             return (json.loads(row[0]) if row else {}), _trials(db)

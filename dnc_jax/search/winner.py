@@ -1,7 +1,6 @@
 """The winner of a search at full length."""
 
 import functools
-import pathlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,11 +8,11 @@ from typing import NamedTuple
 import jax
 from absl import logging
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.footprint import Work, complexity, training_work
 from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.problem import Keys, keys
+from dnc_jax.search.problem import Keys, check_sizes, keys
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
@@ -21,6 +20,7 @@ from dnc_jax.training import feed, rows, trainer
 from dnc_jax.training.checkpoints import Network
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.trainer import History, Trained
+from dnc_jax.typing import FilePath
 
 
 def retrain(
@@ -32,7 +32,7 @@ def retrain(
     seed: int,
     epochs: int,
     refit: bool = False,
-    folder: pathlib.Path | None = None,
+    folder: FilePath | None = None,
     callback: Callback | None = None,
 ) -> Winner:
     """Trains the best candidate at full length and tests it, once.
@@ -57,12 +57,12 @@ def retrain(
       The winner, see `Winner`.
 
     Raises:
-      InputError: epochs below 1, every candidate diverged or is infeasible, or all
-        that were ranked diverge at full length.
+      InputError: epochs below 1, data of other sizes than the search's, every
+        candidate diverged or is infeasible, or all that were ranked diverge at full
+        length.
       OSError: the folder cannot be written.
     """
-    if epochs < 1:
-        raise InputError(f"epochs must be >= 1, got {epochs}")
+    check_whole(1, epochs=epochs)
     begin = time.perf_counter()
     callback = callback or Callback()
     objective = objective or Objective()
@@ -76,6 +76,7 @@ def retrain(
     course = _Course(data, keys(seed), epochs, refit, Chunks(folder), told)
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
+        check_sizes(f"the result's network {architecture}", architecture, data)
         try:
             trained, history = _trained(trial, course)
         except FloatingPointError as error:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.training import arrays, readers, rows
 from dnc_jax.typing import Array, Scalar
 
@@ -203,14 +203,13 @@ def from_arrays(
         the task, fewer than two classes, a class of the test rows that is not in the
         training rows, a class with too few training rows to split, a constant target
         or one far from 0 for its spread,
-        a fraction outside (0, 1), or a negative number of bytes.
+        a fraction outside (0, 1), a negative seed or number of bytes.
     """
     if not 0 < validation_fraction < 1:
         raise InputError(
             f"validation_fraction must lie in (0, 1), got {validation_fraction}"
         )
-    if resident_bytes < 0:
-        raise InputError(f"resident_bytes must be >= 0, got {resident_bytes}")
+    check_whole(0, seed=seed, resident_bytes=resident_bytes)
     for option, value, known in (
         ("task", task, TASKS),
         ("channels", channels, CHANNELS),

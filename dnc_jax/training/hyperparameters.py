@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Hyperparameters:
             raise InputError(
                 f"weight_decay must be finite and >= 0, got {self.weight_decay}"
             )
-        if self.batch_size < 1:
-            raise InputError(f"batch_size must be >= 1, got {self.batch_size}")
+        check_whole(1, batch_size=self.batch_size)
 
 
 def rate_factor(epoch: int, epochs: int) -> float:

@@ -68,16 +68,6 @@ def whole_epochs(rungs: Any) -> tuple[int, ...]:
     return tuple(rungs)
 
 
-def check_epochs(epochs: int) -> None:
-    """Whether a candidate can be trained for so many epochs.
-
-    Raises:
-      InputError: it cannot.
-    """
-    if epochs < 1:
-        raise InputError(f"epochs must be >= 1, got {epochs}")
-
-
 def check_told(asked: int, scores: Sequence[float]) -> None:
     """Whether there is a score for each evaluation asked for.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import check_whole
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies.base import REACH, Strategy
 from dnc_jax.search.strategies.history import Seen, drawn, unseen
@@ -44,10 +44,7 @@ def evolution(
     Reference: E. Real et al., "Regularized Evolution for Image Classifier Architecture
     Search" (2019), algorithm 1.
     """
-    if min(population, tournament) < 1:
-        raise InputError(
-            f"population and tournament must be >= 1, got {population} and {tournament}"
-        )
+    check_whole(1, population=population, tournament=tournament)
     first = max(1, min(population, candidates // 2))
 
     def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:

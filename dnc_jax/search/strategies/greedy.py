@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.similarity import FARTHEST
 from dnc_jax.search.space import Candidate, Space, Values
@@ -21,7 +21,6 @@ from dnc_jax.search.stages import (
 from dnc_jax.search.strategies.base import (
     Evaluation,
     Strategy,
-    check_epochs,
     check_told,
 )
 from dnc_jax.sparse.families import generator_of
@@ -109,12 +108,8 @@ def greedy(
 
     Reference: S. Dey et al., "Deep-n-Cheap" (2020), algorithm of the search.
     """
-    if min(batch, initial, explored) < 1 or steps < 0:
-        raise InputError(
-            "batch, initial and explored must be >= 1 and steps >= 0, got "
-            f"{batch}, {initial}, {explored} and {steps}"
-        )
-    check_epochs(epochs)
+    check_whole(1, epochs=epochs, batch=batch, initial=initial, explored=explored)
+    check_whole(0, steps=steps)
     course = _Course(space, stages(space), batch, initial, steps, explored, fit_kernel)
 
     def init(key: Key) -> State:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import model
 from dnc_jax.search.strategies.base import (
@@ -133,12 +133,8 @@ def halving(
     (2018), for brackets that a model proposes.
     """
     rungs = whole_epochs(rungs)
-    if candidates < 1 or brackets < 1:
-        raise InputError(
-            f"candidates and brackets must be >= 1, got {candidates} and {brackets}"
-        )
-    if reduction < 2:
-        raise InputError(f"reduction must be >= 2, got {reduction}")
+    check_whole(1, candidates=candidates, brackets=brackets)
+    check_whole(2, reduction=reduction)
     if rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
         raise InputError(f"rungs must be epochs >= 1 that increase, got {rungs}")
     course = _Course(space, candidates, rungs, reduction, hyperband, modelled)

@@ -6,12 +6,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import check_whole
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies.base import (
     Evaluation,
     Strategy,
-    check_epochs,
     check_told,
 )
 from dnc_jax.search.strategies.history import Seen, nothing
@@ -58,11 +57,7 @@ def single(
     Raises:
       InputError: a count below 1.
     """
-    if min(candidates, batch) < 1:
-        raise InputError(
-            f"candidates and batch must be >= 1, got {candidates} and {batch}"
-        )
-    check_epochs(epochs)
+    check_whole(1, candidates=candidates, batch=batch, epochs=epochs)
 
     def waiting(key: Key, seen: Seen) -> State:
         told = len(seen.scores)
