@@ -1,5 +1,6 @@
 """What every launch file shares: flags, and errors in one line."""
 
+import errno
 import importlib
 import inspect
 import json
@@ -99,7 +100,7 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
     Args:
       work: without arguments, which are refused.
       describe: what --help prints.
-      advice: after "interrupted".
+      advice: after "interrupted", and after a disk was full.
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
@@ -119,8 +120,11 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
             work()
         except ProcessError as error:
             pod.leave(error)
-        except (InputError, OSError) as error:
+        except InputError as error:
             _exit(error)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            _exit(f"{error}{advice if full else ''}")
         except KeyboardInterrupt as error:
             print(f"\ninterrupted{advice}", file=sys.stderr)
             sys.exit(128 + _signal_of(error))

@@ -74,9 +74,22 @@ def test_programs_are_kept_in_the_users_cache_folder_or_nowhere(monkeypatch, tmp
     assert told == {"jax_compilation_cache_dir": None}
     assert compilation.keep() == tmp_path / "dnc_jax"
     assert told["jax_compilation_cache_dir"] == str(tmp_path / "dnc_jax")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
-    assert str(compilation.keep()) == "/elsewhere"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "elsewhere"))
+    assert compilation.keep() == tmp_path / "elsewhere"
     assert compilation.keep(str(tmp_path / "own")) == tmp_path / "own"
+
+
+def test_a_folder_that_cannot_be_written_is_said_once_and_not_used(
+    monkeypatch, tmp_path, caplog
+):
+    told = {}
+    monkeypatch.setattr(compilation.jax.config, "update", told.__setitem__)
+    (tmp_path / "file").write_text("")
+    with caplog.at_level("WARNING"):
+        assert compilation.keep(str(tmp_path / "file" / "programs")) is None
+    assert told == {"jax_compilation_cache_dir": None}
+    (warning,) = caplog.messages
+    assert "compiled programs are not kept" in warning
 
 
 def test_a_bucket_keeps_programs_alone_and_is_no_folder_here(monkeypatch):

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_constant_feature_is_left_finite():
         (Split(np.zeros((40, 3)), np.full(40, np.nan)), "targets hold NaN"),
         (Split(np.zeros((40, 3)), np.zeros((40, 2, 1))), "40 examples but labels"),
         (Split(np.full((40, 3), "a"), np.arange(40) % 2), "numbers are needed"),
-        (Split(np.zeros((2, 3)), np.arange(2)), "too few to hold out"),
+        (Split(np.zeros((2, 3)), np.arange(2)), "none is left when"),
         (Split(np.zeros((40, 4)), np.arange(40) % 2), "must agree"),
     ],
 )
@@ -208,6 +209,8 @@ def test_a_csv_file_is_read_by_its_header(tmp_path):
         ("a,b\n1,2\n,3\n", r"row 3, column 'a': '' is not a number"),
         ('a,b\n1,"2\n', "cannot read"),
         ("a,b,a\n1,2,3\n", "more than one column 'a'"),
+        ("5.1,3.5,cat\n4.9,3.0,dog\n", "begins with 5.1, 3.5, cat, which looks like"),
+        ("5,cat\n4,dog\n", "begins with 5, cat, which looks like a row"),
     ],
 )
 def test_a_csv_file_that_cannot_be_used_is_refused_with_the_place(
@@ -217,6 +220,27 @@ def test_a_csv_file_that_cannot_be_used_is_refused_with_the_place(
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         load(str(path))
+
+
+def test_empty_lines_of_a_csv_file_are_no_rows_and_pixels_may_be_numbered(tmp_path):
+    path = tmp_path / "rows.csv"
+    lines = [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(40)]
+    path.write_text("\n\n".join(["0,1,kind", *lines, ",,", "", ""]))
+    data = load(str(path))
+    assert (len(data.test.y), sum(data.rows)) == (8, 32)
+    path.write_text("\n".join(["0,1,kind", *lines, "", "1,2"]))
+    with pytest.raises(InputError, match="row 43: 2 values for 3 columns"):
+        load(str(path))
+
+
+def test_half_precision_is_taken_and_what_float32_cannot_hold_is_said_to_be():
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    rows = jnp.asarray(x, jnp.bfloat16), jnp.asarray(x[:, 0], jnp.bfloat16)
+    data = from_arrays(rows, rows)
+    assert (data.task, data.train.x.dtype) == ("regression", np.float32)
+    x[7] = 1e300
+    with pytest.raises(InputError, match=r"too large for float32, the first in row 7"):
+        from_arrays((x, x[:, 0]), (x, x[:, 0]))
 
 
 def test_options_of_a_csv_file_are_refused_where_they_mean_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax.errors import InputError
@@ -25,7 +26,7 @@ def checked(
     Raises:
       InputError: rows that cannot be used; the message says which and why.
     """
-    x, y = x if isinstance(x, rows.FileRows) else np.asarray(x), np.asarray(y)
+    x, y = x if isinstance(x, rows.FileRows) else _plain(x), _plain(y)
     if y.dtype == object and all(isinstance(label, str) for label in y.ravel()):
         y = y.astype(str)  # as pandas keeps names
     if not x.ndim or not len(x):
@@ -59,6 +60,12 @@ def checked(
     return x, y
 
 
+def _plain(array: Array) -> np.ndarray:
+    """In NumPy, where bfloat16 is not a number like others."""
+    array = np.asarray(array)
+    return array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
+
+
 def _refuse_far(x: np.ndarray, where: str) -> None:
     """Features of a table whose values float32 does not tell apart."""
     if x.ndim != 2 or x.dtype.itemsize < 4 or x.dtype == np.float32:
@@ -90,6 +97,7 @@ def refuse_nan(values: rows.Rows, where: str, what: str) -> None:
     bad = ~np.concatenate(finite)
     if bad.any():
         raise InputError(
-            f"{where}: {bad.sum()} of {len(values)} {what} hold NaN or infinite "
-            f"values, the first in row {bad.argmax()}; remove or repair them"
+            f"{where}: {bad.sum()} of {len(values)} {what} hold NaN, infinite values "
+            f"or such as are too large for float32, the first in row {bad.argmax()}; "
+            "remove or repair them"
         )

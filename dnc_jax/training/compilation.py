@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import tempfile
 from functools import cache
 from typing import Any
 
 import jax
+from absl import logging
 
 _LEVEL = "xla_backend_optimization_level"
 # XLA's newer kernels: convolutions in a third to two thirds of the time (jax 0.10.2).
@@ -56,7 +58,8 @@ def keep(folder: str = "") -> pathlib.Path | None:
         URL, such as `gs://bucket/programs`, is taken as it is by JAX.
 
     Returns:
-      The folder; None for a URL and for "off".
+      The folder; None for a URL, for "off", and for a folder that cannot be written,
+      of which it warns.
     """
     if folder == "off":
         jax.config.update("jax_compilation_cache_dir", None)
@@ -65,6 +68,18 @@ def keep(folder: str = "") -> pathlib.Path | None:
     if not folder:
         folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "dnc_jax")
     path = _local(folder)
+    if path:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:  # JAX would warn of it once for each program
+            logging.warning(
+                "compiled programs are not kept, and later runs compile them again: "
+                "%s; name a folder that can be written",
+                error,
+            )
+            return keep("off")
     jax.config.update("jax_compilation_cache_dir", str(path or folder))
     # Many programs of half a second each are what a search compiles.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -14,6 +14,7 @@ from dnc_jax.typing import Array, Scalar
 
 TASKS = ("auto", "classification", "regression")
 CHANNELS = ("last", "first")
+_REGRESSION = "numbers to predict are task = 'regression'"
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -175,8 +176,8 @@ def load(
 
 
 def from_arrays(
-    train: Split | tuple[rows.Rows, np.ndarray],
-    test: Split | tuple[rows.Rows, np.ndarray],
+    train: Split | tuple[rows.Rows, Array],
+    test: Split | tuple[rows.Rows, Array],
     *,
     name: str = "arrays",
     task: str = "auto",
@@ -274,8 +275,7 @@ def _classes(
         if labels.ndim != 1 or labels.dtype.kind not in "buiUS":
             raise InputError(
                 f"{name}, {part}: labels must be integers or names, one for each "
-                f"example, got {labels.dtype} of shape {labels.shape}; numbers to "
-                "predict are task = 'regression'"
+                f"example, got {labels.dtype} of shape {labels.shape}; " + _REGRESSION
             )
     if (y.dtype.kind in "US") != (test_y.dtype.kind in "US"):
         raise InputError(
@@ -292,7 +292,7 @@ def _classes(
     if len(absent):
         raise InputError(
             f"{name}: no training row has label {absent[0]}; every label of the test "
-            "rows must be present in train"
+            f"rows must be present in train; {_REGRESSION}"
         )
     y, test_y = (np.searchsorted(known, labels) for labels in (y, test_y))
     return y.astype(np.int32), test_y.astype(np.int32), tuple(map(str, known))
@@ -317,7 +317,8 @@ def _stratified(
         label = int(left.argmin())
         raise InputError(
             f"{name}: label {labels[label]} has {(y == label).sum()} training row(s), "
-            f"too few to hold out {fraction:g} for validation; 2 or more are needed"
+            f"and none is left when {fraction:g} of them validate; 2 or more are "
+            f"needed, or a smaller validation_fraction; {_REGRESSION}"
         )
     return held_out
 
@@ -328,8 +329,8 @@ def _held_out(
     count = max(1, round(fraction * rows))
     if count >= rows:
         raise InputError(
-            f"{name}: {rows} training row(s) are too few to hold out {fraction:g} for "
-            "validation; 2 or more are needed"
+            f"{name}: of {rows} training row(s) none is left when {fraction:g} of them "
+            "validate; 2 or more are needed, or a smaller validation_fraction"
         )
     return np.sort(rng.permutation(rows)[:count])
 

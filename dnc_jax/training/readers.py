@@ -105,7 +105,7 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
     """Features [N, D] float64, targets [N] and the columns of a file with a header."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            columns, *rows = csv.reader(file, strict=True)
+            columns, *lines = csv.reader(file, strict=True)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     except ValueError as error:
@@ -130,9 +130,16 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
             + (f"; columns are parted by commas, not by {other}" if other else "")
         )
     place = columns.index(target)
-    x = np.empty((len(rows), len(columns) - 1), np.float64)
     names = [name for name in columns if name != target]
-    for number, row in enumerate(rows, start=2):  # as an editor counts lines
+    if all(map(_is_number, names)) and not _counts(names):
+        raise InputError(
+            f"{path} begins with {', '.join(columns)}, which looks like a row; names "
+            "of the columns are needed there"
+        )
+    # By number, as an editor counts lines; empty ones, as at the end, are no rows.
+    rows = {number: row for number, row in enumerate(lines, start=2) if any(row)}
+    x = np.empty((len(rows), len(names)), np.float64)
+    for into, (number, row) in zip(x, rows.items(), strict=True):
         if len(row) != len(columns):
             raise InputError(
                 f"{path}, row {number}: {len(row)} values for {len(columns)} columns"
@@ -144,14 +151,20 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
             )
         features = row[:place] + row[place + 1 :]
         try:
-            x[number - 2] = features
+            into[:] = features
         except ValueError as error:
             bad = next(i for i, text in enumerate(features) if not _is_number(text))
             raise InputError(
                 f"{path}, row {number}, column {names[bad]!r}: {features[bad]!r} is "
                 "not a number; encode or remove the column"
             ) from error
-    return x, _parsed([row[place] for row in rows]), columns
+    return x, _parsed([row[place] for row in rows.values()]), columns
+
+
+def _counts(names: list[str]) -> bool:
+    """Whether these are whole numbers one after another, as pixels or years are."""
+    numbers = list(map(float, names))
+    return len(names) > 1 and numbers == [numbers[0] + i for i in range(len(names))]
 
 
 def _is_number(text: str) -> bool:
