@@ -56,16 +56,39 @@ CORES = flags.DEFINE_integer("cores", 1, "Of the processor (green_algorithms).")
 USAGE = flags.DEFINE_float("usage", 1.0, "Of a core (green_algorithms).")
 MEMORY_GB = flags.DEFINE_float("memory_gb", 0.0, "Of memory (green_algorithms).")
 
+_CHIP, _GRID = ("hardware", "watts"), ("region", "intensity")
+_CORES = ("cores", "usage", "memory_gb")
+# Flags that each way to use this command reads, beside the one that chooses it.
+_READ = {
+    "--summary": ("hardware", "utilisation", "precision", "pue", *_GRID, "top"),
+    "--formula=ml_co2_impact": (*_CHIP, "count", *_GRID, "offset"),
+    "--formula=green_algorithms": (*_CHIP, *_CORES, "pue", *_GRID),
+    "--formula=strubell": (*_CHIP, "count", "cpu_watts", "ram_watts"),
+}
+
 
 def main() -> None:
     """A run's footprint, or a formula's."""
     out = terminal.console()
     if SUMMARY.value is not None and HOURS.value is None:
+        _refuse_unread("--summary")
         of_run(out, pathlib.Path(SUMMARY.value))
     elif HOURS.value is not None and SUMMARY.value is None:
+        _refuse_unread(f"--formula={FORMULA.value}")
         calculate(out, HOURS.value)
     else:
         raise InputError("give --summary=FILE or --hours=H, one of them")
+
+
+def _refuse_unread(way: str) -> None:
+    """A flag that would change nothing is a misunderstanding."""
+    unread = {name for read in _READ.values() for name in read} - {*_READ[way]}
+    given = sorted(name for name in unread if flags.FLAGS[name].present)
+    if given or (way == "--summary" and FORMULA.present):
+        raise InputError(
+            f"--{(given or ['formula'])[0]} means nothing with {way}, which reads "
+            + ", ".join(f"--{name}" for name in _READ[way])
+        )
 
 
 def of_run(out: Console, path: pathlib.Path) -> None:
@@ -131,11 +154,6 @@ def calculate(out: Console, hours: float) -> None:
             )
             factors.append("no PUE, as in the ML CO2 Impact calculator")
         else:
-            if COUNT.value != 1:
-                raise InputError(
-                    "--count is of --formula=ml_co2_impact; green_algorithms counts "
-                    "--cores"
-                )
             pue = pue_factor()
             cost = carbon.green_algorithms(
                 hours,

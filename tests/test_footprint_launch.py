@@ -111,6 +111,12 @@ def test_the_parts_of_a_training_run_are_added(run, tmp_path):
         (("--hours=3", "--hardware=V100", "--region=Frnce"), "nearest: France"),
         (("--hours=3", "--hardware=V100"), "--region=FR or --intensity=G"),
         (("--hours=3", "--region=FR"), "--hardware=NAME or --watts=W"),
+        (
+            ("--hours=3", "--watts=1", "--formula=strubell", "--region=nowhere"),
+            "--region means nothing with --formula=strubell, which reads --hardware",
+        ),
+        (("--summary=x.json", "--watts=3"), "--watts means nothing with --summary"),
+        (("--summary=x.json", "--formula=strubell"), "--formula means nothing with"),
         (("--summary=setup.py",), "setup.py is not the summary.json of a run"),
         (
             (

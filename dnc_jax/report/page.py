@@ -207,14 +207,15 @@ def _cards(run: Run) -> list[tuple[str, str]]:
             candidates,
         ]
     metric = run.metric
+    run_of = ", last run" if run.summary.get("resumed") else ""
     formats = {
         "test_accuracy": (f"test {metric}", "{:.2%}"),
         "best_val_accuracy": (f"validation {metric}", "{:.2%}"),
         "parameters": ("parameters", "{:,}"),
         "flops_per_example": ("FLOPs per example", "{:,}"),
         "score": ("score", "{:.3f}"),
-        "search_seconds": ("seconds of search", "{:.1f}"),
-        "total_seconds": ("seconds in all", "{:.1f}"),
+        "search_seconds": (f"seconds of search{run_of}", "{:.1f}"),
+        "total_seconds": (f"seconds in all{run_of}", "{:.1f}"),
     }
     known = [
         (name, form.format(run.summary[key]))

@@ -219,6 +219,11 @@ def summary_lines(summary: Summary) -> list[str]:
         f"{summary['search_seconds']:.1f} s of search, of which "
         f"{summary['compile_seconds']:.1f} s compiling; "
         f"{summary['total_seconds']:.1f} s in all"
+        + (
+            " since it went on; what runs before took is not counted here"
+            if summary.get("resumed")
+            else ""
+        )
         + ("" if summary["complete"] else "; the budget ended the search"),
         f"  {Energy.from_json(summary['energy'])}",
         *_footprint_lines(summary),
