@@ -215,7 +215,8 @@ def train(
     place = roofline(
         training_work(network, batch_size, rows[0], 0, epochs=1),
         seconds,
-        peak,
+        # Before and after: what else runs on the machine comes and goes.
+        max(peak, measured_peak()),
         examples=rows[0],
         # Of the whole run: validation and compiling are in it.
         joules=energy.joules and energy.joules / epochs,
