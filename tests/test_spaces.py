@@ -369,7 +369,11 @@ def test_one_value_where_several_belong_is_refused_by_name(kind, fields):
 
 
 def test_a_condition_on_a_text_is_refused_and_matches_no_part_of_it():
-    size = Integer(16, 32)
-    object.__setattr__(size, "when", ("kind", "sgd"))  # as nobody checks for a user
-    with pytest.raises(InputError, match=r"size: when = .*, such as \('kind', \('sgd'"):
-        CustomSpace({"kind": Choice(("sgd", "s")), "size": size}, lambda **values: 0)
+    for size in (Integer(16, 32), Real(16, 32), Choice((16, 32))):
+        for when, advice in (
+            (("kind", "sgd"), r", such as \('kind', \('sgd',\)\), got"),
+            ("kind", ", got 'kind'"),
+        ):
+            object.__setattr__(size, "when", when)  # as nobody checks for a user
+            with pytest.raises(InputError, match=f"when must be .*{advice}"):
+                size.__post_init__()

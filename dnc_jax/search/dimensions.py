@@ -26,7 +26,8 @@ class Real:
       when: the dimension is inactive unless that other one has one of these values.
 
     Raises:
-      InputError: low > high, or a logarithm of what is not positive.
+      InputError: low > high, a logarithm of what is not positive, or a condition that
+        is no name and values.
     """
 
     low: Number
@@ -36,6 +37,7 @@ class Real:
     when: Condition | None = None
 
     def __post_init__(self) -> None:
+        _check_condition(self.when)
         _check(self.low, self.high)
         if self.log and self.low <= 0:
             raise InputError(f"a logarithmic range needs low > 0, got {self.low}")
@@ -88,8 +90,8 @@ class Integer:
       when: the dimension is inactive unless that other one has one of these values.
 
     Raises:
-      InputError: low > high, a logarithm of what is not positive, or ends that are no
-        multiples of the step.
+      InputError: low > high, a logarithm of what is not positive, ends that are no
+        multiples of the step, or a condition that is no name and values.
     """
 
     low: int
@@ -99,6 +101,7 @@ class Integer:
     when: Condition | None = None
 
     def __post_init__(self) -> None:
+        _check_condition(self.when)
         _check(self.low, self.high)
         if self.log and self.low <= 0:
             raise InputError(f"a logarithmic range needs low > 0, got {self.low}")
@@ -147,13 +150,14 @@ class Choice:
       when: the dimension is inactive unless that other one has one of these values.
 
     Raises:
-      InputError: no value, or one twice.
+      InputError: no value, one twice, or a condition that is no name and values.
     """
 
     values: tuple[Any, ...]
     when: Condition | None = None
 
     def __post_init__(self) -> None:
+        _check_condition(self.when)
         if not self.values:
             raise InputError("a choice needs at least one value, got ()")
         if len(set(self.values)) < len(self.values):
@@ -222,7 +226,7 @@ def from_json(data: Mapping[str, Any]) -> dict[str, Dimension]:
     {'width': Integer(low=8, high=64, log=False, step=1, when=None)}
 
     Raises:
-      InputError: an unknown type, or a field that is missing or not one of its own.
+      InputError: an unknown type, or a field that is missing, impossible or not its own.
     """
     dimensions: dict[str, Dimension] = {}
     for name, described in data.items():
@@ -234,7 +238,7 @@ def from_json(data: Mapping[str, Any]) -> dict[str, Dimension]:
             )
         try:
             dimensions[name] = _TYPES[kind](**fields)
-        except TypeError as error:
+        except (InputError, TypeError) as error:
             raise InputError(f"{name}: {error}") from error
     return dimensions
 
@@ -244,6 +248,19 @@ def tuples(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(tuples, value))
     return value
+
+
+def _check_condition(when: Any) -> None:
+    if when is None:
+        return
+    if not isinstance(when, tuple | list) or len(when) != 2:
+        raise InputError(f"when must be a name and a tuple of values, got {when!r}")
+    name, values = when
+    if not isinstance(values, tuple | list):  # of a text, "in" means a part of it
+        raise InputError(
+            f"when must be a name and a tuple of values, such as ({name!r}, "
+            f"({values!r},)), got {when!r}"
+        )
 
 
 def _check(low: Number, high: Number) -> None:

@@ -259,8 +259,7 @@ class CustomSpace(Space):
         returns what is to be trained and scored, hashable.
 
     Raises:
-      InputError: no dimensions, a condition that is no name and values, or on
-        a dimension that does not come before.
+      InputError: no dimensions, or a condition on one that does not come before.
     """
 
     def __init__(
@@ -270,11 +269,6 @@ class CustomSpace(Space):
             raise InputError("a space needs at least one dimension, got none")
         before: set[str] = set()
         for name, one in dimensions.items():
-            if one.when and not isinstance(one.when[1], list | tuple):
-                raise InputError(
-                    f"{name}: when = {one.when!r}; it is a name and a tuple of values, "
-                    f"such as ({one.when[0]!r}, ({one.when[1]!r},))"
-                )
             if one.when and one.when[0] not in before:
                 raise InputError(
                     f"{name} depends on {one.when[0]!r}, which must come before it"
