@@ -226,7 +226,7 @@ def from_json(data: Mapping[str, Any]) -> dict[str, Dimension]:
     {'width': Integer(low=8, high=64, log=False, step=1, when=None)}
 
     Raises:
-      InputError: an unknown type, or a field that is missing, impossible or not its own.
+      InputError: an unknown type, or a field that is missing, impossible or no own one.
     """
     dimensions: dict[str, Dimension] = {}
     for name, described in data.items():
