@@ -12,18 +12,15 @@ _POOL = 'window_shape=(2, 2), strides=(2, 2), padding="SAME"'
 def describe(architecture: CNN, network: Network) -> tuple[Layers, list[str], str]:
     """Its layers, the lines that call all but the head, and that one."""
     layers = Layers()
-    patterns, count = patterns_of(network), len(architecture.channels)
-    halving = architecture.downsampling or ("",) * count
-    dropped = architecture.dropout or (0.0,) * count
+    patterns = patterns_of(network)
     lines: list[str] = []
-    for layer in range(count):
+    for layer, one in enumerate(architecture.convolutions):
         junction, start = network.params[layer], layer - 1
         if layer in architecture.shortcut_starts:
             lines.append("shortcut = x")
-        stride = 2 if halving[layer] == "stride" else 1
-        convolution = layers.convolution(junction, patterns[layer], stride)
+        convolution = layers.convolution(junction, patterns[layer], one.stride)
         lines.append(f"x = {convolution}(x)")
-        if halving[layer] == "pool":
+        if one.pool:
             lines.append(f"x = nn.max_pool(x, {_POOL})")
         if "scale" in junction:
             norm = layers.batch_norm(junction, network.statistics[layer])
@@ -31,8 +28,8 @@ def describe(architecture: CNN, network: Network) -> tuple[Layers, list[str], st
         if start in architecture.shortcut_starts:
             lines += _shortcut(architecture, start)
         lines.append(f"x = {ACTIVATIONS[architecture.activation].source}(x)")
-        lines += dropout(dropped[layer])
-    head = layers.dense(network.params[count], patterns[count])
+        lines += dropout(one.dropout)
+    head = layers.dense(network.params[-1], patterns[-1])
     return layers, [*lines, "x = x.mean((1, 2))"], head
 
 

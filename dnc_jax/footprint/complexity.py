@@ -93,35 +93,31 @@ def _(architecture: MLP) -> tuple[Layer, ...]:
 
 @layers.register
 def _(architecture: CNN) -> tuple[Layer, ...]:
-    count = len(architecture.channels)
-    halving = architecture.downsampling or ("",) * count
-    norms = architecture.batch_norm or (False,) * count
     result, size = [], architecture.image[:2]
     inputs = []  # (height, width) of each layer's input
     # Each of these properties goes through all layers.
     edges, grids = architecture.edges, architecture.grids
     starts = architecture.shortcut_starts
-    for layer, channels in enumerate(architecture.channels):
+    for layer, one in enumerate(architecture.convolutions):
         inputs.append(size)
-        stride = 2 if halving[layer] == "stride" else 1
-        weights = edges[layer]
-        taps = _taps(size[0], stride) * _taps(size[1], stride)
+        channels, weights = architecture.channels[layer], edges[layer]
+        taps = _taps(size[0], one.stride) * _taps(size[1], one.stride)
         numbers = math.prod(grids[layer]) * channels
-        size = (-(-size[0] // 2), -(-size[1] // 2)) if halving[layer] else size
+        size = one.halved(size)
         kept = size[0] * size[1] * channels
-        other = numbers + 2 * kept * norms[layer]
-        if halving[layer] == "pool":
+        other = numbers + 2 * kept * one.batch_norm
+        if one.pool:
             other += numbers - kept  # comparisons: one less than pixels in a window
         if layer - 1 in starts:
             other += _shortcut_flops(architecture, layer - 1, inputs[layer - 1], size)
         result.append(
             Layer(
-                weights + channels + 2 * channels * norms[layer],
+                weights + channels + 2 * channels * one.batch_norm,
                 weights // 9 * taps,
                 other,
                 numbers,
-                kept if halving[layer] == "pool" else numbers,
-                norms[layer],
+                kept if one.pool else numbers,
+                one.batch_norm,
             )
         )
     mean = size[0] * size[1] * architecture.channels[-1]

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from dnc_jax import sparse
 from dnc_jax.errors import InputError, check_whole
@@ -144,6 +144,28 @@ class MLP:
         return f"{layers}{activation}{dropout}{density}"
 
 
+class Convolution(NamedTuple):
+    """One layer of a CNN, beside its channels.
+
+    Attributes:
+      stride: 1 or 2.
+      pool: whether a 2 x 2 max-pool follows.
+      batch_norm: whether it has one.
+      dropout: probability that an activation is dropped in training.
+    """
+
+    stride: int
+    pool: bool
+    batch_norm: bool
+    dropout: float
+
+    def halved(self, image: tuple[int, int]) -> tuple[int, int]:
+        """`(height, width)` of what the layer gives of such an image, rounded up."""
+        if self.stride == 1 and not self.pool:
+            return image
+        return -(-image[0] // 2), -(-image[1] // 2)
+
+
 @dataclasses.dataclass(frozen=True)
 class CNN:
     """A plain convolutional network: 3x3 convolutions, then one linear head.
@@ -250,13 +272,28 @@ class CNN:
         return tuple(pairwise(self.sizes))
 
     @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """What each layer has, where an empty field says the same of all."""
+        count = len(self.channels)
+        fields = zip(
+            self.downsampling or ("",) * count,
+            self.batch_norm or (False,) * count,
+            self.dropout or (0.0,) * count,
+            strict=True,
+        )
+        return tuple(
+            Convolution(1 + (how == "stride"), how == "pool", norm, rate)
+            for how, norm, rate in fields
+        )
+
+    @property
     def grids(self) -> tuple[tuple[int, int], ...]:
         """`(height, width)` of what each convolution computes, before a max-pool."""
-        (height, width), grids = self.image[:2], []
-        for how in self.downsampling or ("",) * len(self.channels):
-            halved = (-(-height // 2), -(-width // 2))
-            grids.append(halved if how == "stride" else (height, width))
-            height, width = halved if how else (height, width)
+        size, grids = self.image[:2], []
+        for one in self.convolutions:
+            halved = one.halved(size)
+            grids.append(size if one.pool else halved)
+            size = halved
         return tuple(grids)
 
     @property
@@ -284,10 +321,9 @@ class CNN:
         return sum(self.edges) / sum(dataclasses.replace(self, sparsity=()).edges)
 
     def __str__(self) -> str:
-        halving = self.downsampling or ("",) * len(self.channels)
-        marks = {"": "", "stride": "/2", "pool": "p"}
         layers = [
-            f"{c}{marks[how]}" for c, how in zip(self.channels, halving, strict=True)
+            f"{channels}{'/2' * (one.stride > 1)}{'p' * one.pool}"
+            for channels, one in zip(self.channels, self.convolutions, strict=True)
         ]
         parts = [
             f"{'x'.join(map(str, self.image))}-{'-'.join(layers)}-{self.outputs}",

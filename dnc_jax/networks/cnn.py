@@ -29,7 +29,7 @@ def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
     """
     count = len(architecture.channels)
     keys = jax.random.split(key, count + 1)
-    norms = architecture.batch_norm or (False,) * count
+    convolutions = architecture.convolutions
     drawn = patterns or (None,) * (count + 1)
     params = []
     for layer, (n_in, n_out) in enumerate(architecture.junctions):
@@ -41,7 +41,7 @@ def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
             shape = (n_in, n_out) if head else (*_TAPS, n_in, n_out)
             weight = weights(keys[layer], shape)
             params.append({"weight": weight, "bias": np.zeros(n_out, np.float32)})
-        if not head and norms[layer]:
+        if not head and convolutions[layer].batch_norm:
             params[layer] |= {
                 "scale": np.ones(n_out, np.float32),
                 "offset": np.zeros(n_out, np.float32),
@@ -117,18 +117,14 @@ def features(
 
     Reference: S. Ioffe, C. Szegedy, "Batch Normalization" (2015).
     """
-    count = len(architecture.channels)
-    halving = architecture.downsampling or ("",) * count
-    dropped = architecture.dropout or (0.0,) * count
     activate = ACTIVATIONS[architecture.activation]
     kept: tuple[jax.Array, int] | None = None
     hidden = jnp.asarray(x).reshape(-1, *architecture.image)
     moved = list(statistics)
-    for layer in range(count):
-        junction = params[layer]
+    for layer, one in enumerate(architecture.convolutions):
+        junction, stride = params[layer], one.stride
         if layer in architecture.shortcut_starts:
             kept = (hidden, layer + 1)
-        stride = 2 if halving[layer] == "stride" else 1
         weight, bias = junction["weight"], junction["bias"]
         if "scale" in junction:
             # Batch norm takes it out again, so that its gradient is nothing but
@@ -139,7 +135,7 @@ def features(
             hidden = sparse.conv_apply(edges, pattern, hidden, strides=(stride, stride))
         else:
             hidden = channels.add(convolution(hidden, weight, stride, form), bias)
-        if halving[layer] == "pool":
+        if one.pool:
             hidden = _halve(hidden, -jnp.inf).max((2, 4))
         if "scale" in junction:
             hidden, moved[layer] = _batch_norm(
@@ -148,8 +144,8 @@ def features(
         if kept and kept[1] == layer:
             hidden, kept = hidden + _shortcut(kept[0], hidden.shape), None
         hidden = activate(hidden)
-        if dropout_seed is not None and dropped[layer]:
-            rate = dropped[layer] if rates is None else rates[layer]
+        if dropout_seed is not None and one.dropout:
+            rate = one.dropout if rates is None else rates[layer]
             flat = hidden.reshape(len(hidden), -1)
             flat = dropout(flat, rate, fold_in(dropout_seed, layer))
             hidden = flat.reshape(hidden.shape)
