@@ -19,10 +19,12 @@ from dnc_jax.search import Constraints, Objective, Space, Store, Trial, make_spa
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.forecast import calibration
 from dnc_jax.search.problem import Problem
-from dnc_jax.search.run import Callback, Callbacks, check, retrain, search
+from dnc_jax.search.results import Callback, Callbacks
+from dnc_jax.search.run import check, search
 from dnc_jax.search.rungs import shared
 from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
+from dnc_jax.search.winner import retrain
 from dnc_jax.training import checkpoints, compilation, machine, processes
 from dnc_jax.training.costs import CostModel
 from experiments import checks, launch, profiling

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from dnc_jax.search.run import Callback
+from dnc_jax.search.results import Callback
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.training import processes
 from experiments import launch

@@ -13,7 +13,8 @@ from dnc_jax.footprint.counters import CounterError, Found
 from dnc_jax.search import MLPSpace, Objective, Store, budget, ledger
 from dnc_jax.search.budget import Budget, Spending
 from dnc_jax.search.forecast import Cost, Forecast, Interval
-from dnc_jax.search.run import Callback, search
+from dnc_jax.search.results import Callback
+from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
 from dnc_jax.training import timing
 from dnc_jax.training.timing import EpochCost

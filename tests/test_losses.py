@@ -7,8 +7,9 @@ from sklearn.metrics import r2_score
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, network
 from dnc_jax.search import MLPSpace, Objective
-from dnc_jax.search.run import retrain, search
+from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
+from dnc_jax.search.winner import retrain
 from dnc_jax.training import Hyperparameters, checkpoints, losses, population, trainer
 from dnc_jax.training.data import Dataset, from_arrays
 from dnc_jax.training.population import Job

@@ -21,9 +21,11 @@ from dnc_jax.footprint import Meter
 from dnc_jax.footprint.counters import Found
 from dnc_jax.networks import MLP
 from dnc_jax.search import Constraints, MLPSpace, Objective, Store
-from dnc_jax.search.run import Callback, retrain, search
+from dnc_jax.search.results import Callback
+from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import read
+from dnc_jax.search.winner import retrain
 from dnc_jax.training import costs, timing, trainer, under_way
 from tests.clock import Clock
 

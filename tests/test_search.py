@@ -24,10 +24,11 @@ from dnc_jax.search import (
 )
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.problem import Problem
-from dnc_jax.search.results import SearchResult
-from dnc_jax.search.run import Callback, Callbacks, retrain, search
+from dnc_jax.search.results import Callback, Callbacks, SearchResult
+from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking, read
+from dnc_jax.search.winner import retrain
 from dnc_jax.training import Hyperparameters
 from tests.clock import Clock
 

@@ -10,7 +10,7 @@ from absl import logging
 from dnc_jax.report import folder, page
 from dnc_jax.report.folder import Moment
 from dnc_jax.search import Trial
-from dnc_jax.search.run import Callback
+from dnc_jax.search.results import Callback
 from dnc_jax.typing import FilePath
 
 _SHARE = 0.02  # of the time since the last report: at most what a new one may take

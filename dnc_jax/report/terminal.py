@@ -20,7 +20,7 @@ from rich.table import Table
 from dnc_jax.footprint import Energy
 from dnc_jax.report.folder import BEST, Summary
 from dnc_jax.search.forecast import Forecast, Interval
-from dnc_jax.search.run import Callback
+from dnc_jax.search.results import Callback
 from dnc_jax.search.space import Candidate
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial, front, ranking

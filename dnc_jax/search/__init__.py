@@ -10,6 +10,7 @@ from dnc_jax.search.dimensions import Choice, Integer, Real
 from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.pareto import efficient, hypervolume
+from dnc_jax.search.results import Callback, Callbacks
 from dnc_jax.search.space import Candidate, CustomSpace, Space
 from dnc_jax.search.spaces import make_space, space_from_json
 from dnc_jax.search.trials import Store, Trial
@@ -17,6 +18,8 @@ from dnc_jax.search.trials import Store, Trial
 __all__ = [
     "Budget",
     "CNNSpace",
+    "Callback",
+    "Callbacks",
     "Candidate",
     "Choice",
     "Constraints",

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 
 from dnc_jax.training import processes, under_way
-from dnc_jax.training.population import Progress, Snapshot
+from dnc_jax.training.jobs import Progress, Snapshot
 from dnc_jax.typing import FilePath
 
 FOLDER = "under_way"

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from dnc_jax.footprint import Energy, Meter
 from dnc_jax.footprint.attribution import MICROJOULES, Lane, attribute
 from dnc_jax.footprint.records import Kind, worst
-from dnc_jax.training.population import Outcome, Programs
+from dnc_jax.training.jobs import Outcome
+from dnc_jax.training.programs import Programs
 
 
 class Attribution(NamedTuple):

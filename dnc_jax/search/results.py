@@ -10,7 +10,7 @@ from dnc_jax.search.ledger import Attribution
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial, front, ranking
 from dnc_jax.training.checkpoints import Network
-from dnc_jax.training.population import Account
+from dnc_jax.training.jobs import Account
 from dnc_jax.training.trainer import History
 
 

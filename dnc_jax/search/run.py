@@ -12,27 +12,16 @@ from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
 from dnc_jax.search.forecast import Calibration, Forecast, forecast
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.problem import Problem, keys
-from dnc_jax.search.results import Callback, Callbacks, SearchResult, Winner
+from dnc_jax.search.results import Callback, SearchResult
 from dnc_jax.search.rungs import Rungs
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies import Strategy, halving
 from dnc_jax.search.trials import Store, Trial
-from dnc_jax.search.winner import retrain
 from dnc_jax.training import processes
 from dnc_jax.training.costs import CostModel
 from dnc_jax.training.data import Dataset
 from dnc_jax.typing import FilePath
-
-__all__ = [
-    "Callback",
-    "Callbacks",
-    "SearchResult",
-    "Winner",
-    "check",
-    "retrain",
-    "search",
-]
 
 
 def check(

@@ -34,7 +34,8 @@ import dnc_jax
 from dnc_jax.errors import InputError
 from dnc_jax.report.folder import BEST, SUMMARY, TRIALS
 from dnc_jax.search import MLPSpace, Objective
-from dnc_jax.search.run import Callback, search
+from dnc_jax.search.results import Callback
+from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import Trial, read
 from dnc_jax.training.data import load

@@ -27,7 +27,8 @@ from absl import app, flags
 
 from dnc_jax.search import Candidate, Objective, make_space
 from dnc_jax.search.budget import Budget
-from dnc_jax.search.run import Callback, search
+from dnc_jax.search.results import Callback
+from dnc_jax.search.run import search
 from dnc_jax.search.strategies import make
 from dnc_jax.training import population
 from dnc_jax.training.data import Dataset, Split, load
