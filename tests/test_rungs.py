@@ -12,7 +12,7 @@ from dnc_jax.search import Constraints, MLPSpace, Objective, Store
 from dnc_jax.search.constraints import NO_CONSTRAINTS
 from dnc_jax.search.run import search
 from dnc_jax.search.rungs import _refuse_impossible
-from dnc_jax.search.strategies import Evaluation, random
+from dnc_jax.search.strategies import Evaluation, bayes, random
 from dnc_jax.search.trials import Trial
 
 
@@ -56,3 +56,22 @@ def test_a_store_of_another_objective_or_other_constraints_is_refused(small, tmp
             found(other)
     with pytest.raises(InputError, match="objective or constraints are others"):
         found(Objective(w_c=0.1), Constraints(max_seconds_per_epoch=10.0))
+
+
+def test_what_a_search_has_stored_goes_before_what_another_one_found(small, tmp_path):
+    space = MLPSpace(6, 4, depth=(0, 1), width=(4, 8))
+    strategy = bayes(space, candidates=6, batch=3, epochs=1)
+
+    def found(prior=()):
+        with Store(tmp_path / "trials.sqlite", {}) as store:
+            return search(
+                space, small, None, strategy, seed=0, store=store, prior=prior
+            )
+
+    first = found()
+    others = [
+        dataclasses.replace(trial, val_accuracy=(number / 9,))
+        for number, trial in enumerate(first.trials)
+    ]
+    assert found(prior=others).trials == first.trials
+    assert found().trials == first.trials

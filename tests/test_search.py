@@ -144,6 +144,19 @@ def run(small, **arguments):
     return search(SPACE, small, Objective(), strategy, **({"seed": 5} | arguments))
 
 
+def test_brackets_of_hyperband_begin_with_longer_rungs(small):
+    strategy = halving(
+        SPACE, candidates=4, rungs=(1, 2, 4), reduction=2, brackets=3, hyperband=True
+    )
+    result = search(SPACE, small, Objective(), strategy, seed=5)
+    assert result.complete
+    firsts = {}
+    for trial in result.trials:
+        firsts.setdefault(trial.candidate_id, (trial.rung, trial.epochs))
+    assert set(firsts.values()) == {(0, 1), (1, 2), (2, 4)}
+    assert result.candidate_epochs == strategy.candidate_epochs
+
+
 def same(trials, others):
     def strip(items):
         return [{**t.__dict__, "seconds": 0} for t in items]

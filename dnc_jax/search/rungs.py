@@ -179,14 +179,22 @@ class Rungs:
         return trial
 
     def _reuse(self, evaluations: Sequence[Evaluation]) -> dict[int, Trial]:
-        """Trials of these candidates that a prior search has made, by candidate."""
-        reused = {}
+        """Trials of these candidates that a prior search has made, by candidate.
+
+        What this search has stored itself goes before.
+        """
+        reused, scored = {}, []
         for e in evaluations:
             prior = self._prior.get((e.candidate, e.stop, self._epochs))
-            if prior:
-                reused[e.candidate_id] = self._scorer.again(e, prior)
-        if self._store and reused:
-            self._store.add(reused.values())
+            if not prior:
+                continue
+            trial = self._stored(e)
+            if not trial:
+                trial = self._scorer.again(e, prior)
+                scored.append(trial)
+            reused[e.candidate_id] = trial
+        if self._store:
+            self._store.add(scored)
         return reused
 
     def keep(self, promoted: set[int]) -> None:
@@ -335,13 +343,14 @@ def _refuse_impossible(
                 "evaluation needs 0 <= start < stop"
             )
         past = before.get(e.candidate_id)
-        epochs, rung = (past.epochs, past.rung + 1) if past else (0, 0)
+        # A bracket of Hyperband may begin with any rung.
+        epochs, rung = (past.epochs, past.rung + 1) if past else (0, e.rung)
         if (e.start, e.rung) != (epochs, rung) or e.candidate_id in gone:
             raise InputError(
                 f"the strategy asks for candidate {e.candidate_id} in rung {e.rung} "
                 f"from epoch {e.start} on: candidates of the rung before go on to the "
-                "next from the epoch they have reached, others start in rung 0 from "
-                "epoch 0 with a candidate_id that is new"
+                "next from the epoch they have reached, others start from epoch 0 with "
+                "a candidate_id that is new"
             )
         network = e.candidate.architecture
         check_sizes(f"candidate {e.candidate_id}, {network},", network, data)
