@@ -1,5 +1,7 @@
-"""The one error that means "the input is wrong", as against "the program is"."""
+"""Errors that a launch file turns into one line, and what often raises them."""
 
+import importlib
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,26 @@ def check_whole(least: int, **values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, int | np.integer) or value < least:
             raise InputError(f"{name} must be a whole number >= {least}, got {value}")
+
+
+def load_tool(module: str, extra: str, package: str = "") -> ModuleType:
+    """An optional module.
+
+    Args:
+      module: to import.
+      extra: of dnc_jax that brings it.
+      package: that holds it, where its name is another.
+
+    Raises:
+      InputError: it is not installed; names the extra that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"{package or module} is not installed; pip install 'dnc_jax[{extra}]' "
+            "installs it"
+        ) from error
 
 
 class ProcessError(RuntimeError):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 
 T = TypeVar("T")
 
@@ -33,6 +33,9 @@ def check(config: Any, default: Any) -> None:
     seed: Any = config.seed
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32), got {seed}")
+    train: Any = config.train
+    with named("train", ("epochs",)):
+        check_whole(1, epochs=train.epochs)
 
 
 def _check(config: Any, default: Any, prefix: str) -> None:

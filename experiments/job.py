@@ -25,7 +25,13 @@ from dnc_jax.search.rungs import shared
 from dnc_jax.search.strategies import make
 from dnc_jax.search.trials import read
 from dnc_jax.search.winner import retrain
-from dnc_jax.training import checkpoints, compilation, machine, processes
+from dnc_jax.training import (
+    checkpoints,
+    compilation,
+    machine,
+    processes,
+    resources,
+)
 from dnc_jax.training.costs import CostModel
 from experiments import checks, launch, profiling
 
@@ -59,8 +65,6 @@ def describe(config: launch.Config, space: Space | None = None) -> Described:
         )
     budget = checks.call(Budget, config, "budget", grid=grid)
     assumed = launch.assumed_power(config)
-    if config.train.epochs < 1:
-        raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     terminal.say(out, f"dnc_jax: reading {config.data.name}")
     data = launch.load_data(config)
     terminal.say(out, str(data))
@@ -158,7 +162,7 @@ def _cost_model(workdir: pathlib.Path) -> CostModel:
 
     Measured, once on each machine, where compiled programs are kept.
     """
-    cost = CostModel()
+    cost = resources.cost_model()
     if processes.is_first() and not (workdir / TRIALS).exists():
         cost = machine.cost_model(compilation.folder())
     return CostModel(**processes.from_first(cost._asdict()))

@@ -40,8 +40,6 @@ from experiments import checks, launch, profiling
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """Trains, tests, saves and compares."""
     out = launch.console()
-    if config.train.epochs < 1:
-        raise InputError(f"train.epochs must be >= 1, got {config.train.epochs}")
     hyperparameters = Hyperparameters(
         config.train.learning_rate, config.train.weight_decay, config.train.batch_size
     )

@@ -102,7 +102,7 @@ def test_networks_of_one_structure_run_vmapped_as_they_do_alone(
     ]
     outcomes = population.train(jobs, programs)
     (shape,) = programs.shapes
-    assert (shapes.engine(shape), shape.lanes, shape.form) == ("vmapped", 4, form)
+    assert (type(shape), shape.lanes, shape.form) == (shapes.Exact, 4, form)
     # Validation never lays out patches: it takes the device's own form.
     assert set(seen) == {form, None}
     for one, outcome in zip(jobs, outcomes, strict=True):

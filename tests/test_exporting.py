@@ -193,6 +193,18 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
         exporting.export(saved, tmp_path / "mine")
 
 
+def test_every_field_of_a_network_is_known_to_the_export_and_to_the_costs():
+    # A new one is to be written into exporting/ and footprint/complexity.py first.
+    fields = {
+        kind: {field.name for field in dataclasses.fields(kind)} for kind in (MLP, CNN)
+    }
+    common = {"outputs", "activation", "dropout", "sparsity"}
+    assert fields[MLP] == common | {"inputs", "hidden"}
+    assert fields[CNN] == common | {
+        *("image", "channels", "downsampling", "batch_norm", "shortcuts"),
+    }
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
 def test_the_source_of_an_activation_is_the_activation(activation):
     x = jnp.linspace(-4, 4, 81)

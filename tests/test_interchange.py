@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import InputError, interchange
-from dnc_jax.interchange.files import load_tool
+from dnc_jax.errors import load_tool
 from dnc_jax.report import table
 from dnc_jax.search import CustomSpace, MLPSpace, Objective, Real
 from dnc_jax.search.run import search
@@ -89,7 +89,7 @@ def test_a_search_by_a_sampler_is_the_same_for_the_same_seed(small):
         space,
         lambda seed: optuna.samplers.TPESampler(seed=seed),
         candidates=4,
-        at_a_time=2,
+        batch=2,
         epochs=1,
     )
     one, two = (
@@ -104,7 +104,7 @@ def test_a_sampler_that_finds_nothing_allowed_is_no_search():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = Nothing({"x": Real(-4.0, 4.0)}, lambda x: x)
     strategy = interchange.sampled(
-        space, lambda seed: optuna.samplers.RandomSampler(seed=seed), at_a_time=1
+        space, lambda seed: optuna.samplers.RandomSampler(seed=seed), batch=1
     )
     with pytest.raises(InputError, match="1000 candidates and none is allowed; widen"):
         strategy.init(jax.random.key(0))

@@ -160,7 +160,7 @@ def test_a_finished_search_is_shown_again_and_not_run_again(finished):
         (["--config.objective.w_c=much"], "could not convert string to float"),
         (["--config.space.width=(30,20)"], "space.width: lower 30 > upper 20"),
         (["--config.search.rungs=(3,1)"], "search.rungs"),
-        (["--config.train.epochs=0"], "train.epochs must be >= 1"),
+        (["--config.train.epochs=0"], "train.epochs must be a whole number >= 1"),
         (["--config.budget.seconds=-5"], "budget.seconds must be finite and >= 0"),
         (["--config.budget.grams_co2e=5"], "energy.region, such as FR"),
         (["--config.budget.candidate_epochs=3"], "which takes about 192 candidate-epo"),
@@ -251,7 +251,7 @@ def test_training_a_sparse_network_compares_it_with_its_dense_twin(tmp_path):
         ("--config.network.densities=(0.1,1.0)", "[2, 3, 3, 3]"),
         ("--config.network.families=('ring','random','random')", "unknown family"),
         ("--config.network.block_outputs=(7,8,1)", "64 is not a multiple of"),
-        ("--config.train.epochs=0", "train.epochs must be >= 1, got 0"),
+        ("--config.train.epochs=0", "train.epochs must be a whole number >= 1, got 0"),
     ],
 )
 def test_bad_input_to_training_is_one_line(flag, message, tmp_path):

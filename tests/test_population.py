@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnc_jax.errors import ProcessError
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.training import (
     engines,
-    grouping,
     lanes,
     plan,
     population,
@@ -58,6 +58,11 @@ def test_a_group_that_exceeds_the_devices_memory_is_halved(small, monkeypatch):
         return get(shape, packed)
 
     monkeypatch.setattr(programs, "get", crowded)
+    with monkeypatch.context() as several:
+        several.setattr(jax, "process_count", lambda: 2)
+        several.setattr(processes, "any_of", lambda flags: flags)
+        with pytest.raises(ProcessError, match="this process ran out of memory"):
+            population.train(jobs, programs)
     outcomes = population.train(jobs, programs)
     assert max(asked) > 1
     for one, other in zip(whole, outcomes, strict=True):
@@ -90,24 +95,13 @@ def test_one_validation_serves_all_batch_sizes(small, monkeypatch):
     assert {shape.batch_size for shape in programs.shapes} == {16, 32}
 
 
-def test_the_plan_is_explained_without_being_carried_out(small):
-    programs = population.Programs(small, ORDER)
-    jobs = [job(0, (9, 5)), job(1, (9, 5)), job(2, ())]
-    table = grouping.explain(jobs, programs).splitlines()
-    assert table[0].split()[:4] == ["engine", "networks", "lanes", "batch"]
-    assert len(table) == 3
-    assert any(line.split()[:3] == ["bucketed", "2", "2"] for line in table)
-    assert programs.shapes == []
-    assert programs.planned == set()
-
-
 def test_an_activation_without_a_form_for_lanes_trains_as_it_is(small):
     formless = [name for name, one in ACTIVATIONS.items() if one.lane_form is None]
     jobs = [job(i, (9, 5), name, 0.2) for i, name in enumerate([*formless, "tanh"])]
     programs = population.Programs(small, ORDER)
     outcomes = population.train(jobs, programs)
-    engines = sorted(map(shapes.engine, programs.shapes))
-    assert engines == ["bucketed", *["exact"] * len(formless)]
+    kinds = sorted(type(shape).__name__ for shape in programs.shapes)
+    assert kinds == [*["Exact"] * len(formless), "Padded"]
     for one, outcome in zip(jobs, outcomes, strict=True):
         state, losses = alone(one, small, 2)
         assert outcome.snapshot.step == state.step == 10

@@ -14,6 +14,7 @@ from dnc_jax.footprint import tables
 
 JOULES_PER_KWH = 3.6e6
 GRAMS_PER_POUND = 453.59237
+STRUBELL_POUNDS_PER_KWH = 0.954  # of CO2e
 
 
 class Factor(NamedTuple):
@@ -219,7 +220,7 @@ def strubell(
         + _checked("gpus", float(gpus)) * _checked("gpu_watts", gpu_watts)
     )
     kwh = PUES["strubell"].value * _checked("hours", hours) * watts / 1000
-    return Cost(kwh, 0.954 * kwh * GRAMS_PER_POUND)
+    return Cost(kwh, STRUBELL_POUNDS_PER_KWH * kwh * GRAMS_PER_POUND)
 
 
 def green_algorithms(

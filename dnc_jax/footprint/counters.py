@@ -7,7 +7,6 @@ from the library `zeus`. A TPU has none.
 """
 
 import ctypes
-import importlib
 import math
 import pathlib
 import sys
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.extend
+
+from dnc_jax.errors import InputError, load_tool
 
 POWERCAP = pathlib.Path("/sys/class/powercap")
 
@@ -318,11 +319,9 @@ def _zeus(getter: str) -> Any:
 
 def _imported(module: str, package: str) -> Any:
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise CounterError(
-            f"{package} is not installed; pip install 'dnc_jax[energy]' installs it"
-        ) from error
+        return load_tool(module, "energy", package)
+    except InputError as error:
+        raise CounterError(str(error)) from error
 
 
 def _string(text: str | bytes) -> str:

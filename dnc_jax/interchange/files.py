@@ -1,29 +1,13 @@
 """Trials as files that pandas and TensorBoard read."""
 
-import importlib
 import os
 import pathlib
 from collections.abc import Sequence
-from types import ModuleType
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import load_tool
 from dnc_jax.report import table
 from dnc_jax.search import Trial
 from dnc_jax.search.trials import longest
-
-
-def load_tool(module: str, extra: str) -> ModuleType:
-    """The optional package `module`.
-
-    Raises:
-      InputError: it is not installed; names the extra that brings it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"{module} is not installed; pip install 'dnc_jax[{extra}]' installs it"
-        ) from error
 
 
 def to_parquet(trials: Sequence[Trial], path: str | os.PathLike[str]) -> None:

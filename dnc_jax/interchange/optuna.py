@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dnc_jax.errors import InputError
-from dnc_jax.interchange.files import load_tool
+from dnc_jax.errors import InputError, check_whole, load_tool
 from dnc_jax.search import Candidate, Choice, Integer, Space, Trial
 from dnc_jax.search.columns import hyperparameters
 from dnc_jax.search.dimensions import Dimension, is_active
@@ -105,7 +104,7 @@ def sampled(
     sampler: Callable[[int], Any],
     *,
     candidates: int = 64,
-    at_a_time: int = 8,
+    batch: int = 8,
     epochs: int = 27,
 ) -> Strategy:
     """A strategy whose candidates an Optuna sampler proposes.
@@ -120,7 +119,7 @@ def sampled(
       space: of named dimensions.
       sampler: makes a sampler from a seed.
       candidates: in all.
-      at_a_time: proposed before the scores of any of them are known.
+      batch: proposed before the scores of any of them are known.
       epochs: of each.
 
     Raises:
@@ -128,16 +127,10 @@ def sampled(
         that finds no candidate that the space allows.
     """
     optuna = load_tool("optuna", "optuna")
-    for name, value in (
-        ("candidates", candidates),
-        ("at_a_time", at_a_time),
-        ("epochs", epochs),
-    ):
-        if value < 1:
-            raise InputError(f"{name} must be >= 1, got {value}")
+    check_whole(1, candidates=candidates, batch=batch, epochs=epochs)
 
     def propose(seed: int, told: tuple[Told, ...]) -> State:
-        wanted = min(at_a_time, candidates - len(told))
+        wanted = min(batch, candidates - len(told))
         study = _study(optuna, sampler(seed + len(told)), told)
         asked: list[tuple[Told, Candidate]] = []
         for _ in range(_TRIES * wanted):

@@ -8,7 +8,7 @@ from dnc_jax import sparse
 from dnc_jax.networks import channels
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import CNN
-from dnc_jax.networks.convolution import Form, convolution
+from dnc_jax.networks.convolution import TAPS, Form, convolution
 from dnc_jax.networks.draws import weights
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.networks.patterns import Patterns
@@ -16,7 +16,6 @@ from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
 
 EPSILON = 1e-5  # added to a variance
 MOMENTUM = 0.9  # of the running statistics: what is kept of them in a step
-_TAPS = (3, 3)
 
 
 def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
@@ -38,7 +37,7 @@ def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
             make = sparse.init if head else sparse.conv_init
             params.append(dict(make(keys[layer], pattern)))
         else:
-            shape = (n_in, n_out) if head else (*_TAPS, n_in, n_out)
+            shape = (n_in, n_out) if head else (*TAPS, n_in, n_out)
             weight = weights(keys[layer], shape)
             params.append({"weight": weight, "bias": np.zeros(n_out, np.float32)})
         if not head and convolutions[layer].batch_norm:

@@ -22,7 +22,7 @@ from dnc_jax.typing import Array
 
 Form: TypeAlias = Literal["canonical", "grouped", "im2col"]
 
-_TAPS = (3, 3)
+TAPS = (3, 3)
 _AXES = ("NHWC", "HWIO", "NHWC")
 # The gradient of a weight sums over all pixels of a batch. In parts of about so many it
 # takes two thirds of the time that it takes at once: what a part reads fits the cache.
@@ -68,15 +68,15 @@ def im2col(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
     Reference: K. Chellapilla et al., "High Performance Convolutional Neural Networks
     for Document Processing" (2006), section 3.
     """
-    pads = lax.padtype_to_pads(x.shape[1:3], _TAPS, (stride, stride), "SAME")
+    pads = lax.padtype_to_pads(x.shape[1:3], TAPS, (stride, stride), "SAME")
     image = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     # From the first output pixel to the last, in input pixels.
     height, width = ((-(-n // stride) - 1) * stride + 1 for n in x.shape[1:3])
     patches = jnp.concatenate(
         [
             image[:, row : row + height : stride, column : column + width : stride]
-            for row in range(_TAPS[0])
-            for column in range(_TAPS[1])
+            for row in range(TAPS[0])
+            for column in range(TAPS[1])
         ],
         axis=-1,
     )
@@ -96,7 +96,7 @@ def _backward(stride: int, kept: Any, gradient: jax.Array) -> Any:
     x, weight = kept
     strides = (stride, stride)
     before = [
-        low for low, _ in lax.padtype_to_pads(x.shape[1:3], _TAPS, strides, "SAME")
+        low for low, _ in lax.padtype_to_pads(x.shape[1:3], TAPS, strides, "SAME")
     ]
     sizes = list(zip(x.shape[1:3], gradient.shape[1:3], before, strict=True))
     # The gradient at an input pixel: of the outputs around it, by the turned kernel.

@@ -19,7 +19,15 @@ import jax
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import training_work
 from dnc_jax.search.strategies import Evaluation, Strategy
-from dnc_jax.training import costs, grouping, machine, plan, resources, shapes
+from dnc_jax.training import (
+    costs,
+    grouping,
+    jobs,
+    machine,
+    plan,
+    resources,
+    shapes,
+)
 from dnc_jax.training.data import Dataset
 
 _SPREAD = 0.5  # of the log of taken over modelled seconds, before any search told
@@ -232,25 +240,27 @@ def _rung(
     cost: costs.CostModel,
 ) -> tuple[int, int, float, float]:
     """Candidate-epochs and FLOPs of a rung, seconds to run and to compile it."""
-    asked = [
-        grouping.Asked(
+    key = jax.random.key(0)  # that nothing is drawn from
+    rung = [
+        jobs.Job(
             e.candidate.architecture,
             e.candidate.hyperparameters,
+            key,
             e.start,
             e.stop,
-            e.expected_epochs,
+            e.stop,
+            expected_epochs=e.expected_epochs,
         )
         for e in evaluations
     ]
-
     workload = functools.partial(able.workload, data)
     ready = set(planned)
     running = sum(
         plan.total_seconds(groups, planned, workload(epochs), cost)
-        for epochs, groups in grouping.plan_spans(asked, workload, planned, cost)
+        for epochs, groups in grouping.plan_spans(rung, workload, planned, cost)
     )
     compiling = sum(costs.compile_seconds(shape, cost) for shape in planned - ready)
-    epochs = sum(one.stop - one.start for one in asked)
+    epochs = sum(one.stop - one.start for one in rung)
     flops = sum(
         training_work(
             one.architecture,
@@ -258,7 +268,7 @@ def _rung(
             *data.rows,
             epochs=one.stop - one.start,
         ).flops
-        for one in asked
+        for one in rung
     )
     return epochs, flops, running / able.workers, compiling / able.workers
 

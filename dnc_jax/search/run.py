@@ -52,7 +52,7 @@ def check(
     own.check_counted(meter)
     state = strategy.init(keys(seed).strategy)
     strategy.ask(state)
-    if budget:
+    if budget and any(getattr(budget, cap) for cap in CAPS):  # else no rehearsal
         _refuse_together(own, forecast(strategy, state, data, calibration, cost))
 
 

@@ -16,9 +16,9 @@ from dnc_jax.search.problem import Keys, check_sizes, keys
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
-from dnc_jax.training import feed, rows, trainer
+from dnc_jax.training import feed, trainer
 from dnc_jax.training.checkpoints import Network
-from dnc_jax.training.data import Dataset, Split
+from dnc_jax.training.data import Dataset, joined
 from dnc_jax.training.trainer import History, Trained
 from dnc_jax.typing import FilePath
 
@@ -157,10 +157,6 @@ def _trained(trial: Trial, course: _Course) -> tuple[Trained, History]:
 
     trained, history = train(data, "winner")
     if refit:
-        all_rows = data._replace(train=_joined(data.train, data.validation))
+        all_rows = data._replace(train=joined(data.train, data.validation))
         trained, _ = train(all_rows, "refit", keep_last=True)
     return trained, history
-
-
-def _joined(one: Split, other: Split) -> Split:
-    return Split(*(rows.joined(*pair) for pair in zip(one, other, strict=True)))

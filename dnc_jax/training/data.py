@@ -25,6 +25,11 @@ class Split(NamedTuple):
     y: Array  # [N] int32, 0 .. outputs - 1, or [N, C] float32, standardised
 
 
+def joined(one: Split, other: Split) -> Split:
+    """The rows of both, one after another."""
+    return Split(*(rows.joined(*pair) for pair in zip(one, other, strict=True)))
+
+
 class View(NamedTuple):
     """How networks see the rows of a data set."""
 

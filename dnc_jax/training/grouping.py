@@ -3,25 +3,12 @@
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-from dnc_jax.networks import Architecture
 from dnc_jax.training import costs, plan, shapes
-from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.jobs import Job, Progress
 from dnc_jax.training.programs import Programs
 
 Chunk = tuple[int, ...]  # positions of jobs that train on one device together
-
-
-class Asked(NamedTuple):
-    """What a plan has to know of one network; a `Job` knows it too, see there."""
-
-    architecture: Architecture
-    hyperparameters: Hyperparameters
-    start: int
-    stop: int
-    expected_epochs: float
 
 
 # Weight of the epochs after this rung's in its plan. A program compiled now serves
@@ -43,7 +30,7 @@ def plan_groups(jobs: Sequence[Job], programs: Programs) -> list[plan.Group]:
 
 
 def plan_spans(
-    asked: Sequence[Asked] | Sequence[Job],
+    jobs: Sequence[Job],
     workload: Callable[[float], costs.Workload],
     planned: set[shapes.Shape],
     cost: costs.CostModel,
@@ -51,29 +38,29 @@ def plan_spans(
     """The groups of networks with one `start` and `stop`, and the epochs between them.
 
     Args:
-      asked: of one rung.
+      jobs: of one rung.
       workload: of so many epochs.
       planned: shapes that count as compiled; gains those of the groups.
       cost: constants of the machine.
 
     Returns:
-      Longest first. Members of groups are positions in `asked`.
+      Longest first. Members of groups are positions in `jobs`.
     """
-    spans = sorted({(one.stop - one.start, one.start) for one in asked}, reverse=True)
+    spans = sorted({(one.stop - one.start, one.start) for one in jobs}, reverse=True)
     result = []
     for epochs, start in spans:
         positions = [
             i
-            for i, one in enumerate(asked)
+            for i, one in enumerate(jobs)
             if (one.stop - one.start, one.start) == (epochs, start)
         ]
         work = workload(
-            planned_epochs(epochs, [asked[i].expected_epochs for i in positions])
+            planned_epochs(epochs, [jobs[i].expected_epochs for i in positions])
         )
         networks = [
             (
-                asked[i].architecture,
-                min(asked[i].hyperparameters.batch_size, work.rows),
+                jobs[i].architecture,
+                min(jobs[i].hyperparameters.batch_size, work.rows),
             )
             for i in positions
         ]
@@ -96,33 +83,6 @@ def planned_epochs(epochs: int, expected_epochs: Sequence[float]) -> float:
     """
     expected = statistics.fmean(expected_epochs)
     return epochs + _LATER * max(0.0, expected - epochs)
-
-
-def explain(jobs: Sequence[Job], programs: Programs) -> str:
-    """The plan of these jobs as a table: a line for each group, longest first.
-
-    Nothing is compiled, and later plans are what they would have been.
-    """
-    known = set(programs.planned)
-    groups = plan_groups(jobs, programs)
-    programs.planned = known
-    lines = [
-        f"{'engine':9}{'networks':>9}{'lanes':>6}{'batch':>6}{'MB':>8}{'seconds':>9}"
-        "  shape"
-    ]
-    for group in groups:
-        first = jobs[group.members[0]]
-        work = programs.workload(first.stop - first.start)
-        seconds = costs.run_seconds(
-            group.shape, len(group.members), work, programs.cost
-        )
-        lines.append(
-            f"{shapes.engine(group.shape):9}{len(group.members):9}{group.shape.lanes:6}"
-            f"{group.shape.batch_size:6}"
-            f"{costs.needed_bytes(group.shape, work) / 1e6:8.1f}{seconds:9.2f}"
-            f"  {shapes.sizes(group.shape)}"
-        )
-    return "\n".join(lines)
 
 
 def rounds(group: plan.Group, jobs: Sequence[Job], devices: int) -> list[list[Chunk]]:

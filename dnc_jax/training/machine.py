@@ -102,7 +102,7 @@ def _place() -> dict[str, Any]:
     """What must be equal for constants to be used; one device is measured."""
     place = {
         **describe(),
-        "model": _model(),
+        "model": processor(),
         "jax": jax.__version__,
         "options": compilation.options(convolutional=False),
     }
@@ -285,7 +285,7 @@ def _data(rows: int, validation_rows: int) -> Dataset:
     return Dataset("probe", _OUTPUTS, train, rest, rest, 128 * ones, ones / 64)
 
 
-def _model() -> str:
+def processor() -> str:
     """The processor's name, where the system tells."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():

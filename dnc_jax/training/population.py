@@ -1,8 +1,8 @@
 """Training many different networks at once, in few compiled programs.
 
 A plan (`plan.make`) groups the networks of a rung; each group is one program, of
-padded lanes or of networks as they are (`engines`); programs run on as many worker
-threads as there are cores.
+padded lanes or of networks as they are (`engines`); several programs run at a time, on
+a CPU one for each core (`resources.workers`).
 """
 
 import itertools
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from dnc_jax.errors import ProcessError
 from dnc_jax.footprint import inference_work, step_work
 from dnc_jax.networks import MLP, Architecture
 from dnc_jax.training import engines, processes, under_way
@@ -29,7 +30,7 @@ from dnc_jax.training.jobs import (
     Seconds,
     Snapshot,
 )
-from dnc_jax.training.programs import Programs
+from dnc_jax.training.programs import Programs, signature
 from dnc_jax.training.shapes import Exact, Shape
 
 __all__ = [
@@ -78,6 +79,8 @@ def train(
 
     Raises:
       KeyboardInterrupt: this process or another one of the search was interrupted.
+      ProcessError: another process has ended, or of several this one's devices ran out
+        of memory.
     """
     if not jobs:
         return []
@@ -103,6 +106,9 @@ def train(
                         outcomes[index] = outcome
                     if on_chunk:
                         on_chunk(members, results)
+        except ProcessError:
+            pool.shutdown(cancel_futures=True)  # nobody answers any more
+            raise
         except BaseException:
             # Ctrl-C, or a worker failed: the others stop at their next epoch. Where
             # other processes wait for an answer, nothing is left unasked.
@@ -163,6 +169,12 @@ def _train_fitting(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        if jax.process_count() > 1:  # the others wait for this program as it is
+            raise ProcessError(
+                f"the devices of this process ran out of memory ({shape}), and it "
+                "cannot go on without the others; a smaller data.resident_bytes or "
+                "fewer candidates need less"
+            ) from error
         patches = isinstance(shape, Exact) and shape.form == "im2col"
         if shape.lanes == 1 and not patches:
             raise
@@ -184,13 +196,13 @@ def _train_chunks(
     jobs = [job for members in chunks.values() for job in members]
     resumed = common_progress(jobs)
     curves = _curves(resumed)
-    before, stop = len(curves), jobs[0].stop - jobs[0].start
-    if before == stop or _hopeless(curves):
+    before, epochs = len(curves), jobs[0].stop - jobs[0].start
+    if before == epochs or _hopeless(curves):
         return _outcomes(chunks, resumed, 0, _executed(shape, programs, 0))
     if rung.control.ask(False) & _Control.STOP:
         return {}
     packed = _packed(chunks, resumed, shape)
-    if len({_structure(one) for one in packed}) > 1:
+    if len({signature(one) for one in packed}) > 1:
         # Patterns of other shapes need a program of their own.
         parts = [_train_chunks(rung, shape, {m: one}) for m, one in chunks.items()]
         return {m: one for part in parts for m, one in part.items()}
@@ -207,7 +219,7 @@ def _train_chunks(
                 rung.save(members, some)
         return progress
 
-    while len(curves) < stop and not _hopeless(curves):
+    while len(curves) < epochs and not _hopeless(curves):
         due = time.perf_counter() - saved > under_way.SAVE_SECONDS
         flags = rung.control.ask(bool(rung.save) and due)
         if flags & _Control.SAVE and curves and rung.save:
@@ -278,11 +290,6 @@ def _outcomes(
 ) -> dict[Chunk, list[Outcome]]:
     """What became of jobs that are this far, after so many epochs in this call."""
     return _by_chunk(chunks, [_outcome(one, epochs, executed) for one in progress])
-
-
-def _structure(tree: Any) -> Any:
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple(np.shape(leaf) for leaf in leaves)
 
 
 def _executed(shape: Shape, programs: Programs, epochs: int) -> Executed:

@@ -187,7 +187,7 @@ class Programs:
         return processes.copy(tree, self._mesh) if self._mesh else jax.device_put(tree)
 
     def _get(self, shape: Shape, state: Any, settings: Any) -> Program:
-        arguments = _signature((state, settings))
+        arguments = signature((state, settings))
         step = self._once(
             (shape, arguments), shape, lambda: self._step(shape, state, settings)
         )
@@ -238,18 +238,18 @@ class Programs:
         with closing(self._feed.epoch(0, shape.batch_size)) as segments:
             _, order, rows = next(segments)
         arguments = (state, settings, np.float32(1), order, rows, self._view)
-        function = _function("train", shape, self._mesh, _signature(arguments))
+        function = _function("train", shape, self._mesh, signature(arguments))
         return function.lower(*arguments).compile()
 
     def _check(self, shape: Shape, state: Any, settings: Any) -> Any:
         with closing(self._validation.once()) as parts:
             count, rows = next(parts)
         arguments = (state, settings, rows, count, self._view)
-        function = _function("evaluate", shape, self._mesh, _signature(arguments))
+        function = _function("evaluate", shape, self._mesh, signature(arguments))
         return function.lower(*arguments).compile()
 
 
-def _signature(tree: Any) -> tuple[Any, ...]:
+def signature(tree: Any) -> tuple[Any, ...]:
     """What a program is compiled for: structure and types of its arguments."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, *map(jax.typeof, leaves)

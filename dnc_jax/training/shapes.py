@@ -49,13 +49,6 @@ class Exact(NamedTuple):
 Shape: TypeAlias = Padded | Exact
 
 
-def engine(shape: Shape) -> str:
-    """How networks run in this shape: "bucketed", "vmapped" or "exact"."""
-    if isinstance(shape, Padded):
-        return "bucketed"
-    return "vmapped" if shape.lanes > 1 else "exact"
-
-
 def sizes(shape: Shape) -> str:
     """What the program computes, for people."""
     if isinstance(shape, Exact):

@@ -34,7 +34,6 @@ PUBLISHED = {
     "Transformer (big), one model": 192.0,
     "Transformer (big), with architecture search": 626_155.0,
 }
-STRUBELL_POUNDS_PER_KWH = 0.954
 ONE, TUNED, SEARCHED = "one model", "with tuning", "with architecture search"
 NOTES = (
     "Ours are MLPs on MNIST, theirs models of language: the factors over one model can "
@@ -144,7 +143,7 @@ def table(
             {
                 "what": name,
                 "kind": "published",
-                "kWh": _number(pounds / STRUBELL_POUNDS_PER_KWH),
+                "kWh": _number(pounds / carbon.STRUBELL_POUNDS_PER_KWH),
                 "lb CO2e": f"{pounds:g}" if pounds < 1e5 else f"{pounds:.0f}",
                 "factor": _number(pounds / PUBLISHED[f"{one}, one model"]),
                 **dict.fromkeys(

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from dnc_jax.training.machine import processor
 from dnc_jax.training.resources import cores
 from experiments import launch
 
@@ -58,7 +59,9 @@ def about(config: launch.Config, seeds: Sequence[int]) -> dict[str, Any]:
 def machine() -> str:
     """The processor and what runs on it, in words."""
     device = jax.local_devices()[0]
-    chip = _processor() if device.platform == "cpu" else device.device_kind
+    chip = device.device_kind
+    if device.platform == "cpu":
+        chip = processor() or platform.machine()
     count = cores() if device.platform == "cpu" else jax.local_device_count()
     noun = "core" if device.platform == "cpu" else "device"
     return (
@@ -114,15 +117,6 @@ def markdown(rows: Sequence[Row]) -> list[str]:
 
 def _numeric(text: str) -> bool:
     return not text.strip("0123456789.,-+eE% ")
-
-
-def _processor() -> str:
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

@@ -13,12 +13,12 @@ import numpy as np
 import plotly.graph_objects as go
 from rich.table import Table
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks import MLP, Architecture
 from dnc_jax.report.folder import SUMMARY
 from dnc_jax.report.plots import COLOURS
 from dnc_jax.training import Hyperparameters, population
-from dnc_jax.training.data import Dataset, Split
+from dnc_jax.training.data import Dataset, Split, joined
 from dnc_jax.training.jobs import Job, Outcome
 from dnc_jax.training.programs import Programs
 from experiments import launch
@@ -86,11 +86,7 @@ class Study:
 
     def __init__(self, config: launch.Config, workdir: pathlib.Path) -> None:
         networks = config.get("networks", 1)
-        if networks < 1 or config.train.epochs < 1:
-            raise InputError(
-                "networks and train.epochs must be >= 1, got "
-                f"{networks} and {config.train.epochs}"
-            )
+        check_whole(1, networks=networks)
         self.config, self.folder = config, workdir
         self.seeds = list(range(config.seed, config.seed + networks))
         self.out = launch.console()
@@ -238,9 +234,8 @@ def mean(accuracies: Sequence[float]) -> Mean:
 
 def examined(data: Dataset) -> Dataset:
     """The data to train on all rows but the test rows, and to be tested on these."""
-    rows = (data.train, data.validation)
-    x, y = (np.concatenate([split[part] for split in rows]) for part in (0, 1))
-    return data._replace(train=Split(x, y), validation=data.test)
+    rows = joined(data.train, data.validation)
+    return data._replace(train=rows, validation=data.test)
 
 
 def padded(data: Dataset, inputs: int) -> Dataset:
