@@ -15,15 +15,16 @@ class InputError(ValueError):
     """
 
 
-def check_whole(least: int, **values: Any) -> None:
-    """Whether these arguments, by name, are whole numbers and at least so large.
+def check_whole(least: int, **values: Any) -> list[int]:
+    """These arguments, by name, as Python's whole numbers.
 
     Raises:
-      InputError: one is not.
+      InputError: one is none, or less than `least`.
     """
     for name, value in values.items():
         if not isinstance(value, int | np.integer) or value < least:
             raise InputError(f"{name} must be a whole number >= {least}, got {value}")
+    return list(map(int, values.values()))
 
 
 def load_tool(module: str, extra: str, package: str = "") -> ModuleType:

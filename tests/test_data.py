@@ -317,8 +317,11 @@ def test_targets_that_float32_does_not_tell_apart_are_refused():
 
 def test_targets_beyond_what_can_be_standardised_are_refused():
     x, y = np.zeros((10, 3), np.float32), np.arange(10.0)
-    with pytest.raises(InputError, match=r"targets up to 9e\+300 are too large"):
+    with pytest.raises(InputError, match=r"up to 8e\+300 that vary .* divide them"):
         from_arrays((x, y * 1e300), (x, y))
+    with pytest.raises(InputError, match=r"up to 8e-200 that vary by .*e-200 are"):
+        from_arrays((x, y * 1e-200), (x, y))
+    assert from_arrays((x, y * 1e-30), (x, y)).target_scale[0] > 1e29
 
 
 def test_a_row_of_a_csv_file_without_its_target_is_named(tmp_path):

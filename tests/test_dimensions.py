@@ -51,6 +51,21 @@ def test_every_whole_number_gets_its_share_also_at_the_ends():
     assert np.mean(values == 1) == pytest.approx(share, abs=1e-3)
 
 
+def untyped(values):
+    """A choice as nobody checks its annotations for a user."""
+    one = object.__new__(Choice)
+    vars(one).update(values=values, when=None)
+    one.__post_init__()
+    return one
+
+
+def test_a_choice_takes_numpys_values_as_pythons():
+    one = untyped(np.logspace(-3, -1, 3))
+    assert one == Choice((1e-3, 1e-2, 1e-1))
+    assert one.ordered
+    assert untyped([[8], [16]]).values == ((8,), (16,))
+
+
 @pytest.mark.parametrize(
     ("values", "ordered"),
     [((1, 2, 4), True), ((1.0, 0.5), True), ((1, 3, 2), False), (("a", "b"), False)],
@@ -68,6 +83,8 @@ def test_choices_between_numbers_that_ascend_or_descend_are_ordered(values, orde
         (lambda: Integer(20, 400, step=16), "multiples of the step 16"),
         (lambda: Choice(()), "at least one value"),
         (lambda: Choice((1, 1)), "different values"),
+        (lambda: Choice(({}, {})), "hashable values"),
+        (lambda: untyped("relu"), "a tuple such as .8, 16., got 'relu'"),
         (lambda: dims.from_json({"a": {"type": "set"}}), "a: unknown type 'set'"),
         (lambda: dims.from_json({"a": {"type": "choice"}}), "a: .*missing .*'values'"),
     ],

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -11,6 +12,8 @@ from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks import CNN, MLP, Sparsity, from_json, mlp, network, to_json
 from dnc_jax.networks.draws import normals
 from dnc_jax.networks.dropout import dropout, fold_in
+from dnc_jax.plain import plain
+from dnc_jax.training import Hyperparameters
 from tests.oracle import dense_of
 
 architectures = st.builds(
@@ -220,3 +223,22 @@ def test_normals_are_jaxs_whatever_their_number_is_rounded_to(shape):
     np.testing.assert_array_equal(drawn, truth)
     traced = jax.jit(lambda key: normals(key, shape))(key)
     np.testing.assert_allclose(traced, truth, rtol=1e-6)
+
+
+def test_numbers_of_numpy_and_jax_become_pythons_own():
+    assert plain(np.arange(2)) == (0, 1)
+    assert plain([np.float32(0.5), [jnp.int32(3)], "relu"]) == (0.5, (3,), "relu")
+    pair = Hyperparameters(1e-3)
+    assert plain(pair) is pair
+    for kind, fields in (
+        (MLP, {"inputs": np.int64(6), "hidden": np.array([4, 5]), "outputs": 3}),
+        (CNN, {"image": [6, 6, 1], "channels": np.array([4]), "outputs": np.int8(3)}),
+        (Hyperparameters, {"learning_rate": jnp.ones(()), "batch_size": np.int64(8)}),
+    ):
+        # `__init__` checks annotations, in tests alone.
+        defaults = {f.name: f.default for f in dataclasses.fields(kind)}
+        made = object.__new__(kind)
+        vars(made).update(defaults | fields)
+        made.__post_init__()
+        assert json.loads(json.dumps(dataclasses.asdict(made)))
+        assert hash(made) == hash(dataclasses.replace(made))

@@ -127,7 +127,9 @@ def sampled(
         that finds no candidate that the space allows.
     """
     optuna = load_tool("optuna", "optuna")
-    check_whole(1, candidates=candidates, batch=batch, epochs=epochs)
+    candidates, batch, epochs = check_whole(
+        1, candidates=candidates, batch=batch, epochs=epochs
+    )
 
     def propose(seed: int, told: tuple[Told, ...]) -> State:
         wanted = min(batch, candidates - len(told))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dnc_jax import sparse
 from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks.activations import ACTIVATIONS
+from dnc_jax.plain import make_plain, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Sparsity:
     family: str = "structured"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.block, tuple | list) or len(self.block) != 2:
+        make_plain(self, Sparsity)
+        if not isinstance(self.block, tuple) or len(self.block) != 2:
             raise InputError(f"block must be (b_in, b_out), got {self.block!r}")
         for side in self.block:
             check_whole(1, block=side)
@@ -95,6 +97,7 @@ class MLP:
     sparsity: tuple[Sparsity | None, ...] = ()
 
     def __post_init__(self) -> None:
+        make_plain(self, MLP)
         check_whole(1, inputs=self.inputs, outputs=self.outputs)
         for nodes in self.hidden:
             check_whole(1, hidden=nodes)
@@ -212,6 +215,7 @@ class CNN:
     sparsity: tuple[Sparsity | None, ...] = ()
 
     def __post_init__(self) -> None:
+        make_plain(self, CNN)
         if not self.channels:
             raise InputError("a CNN needs at least one convolution, got channels ()")
         if len(self.image) != 3:
@@ -370,7 +374,7 @@ def from_json(data: dict[str, Any]) -> Architecture:
       InputError: the kind is unknown, or a field is missing or not one of its own.
     """
     kinds: dict[str, type[MLP] | type[CNN]] = {"mlp": MLP, "cnn": CNN}
-    fields = dict(data)
+    fields = {name: plain(value) for name, value in data.items()}
     kind = fields.pop("kind", None)
     if kind not in kinds:
         raise InputError(
@@ -378,11 +382,9 @@ def from_json(data: dict[str, Any]) -> Architecture:
         )
     try:
         fields["sparsity"] = tuple(
-            one and Sparsity(**{**one, "block": tuple(one["block"])})
+            one and Sparsity(**{**one, "block": plain(one["block"])})
             for one in fields.get("sparsity", ())
         )
-        for name, value in fields.items():
-            fields[name] = tuple(value) if isinstance(value, list) else value
         return kinds[kind](**fields)
     except (KeyError, TypeError) as error:
         raise InputError(

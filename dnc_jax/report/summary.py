@@ -55,7 +55,7 @@ def summarise(
         "candidate_epochs": result.candidate_epochs,
         "search_seconds": result.search_seconds,
         "compile_seconds": result.compile_seconds,
-        "seed": seed,
+        "seed": int(seed),
         "complete": result.complete,
         "resumed": result.forecast is None,
         "train_epochs": len(winner.history.train_loss),

@@ -10,6 +10,7 @@ import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity, complexity
+from dnc_jax.plain import make_plain
 from dnc_jax.search.dimensions import Dimension
 from dnc_jax.search.space import Space, Values
 from dnc_jax.training.timing import UNMEASURED, EpochCost
@@ -41,6 +42,7 @@ class Constraints:
     max_joules_per_epoch: float = 0.0
 
     def __post_init__(self) -> None:
+        make_plain(self, Constraints)
         for name, value in dataclasses.asdict(self).items():
             if not value >= 0:
                 raise InputError(f"{name} must be >= 0, got {value}")

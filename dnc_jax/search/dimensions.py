@@ -3,11 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.plain import make_plain, plain
 
 Number = float | int
 
@@ -37,6 +39,7 @@ class Real:
     when: Condition | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self, Real)
         _check_condition(self.when)
         _check(self.low, self.high)
         if self.log and self.low <= 0:
@@ -101,6 +104,7 @@ class Integer:
     when: Condition | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self, Integer)
         _check_condition(self.when)
         _check(self.low, self.high)
         if self.log and self.low <= 0:
@@ -150,17 +154,27 @@ class Choice:
       when: the dimension is inactive unless that other one has one of these values.
 
     Raises:
-      InputError: no value, one twice, or a condition that is no name and values.
+      InputError: no tuple, no value, one twice, one that cannot be hashed, or a
+        condition that is no name and values.
     """
 
     values: tuple[Any, ...]
     when: Condition | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self, Choice)
         _check_condition(self.when)
+        if not isinstance(self.values, tuple):
+            raise InputError(
+                f"a choice needs a tuple such as (8, 16), got {self.values!r}"
+            )
         if not self.values:
             raise InputError("a choice needs at least one value, got ()")
-        if len(set(self.values)) < len(self.values):
+        try:
+            different = len(set(self.values))
+        except TypeError as error:
+            raise InputError(f"a choice needs hashable values: {error}") from error
+        if different < len(self.values):
             raise InputError(f"a choice needs different values, got {self.values}")
 
     def decode(self, unit: np.ndarray) -> list[Any]:
@@ -170,7 +184,11 @@ class Choice:
 
     def encode(self, value: Any) -> float:
         """The place of a value: the middle of its share."""
-        return (self.values.index(value) + 0.5) / len(self.values)
+        return (self._places[value] + 0.5) / len(self.values)
+
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        return {value: place for place, value in enumerate(self.values)}
 
     @property
     def grid(self) -> tuple[float, ...]:
@@ -230,7 +248,7 @@ def from_json(data: Mapping[str, Any]) -> dict[str, Dimension]:
     """
     dimensions: dict[str, Dimension] = {}
     for name, described in data.items():
-        fields = {key: tuples(value) for key, value in described.items()}
+        fields = {key: plain(value) for key, value in described.items()}
         kind = fields.pop("type", None)
         if kind not in _TYPES:
             raise InputError(
@@ -243,20 +261,13 @@ def from_json(data: Mapping[str, Any]) -> dict[str, Dimension]:
     return dimensions
 
 
-def tuples(value: Any) -> Any:
-    """Lists, as JSON has them, as tuples; what is in them too."""
-    if isinstance(value, list | tuple):
-        return tuple(map(tuples, value))
-    return value
-
-
 def _check_condition(when: Any) -> None:
     if when is None:
         return
-    if not isinstance(when, tuple | list) or len(when) != 2:
+    if not isinstance(when, tuple) or len(when) != 2:
         raise InputError(f"when must be a name and a tuple of values, got {when!r}")
     name, values = when
-    if not isinstance(values, tuple | list):  # of a text, "in" means a part of it
+    if not isinstance(values, tuple):  # of a text, "in" means a part of it
         raise InputError(
             f"when must be a name and a tuple of values, such as ({name!r}, "
             f"({values!r},)), got {when!r}"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from dnc_jax.errors import InputError, check_whole
 from dnc_jax.networks import Sparsity
 from dnc_jax.networks.activations import ACTIVATIONS
+from dnc_jax.plain import make_plain
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.space import Space, Values
 from dnc_jax.sparse import FAMILIES
@@ -75,6 +76,7 @@ class NetworkSpace(Space):
     _least: ClassVar[dict[str, float]] = {"learning_rate": 1e-12, "weight_decay": 1e-12}
 
     def __post_init__(self) -> None:
+        make_plain(self, type(self))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, tuple) and not isinstance(value, tuple | list):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Complexity
+from dnc_jax.plain import make_plain
 from dnc_jax.training.timing import UNMEASURED, EpochCost
 
 PERFORMANCES = ("error", "loss", "mse")
@@ -45,6 +46,7 @@ class Objective:
     joules: float = 0.0
 
     def __post_init__(self) -> None:
+        make_plain(self, Objective)
         if self.performance not in PERFORMANCES:
             raise InputError(
                 f"performance must be one of {', '.join(PERFORMANCES)}, "

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dnc_jax.errors import InputError
+from dnc_jax.plain import plain
 from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.constraints import Constraints
-from dnc_jax.search.dimensions import tuples
 from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.network_space import NetworkSpace
 from dnc_jax.search.space import Space
@@ -49,7 +49,7 @@ def space_from_json(data: dict[str, Any]) -> Space:
       InputError: an unknown kind, or a field that is not one of the space's or of the
         limits'.
     """
-    fields = {name: tuples(value) for name, value in data.items()}
+    fields = {name: plain(value) for name, value in data.items()}
     limits = fields.pop("constraints", {})
     try:
         space = _known(str(fields.pop("kind", "")))(**fields)

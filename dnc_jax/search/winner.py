@@ -62,7 +62,7 @@ def retrain(
         length.
       OSError: the folder cannot be written.
     """
-    check_whole(1, epochs=epochs)
+    (epochs,) = check_whole(1, epochs=epochs)
     begin = time.perf_counter()
     callback = callback or Callback()
     objective = objective or Objective()

@@ -15,7 +15,7 @@ from dnc_jax.typing import Array, Scalar
 TASKS = ("auto", "classification", "regression")
 CHANNELS = ("last", "first")
 _REGRESSION = "numbers to predict are task = 'regression'"
-_TINY = float(np.finfo(np.float32).tiny)
+_TINY, _HUGE = (float(getattr(np.finfo(np.float32), end)) for end in ("tiny", "max"))
 
 
 class Split(NamedTuple):
@@ -358,12 +358,15 @@ def _standardised(
             f"{name}: {targets[0].shape[1]} targets in train, {targets[1].shape[1]} "
             "in test; they must agree"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, spread = targets[0][fit].mean(0), targets[0][fit].std(0)
-    if not np.isfinite(spread).all():
-        largest = np.abs(targets[0]).max()
+    # Divided by the largest first: squares of tiny numbers would vanish.
+    fitted = targets[0][fit]
+    largest_of = np.abs(fitted).max(0, initial=0)
+    unit = np.where(largest_of > 0, largest_of, 1.0)
+    mean, spread = unit * (fitted / unit).mean(0), unit * (fitted / unit).std(0)
+    if ((unit > _HUGE) | ((spread > 0) & (spread < _TINY))).any():
         raise InputError(
-            f"{name}: targets up to {largest:g} are too large to be standardised; "
+            f"{name}: targets up to {largest_of.max():g} that vary by {spread.min():g} "
+            "are too large or too small for float32, in which networks compute; "
             "divide them by a constant"
         )
     # The mean of equal numbers is rounded, and so their spread is not quite zero.

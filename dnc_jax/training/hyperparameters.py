@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from dnc_jax.errors import InputError, check_whole
+from dnc_jax.plain import make_plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Hyperparameters:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
+        make_plain(self, Hyperparameters)
         if not 0 < self.learning_rate < math.inf:
             raise InputError(
                 f"learning_rate must be finite and > 0, got {self.learning_rate}"

@@ -58,7 +58,7 @@ def get_config() -> Any:
 
     config.search = ml_collections.ConfigDict()
     config.search.strategy = "halving"  # or "greedy", "bayes", "evolution", "random"
-    config.search.candidates = 64  # of a bracket; in all, if there are no brackets
+    config.search.candidates = 64  # of a bracket; in all, without; not of greedy
     config.search.rungs = (3, 9, 27, 81)  # epochs after which the weakest stop
     config.search.reduction = 3  # halving: one in so many goes on
     config.search.brackets = 1  # of halving

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dnc_jax.errors import InputError
+from dnc_jax.plain import plain
 from dnc_jax.typing import Key
 
 REACH = 0.15  # of a number moved a little: standard deviation on the unit interval
@@ -58,14 +57,16 @@ def whole_epochs(rungs: Any) -> tuple[int, ...]:
     Raises:
       InputError: they are not whole numbers, at least one.
     """
-    numbers = isinstance(rungs, Sequence) and all(
-        isinstance(rung, int | np.integer) for rung in rungs
-    )
-    if not numbers or not rungs:
+    epochs = plain(rungs)
+    if (
+        not isinstance(epochs, tuple)
+        or not epochs
+        or not all(isinstance(rung, int) for rung in epochs)
+    ):
         raise InputError(
             f"rungs must be a tuple of whole epochs like (3, 9), got {rungs!r}"
         )
-    return tuple(rungs)
+    return epochs
 
 
 def check_told(asked: int, scores: Sequence[float]) -> None:

@@ -108,8 +108,10 @@ def greedy(
 
     Reference: S. Dey et al., "Deep-n-Cheap" (2020), algorithm of the search.
     """
-    check_whole(1, epochs=epochs, batch=batch, initial=initial, explored=explored)
-    check_whole(0, steps=steps)
+    epochs, batch, initial, explored = check_whole(
+        1, epochs=epochs, batch=batch, initial=initial, explored=explored
+    )
+    (steps,) = check_whole(0, steps=steps)
     course = _Course(space, stages(space), batch, initial, steps, explored, fit_kernel)
 
     def init(key: Key) -> State:

@@ -133,8 +133,8 @@ def halving(
     (2018), for brackets that a model proposes.
     """
     rungs = whole_epochs(rungs)
-    check_whole(1, candidates=candidates, brackets=brackets)
-    check_whole(2, reduction=reduction)
+    candidates, brackets = check_whole(1, candidates=candidates, brackets=brackets)
+    (reduction,) = check_whole(2, reduction=reduction)
     if rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
         raise InputError(f"rungs must be epochs >= 1 that increase, got {rungs}")
     course = _Course(space, candidates, rungs, reduction, hyperband, modelled)

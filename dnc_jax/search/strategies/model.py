@@ -14,6 +14,7 @@ _NEAR = 16  # best points whose neighbours are looked at too
 _CLIMBS = 8  # steps of the local search for one proposal, at most
 _CLIMBING = 4  # points that each step goes on from
 _BUILT = 64  # points that are built at a time to see which is new
+_VALUES = 64  # of a choice, that a neighbour may take
 _MOST = 300  # scores that the process is told: its cost grows with their cube
 
 
@@ -93,12 +94,16 @@ def neighbours(
 ) -> np.ndarray:
     """Points that differ from one of these in one dimension.
 
-    A choice takes every value; a number moves a little, and anywhere.
+    A choice takes every value, or some of very many; a number moves a little, and
+    anywhere.
     """
     rows: list[np.ndarray] = []
     for i, one in enumerate(space.dimensions.values()):
         if isinstance(one, Choice):
-            places = [np.full(len(points), place) for place in one.grid]
+            grid = np.array(one.grid)
+            if len(grid) > _VALUES:
+                grid = rng.choice(grid, _VALUES, replace=False)
+            places = [np.full(len(points), place) for place in grid]
         else:
             near = points[:, i] + rng.normal(0, REACH, len(points))
             places = [np.clip(near, 0, 1), rng.random(len(points))]

@@ -57,7 +57,9 @@ def single(
     Raises:
       InputError: a count below 1.
     """
-    check_whole(1, candidates=candidates, batch=batch, epochs=epochs)
+    candidates, batch, epochs = check_whole(
+        1, candidates=candidates, batch=batch, epochs=epochs
+    )
 
     def waiting(key: Key, seen: Seen) -> State:
         told = len(seen.scores)
