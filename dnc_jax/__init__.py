@@ -1,7 +1,8 @@
 """dnc_jax: neural networks that are good and cheap, found many at a time.
 
 `dnc_jax.search` is the function. The package of that name holds its parts: write
-`from dnc_jax.search import MLPSpace`, `from dnc_jax.search.strategies import halving`.
+`from dnc_jax.search import MLPSpace`, `from dnc_jax.search.strategies import halving`
+(`import dnc_jax.search.x as y` would look for them in the function).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -100,7 +100,7 @@ def of_run(out: Console, path: pathlib.Path) -> None:
     flops = sum(energy.flops or 0 for energy in records.values())
     joules, kind = whole(records.values())
     if joules is None and HARDWARE.value:
-        chip = hardware.find(HARDWARE.value)
+        chip = hardware.chip(HARDWARE.value)
         peak = chip.peak(PRECISION.value)
         if peak is None:
             raise InputError(f"the table has no {PRECISION.value} peak of {chip.name}")
@@ -236,7 +236,7 @@ def chip_watts() -> float:
         return WATTS.value
     if not HARDWARE.value:
         raise InputError("--hardware=NAME or --watts=W says what worked")
-    return hardware.find(HARDWARE.value).tdp_watts
+    return hardware.chip(HARDWARE.value).tdp_watts
 
 
 def checked_utilisation() -> float:
@@ -286,7 +286,7 @@ def hardware_table(flops: float, pue: Factor, intensity: Factor | None) -> Table
         table.add_column(name, justify="right")
     shown = set(range(min(TOP.value, len(runs))))
     if HARDWARE.value:
-        chip = hardware.find(HARDWARE.value)
+        chip = hardware.chip(HARDWARE.value)
         shown |= {i for i, run in enumerate(runs) if run.hardware == chip}
     for rank in sorted(shown):
         chip, seconds, joules = runs[rank]

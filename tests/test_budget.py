@@ -12,7 +12,7 @@ from dnc_jax.footprint import Meter, attribution, carbon
 from dnc_jax.footprint.counters import CounterError, Found
 from dnc_jax.search import MLPSpace, Objective, Store, budget, ledger
 from dnc_jax.search.budget import Budget, Spending
-from dnc_jax.search.forecast import Cost, Forecast, Interval
+from dnc_jax.search.forecast import Expected, Forecast, Interval
 from dnc_jax.search.results import Callback
 from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
@@ -54,7 +54,7 @@ def run(small, **arguments):
 def said(first_seconds=1.0, epochs=4, joules=None):
     around = Interval(first_seconds, first_seconds / 2, first_seconds * 2)
     power = joules and Interval(joules, joules / 2, joules * 2)
-    first = Cost(epochs, 1000, around)
+    first = Expected(epochs, 1000, around)
     return Forecast(first, first, power, power, 0, first_seconds)
 
 

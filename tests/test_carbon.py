@@ -58,7 +58,7 @@ def test_a_poor_and_a_rich_grid_are_in_the_right_order():
 
 @pytest.mark.parametrize("name", ["V100", "v100", "NVIDIA Tesla V100 SXM2 32GB"])
 def test_a_chip_is_found_by_alias_or_name(name):
-    chip = hardware.find(name)
+    chip = hardware.chip(name)
     assert (chip.name, chip.tdp_watts) == ("NVIDIA Tesla V100 SXM2 32GB", 300)
     assert chip.peak("float32") == 1.567e13
     assert chip.peak("tf32") is None
@@ -73,7 +73,7 @@ def test_a_chip_is_found_by_alias_or_name(name):
 )
 def test_an_unknown_chip_offers_the_nearest(name, message):
     with pytest.raises(InputError, match=message):
-        hardware.find(name)
+        hardware.chip(name)
 
 
 def test_every_chip_has_a_tdp_and_what_is_unknown_is_none():
@@ -83,7 +83,7 @@ def test_every_chip_has_a_tdp_and_what_is_unknown_is_none():
             peak = chip.peak(precision)
             assert peak is None or 1e12 < peak < 1e16, chip
     with pytest.raises(InputError, match="unknown precision 'int4'; known: float32"):
-        hardware.find("V100").peak("int4")
+        hardware.chip("V100").peak("int4")
 
 
 def test_the_head_of_each_table_names_its_licence():
@@ -318,8 +318,8 @@ def test_a_record_with_everything_survives_json_and_reads_well():
 @pytest.mark.parametrize(
     ("find", "name", "message"),
     [
-        (hardware.find, "RTX 2080", "may be NVIDIA GeForce RTX 2080 Ti"),
-        (hardware.find, "A400", "may be NVIDIA RTX A4000/A4000; name one"),
+        (hardware.chip, "RTX 2080", "may be NVIDIA GeForce RTX 2080 Ti"),
+        (hardware.chip, "A400", "may be NVIDIA RTX A4000/A4000; name one"),
         (carbon.region, "America", "may be AS/ASM/American Samoa, US/USA/United St"),
         (carbon.region, "EU", "unknown region 'EU'; none is near; as AE/"),
     ],

@@ -86,7 +86,7 @@ def test_chunks_of_a_rung_survive_the_disk_and_old_ones_go(tmp_path):
     assert loaded[11]._replace(snapshot=None) == saved._replace(snapshot=None)
     assert loaded[11].snapshot.step == 7
     jax.tree.map(
-        np.testing.assert_array_equal, loaded[11].snapshot.mean, saved.snapshot.mean
+        np.testing.assert_array_equal, loaded[11].snapshot.mu, saved.snapshot.mu
     )
     chunks.forget(2)
     assert chunks.load(1, NAMED) == {}

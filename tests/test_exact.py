@@ -70,7 +70,7 @@ def test_a_network_of_any_layers_is_itself_alone_after_ten_adam_steps(
         assert outcome.snapshot.step == state.step == 10
         np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
         assert_same(outcome.snapshot.params, state.params, 1e-5)
-        assert_same(outcome.snapshot.variance, state.adam.nu, 1e-5)
+        assert_same(outcome.snapshot.nu, state.adam.nu, 1e-5)
         assert_same(outcome.snapshot.statistics, state.statistics, 1e-5)
 
 

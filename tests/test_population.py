@@ -40,7 +40,7 @@ def test_a_lane_is_its_network_alone_to_rounding_after_ten_adam_steps(small):
         state, losses = alone(one, small, 2)
         np.testing.assert_allclose(outcome.val_loss, losses, atol=1e-5)
         assert_same(outcome.snapshot.params, state.params, 1e-5)
-        assert_same(outcome.snapshot.mean, state.adam.mu, 1e-5)
+        assert_same(outcome.snapshot.mu, state.adam.mu, 1e-5)
         assert outcome.snapshot.step == state.step
 
 

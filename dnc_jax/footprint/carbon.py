@@ -170,7 +170,7 @@ def emissions(joules: float | None, grid: Grid) -> Emissions:
     return Emissions(grid.grams(_checked("joules", joules)), "estimated", grid)
 
 
-class Cost(NamedTuple):
+class Footprint(NamedTuple):
     """What a published formula gives."""
 
     kwh: float
@@ -179,7 +179,7 @@ class Cost(NamedTuple):
 
 def ml_co2_impact(
     hours: float, watts: float, grams_per_kwh: float, offset: float = 0.0
-) -> Cost:
+) -> Footprint:
     """The ML CO2 Impact calculator: TDP times hours, without PUE.
 
     Args:
@@ -197,12 +197,12 @@ def ml_co2_impact(
     if not 0 <= offset <= 1:
         raise InputError(f"offset must lie in [0, 1], got {offset:g}")
     kwh = _checked("watts", watts) * _checked("hours", hours) / 1000
-    return Cost(kwh, kwh * _checked("intensity", grams_per_kwh) * (1 - offset))
+    return Footprint(kwh, kwh * _checked("intensity", grams_per_kwh) * (1 - offset))
 
 
 def strubell(
     hours: float, gpu_watts: float, gpus: int, cpu_watts: float, ram_watts: float
-) -> Cost:
+) -> Footprint:
     """The formula of Strubell et al., a historical mode: PUE 1.58, 0.954 lb/kWh.
 
     The paper itself was not at hand; these constants give back, to the digit, the
@@ -220,7 +220,7 @@ def strubell(
         + _checked("gpus", float(gpus)) * _checked("gpu_watts", gpu_watts)
     )
     kwh = PUES["strubell"].value * _checked("hours", hours) * watts / 1000
-    return Cost(kwh, STRUBELL_POUNDS_PER_KWH * kwh * GRAMS_PER_POUND)
+    return Footprint(kwh, STRUBELL_POUNDS_PER_KWH * kwh * GRAMS_PER_POUND)
 
 
 def green_algorithms(
@@ -231,7 +231,7 @@ def green_algorithms(
     memory_gb: float,
     pue: float,
     grams_per_kwh: float,
-) -> Cost:
+) -> Footprint:
     """The Green Algorithms calculator: cores by their usage, memory by its size.
 
     Raises:
@@ -246,7 +246,7 @@ def green_algorithms(
         "watts_per_core", watts_per_core
     ) + 0.3725 * _checked("memory_gb", memory_gb)
     kwh = _checked("hours", hours) * watts * given_pue(pue).value / 1000
-    return Cost(kwh, kwh * _checked("intensity", grams_per_kwh))
+    return Footprint(kwh, kwh * _checked("intensity", grams_per_kwh))
 
 
 class Equivalent(NamedTuple):

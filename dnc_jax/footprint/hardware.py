@@ -80,10 +80,10 @@ def table() -> tuple[Hardware, ...]:
     )
 
 
-def find(name: str) -> Hardware:
+def chip(name: str) -> Hardware:
     """The chip with this name or alias.
 
-    >>> find("V100").name
+    >>> chip("V100").name
     'NVIDIA Tesla V100 SXM2 32GB'
 
     Raises:
@@ -109,8 +109,8 @@ def ranking(flops: int | float, utilisation: float, precision: str) -> list[Run]
     if not flops >= 0:
         raise InputError(f"flops must be >= 0, got {flops:g}")
     runs = []
-    for chip in table():
-        if peak := chip.peak(precision):
+    for one in table():
+        if peak := one.peak(precision):
             seconds = flops / (peak * utilisation)
-            runs.append(Run(chip, seconds, seconds * chip.tdp_watts))
+            runs.append(Run(one, seconds, seconds * one.tdp_watts))
     return sorted(runs, key=lambda run: (run.joules, run.hardware.name))

@@ -23,9 +23,9 @@ from dnc_jax.search.trials import cost_of, front, longest, ranking
 # Okabe and Ito's, told apart with any kind of colour vision, on white and on black.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 LINE, WINNER = "#d55e00", "#cc3377"
-Cost = Literal["parameters", "flops_per_example", "epoch_joules", "joules"]
+CostName = Literal["parameters", "flops_per_example", "epoch_joules", "joules"]
 Clock = Literal["seconds", "joules", "flops"]
-COSTS: dict[Cost, str] = {
+COSTS: dict[CostName, str] = {
     "parameters": "parameters",
     "flops_per_example": "FLOPs per example",
     "epoch_joules": "joules of an epoch, measured alone",
@@ -53,7 +53,7 @@ class Search(Protocol):
 
 def pareto(
     search: Search,
-    cost: Cost = "parameters",
+    cost: CostName = "parameters",
     summary: Summary | None = None,
 ) -> go.Figure:
     """Validation error against cost: every candidate, the front, the winner.
@@ -299,7 +299,7 @@ def _points(
         )
 
 
-def costs(search: Search) -> list[Cost]:
+def costs(search: Search) -> list[CostName]:
     """Those that any trial has."""
     return [c for c in COSTS if any(cost_of(t, c) is not None for t in search.trials)]
 

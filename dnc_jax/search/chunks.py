@@ -32,7 +32,7 @@ class Chunks:
 
     @property
     def begun(self) -> bool:
-        """Whether a rung was begun before, and not ended."""
+        """Whether networks of some rung lie in the folder."""
         return bool(processes.from_first(bool(list(self._paths()))))
 
     def save(

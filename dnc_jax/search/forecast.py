@@ -48,7 +48,7 @@ class Interval(NamedTuple):
         return f"{self.value:,.3g} ({self.low:,.3g} to {self.high:,.3g})"
 
 
-class Cost(NamedTuple):
+class Expected(NamedTuple):
     """Of some rungs."""
 
     candidate_epochs: int
@@ -95,8 +95,8 @@ class Forecast(NamedTuple):
       cost_model: its constants.
     """
 
-    first_rung: Cost
-    search: Cost
+    first_rung: Expected
+    search: Expected
     first_rung_joules: Interval | None
     search_joules: Interval | None
     searches: int
@@ -222,8 +222,8 @@ def forecast(
     seconds = running + compiling
     first, whole = (calibration.seconds(s) for s in (sum(rungs[0][2:]), seconds))
     return Forecast(
-        Cost(rungs[0][0], rungs[0][1], first),
-        Cost(epochs, flops, whole),
+        Expected(rungs[0][0], rungs[0][1], first),
+        Expected(epochs, flops, whole),
         calibration.joules(first),
         calibration.joules(whole),
         len(calibration.ratios),

@@ -53,7 +53,7 @@ class Ledger:
         self._lanes: list[Lane] = []
         self._evaluation_flops = 0
         self._seconds_before = time.perf_counter()
-        self._compiled_before = self._programs.compile_seconds
+        self._compiled_before = self._programs.worker_compile_seconds
         self._before = self._meter.now() if self._meter else None
 
     def chunk(self, members: Sequence[int], outcomes: Sequence[Outcome]) -> None:
@@ -76,7 +76,7 @@ class Ledger:
             self._lanes += [Lane(None, executed.training_flops)] * executed.lanes
             self._evaluation_flops += executed.lanes * executed.evaluation_flops
         seconds = time.perf_counter() - self._seconds_before
-        compiled = self._programs.compile_seconds - self._compiled_before
+        compiled = self._programs.worker_compile_seconds - self._compiled_before
         self._worker_seconds += seconds * self._programs.workers
         self._compile_seconds += compiled
         compiling = min(compiled / (seconds * self._programs.workers), 1.0)

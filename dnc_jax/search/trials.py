@@ -51,7 +51,8 @@ class Trial:
         for a candidate that diverged.
       complexity: of the true network.
       score: lower is better; infinite if the network never had a finite loss.
-      seconds: this candidate's share of the rung's training time.
+      seconds: this candidate's share of the runs that trained it in this rung: their
+        wall clock over their networks, without compiling.
       status: `done`, `diverged`, or `infeasible`: over a limit that is measured.
       schedule_epochs: what the learning-rate schedule was spread over.
       epoch_cost: of training this network by itself, as far as the search asks for it.

@@ -73,12 +73,12 @@ def retrain(
         flops += epoch.flops
         callback.on_retrain_epoch(number, epochs, accuracy)
 
-    course = _Course(data, keys(seed), epochs, refit, Chunks(folder), told)
+    given = _Arguments(data, keys(seed), epochs, refit, Chunks(folder), told)
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
         check_sizes(f"the result's network {architecture}", architecture, data)
         try:
-            trained, history = _trained(trial, course)
+            trained, history = _trained(trial, given)
         except FloatingPointError as error:
             logging.warning("candidate %d: %s; next best", trial.candidate_id, error)
             continue
@@ -112,7 +112,7 @@ def retrain(
     )
 
 
-class _Course(NamedTuple):
+class _Arguments(NamedTuple):
     """How a candidate is trained at full length: the arguments of `retrain`."""
 
     data: Dataset
@@ -123,13 +123,13 @@ class _Course(NamedTuple):
     told: Callable[[Work, int, float], None]
 
 
-def _trained(trial: Trial, course: _Course) -> tuple[Trained, History]:
+def _trained(trial: Trial, given: _Arguments) -> tuple[Trained, History]:
     """The candidate's network and the history of the training without a refit.
 
     Raises:
       FloatingPointError: it diverged.
     """
-    data, own, epochs, refit, chunks, told = course
+    data, own, epochs, refit, chunks, told = given
     architecture, hyperparameters = (
         trial.candidate.architecture,
         trial.candidate.hyperparameters,

@@ -233,7 +233,7 @@ def from_arrays(
         )
     if task == "auto":
         task = "regression" if y.dtype.kind == "f" else "classification"
-    # The constant in the seed keeps this draw apart from others of the same seed.
+    # The constant keeps this draw apart from `default_rng(seed)`.
     rng = np.random.default_rng([seed, 0x5B117])
     if task == "classification":
         y, test_y, labels = _classes(y, test_y, name)

@@ -41,8 +41,8 @@ def unpack(
     trees = (state.params, adam.mu, adam.nu, state.step, state.statistics)
     if shape.lanes > 1:
         trees = jax.tree.map(lambda leaf: np.array(leaf[lane]), trees)
-    params, mean, variance, step, statistics = trees
-    return Snapshot(params, mean, variance, int(step), statistics)
+    params, mu, nu, step, statistics = trees
+    return Snapshot(params, mu, nu, int(step), statistics)
 
 
 def train(
@@ -104,7 +104,7 @@ def evaluate(
 
 def _state(snapshot: Snapshot) -> TrainState:
     step = np.int32(snapshot.step)
-    adam = optax.ScaleByAdamState(step, snapshot.mean, snapshot.variance)
+    adam = optax.ScaleByAdamState(step, snapshot.mu, snapshot.nu)
     return TrainState(snapshot.params, adam, step, snapshot.statistics)
 
 

@@ -15,8 +15,8 @@ class Snapshot(NamedTuple):
     """
 
     params: Params
-    mean: Params  # Adam's first moment
-    variance: Params  # Adam's second moment
+    mu: Params  # Adam's first moment
+    nu: Params  # Adam's second moment
     step: int
     statistics: Statistics = ()  # of its batch norms
 
@@ -28,7 +28,8 @@ class Progress(NamedTuple):
       start: of the job.
       snapshot: of the network, whose loss need not be finite any more.
       val_loss, val_accuracy: of every epoch since the job's start.
-      seconds: this network's share of its group's training time so far.
+      seconds: this network's share of the runs that trained it, so far: their wall
+        clock over their networks, without compiling.
     """
 
     start: int
@@ -79,7 +80,7 @@ class Outcome(NamedTuple):
 
     val_loss: tuple[float, ...]
     val_accuracy: tuple[float, ...]
-    seconds: float  # this network's share of its group's training time
+    seconds: float  # as of `Progress`
     diverged: bool
     snapshot: Snapshot | None  # None if diverged
     epochs: int  # trained in this call; the others came with the job's progress

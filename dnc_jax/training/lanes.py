@@ -109,12 +109,12 @@ def settings(jobs: Sequence[Job], shape: Padded) -> Settings:
 
 def pack(snapshots: Sequence[Snapshot], shape: Padded) -> State:
     """States of single networks, padded, as lanes of a group; in NumPy."""
-    weights, mean, variance = (
+    weights, mu, nu = (
         _pad([getattr(one, name) for one in snapshots], shape)
-        for name in ("params", "mean", "variance")
+        for name in ("params", "mu", "nu")
     )
     step = np.int32(snapshots[0].step)
-    adam: Any = optax.ScaleByAdamState(count=step, mu=mean, nu=variance)
+    adam: Any = optax.ScaleByAdamState(count=step, mu=mu, nu=nu)
     return State(weights, adam, step)
 
 

@@ -28,7 +28,9 @@ from dnc_jax.training.jobs import Account, Executed, Seconds
 from dnc_jax.training.shapes import Exact, Shape
 from dnc_jax.typing import Key
 
-_KEPT = 128  # programs that outlast their search, of some 2 MB each
+# Compiled functions that outlast their search, some 2 MB each: a training and a
+# validation for each of some 64 shapes.
+_KEPT = 128
 
 
 class Program(NamedTuple):
@@ -101,7 +103,7 @@ class Programs:
         return Seconds(**{k: v / self.workers for k, v in self._seconds.items()})
 
     @property
-    def compile_seconds(self) -> float:
+    def worker_compile_seconds(self) -> float:
         """Of all workers together."""
         return self._seconds["compiling"]
 

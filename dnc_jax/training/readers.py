@@ -18,7 +18,7 @@ from dnc_jax.training import image_sets
 from dnc_jax.training.rows import FileRows
 
 DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
-Rows = tuple[np.ndarray | FileRows, np.ndarray]
+Arrays = tuple[np.ndarray | FileRows, np.ndarray]
 
 
 class Source(NamedTuple):
@@ -38,13 +38,13 @@ class Reader(NamedTuple):
       table: whether `Source.test` and `Source.target` mean something to it.
     """
 
-    read: Callable[[Source], tuple[Rows, Rows]]
+    read: Callable[[Source], tuple[Arrays, Arrays]]
     table: bool = False
 
 
 def read(
     name: str, *, data_dir: str = "", test: str = "", target: str = ""
-) -> tuple[Rows, Rows]:
+) -> tuple[Arrays, Arrays]:
     """Training and test rows of a data set.
 
     Args:
@@ -71,7 +71,7 @@ def read(
     return reader.read(Source(name, data_dir, test, target))
 
 
-def _held_out(targets: np.ndarray) -> np.ndarray:
+def _every_fifth(targets: np.ndarray) -> np.ndarray:
     """A fifth of the row numbers, drawn once and for all: a fifth of every class.
 
     Of the rows in the order of their targets, one in five: of numbers too it has as
@@ -84,7 +84,7 @@ def _held_out(targets: np.ndarray) -> np.ndarray:
     return np.sort(ordered[(np.arange(count) * rows + rows // 2) // count])
 
 
-def _csv(source: Source) -> tuple[Rows, Rows]:
+def _csv(source: Source) -> tuple[Arrays, Arrays]:
     x, y, columns = _table(pathlib.Path(source.name), source.target)
     if source.test:
         other_x, other_y, other_columns = _table(
@@ -96,7 +96,7 @@ def _csv(source: Source) -> tuple[Rows, Rows]:
                 f"has {', '.join(columns)}; they must agree"
             )
         return (x, y), (other_x, other_y)
-    held_out = _held_out(y)
+    held_out = _every_fifth(y)
     kept = np.setdiff1d(np.arange(len(x)), held_out)
     return (x[kept], y[kept]), (x[held_out], y[held_out])
 
@@ -185,7 +185,7 @@ def _parsed(texts: list[str]) -> np.ndarray:
     return np.array(texts)
 
 
-def _digits(source: Source) -> tuple[Rows, Rows]:
+def _digits(source: Source) -> tuple[Arrays, Arrays]:
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
@@ -206,7 +206,7 @@ def stratified(
     return np.concatenate(held_out)
 
 
-def _npz(source: Source) -> tuple[Rows, Rows]:
+def _npz(source: Source) -> tuple[Arrays, Arrays]:
     path = pathlib.Path(source.name)
     try:
         # Opened here: np.load leaves a file that is no archive open.
@@ -225,7 +225,7 @@ def _npz(source: Source) -> tuple[Rows, Rows]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
-def _folder(source: Source) -> tuple[Rows, Rows]:
+def _folder(source: Source) -> tuple[Arrays, Arrays]:
     """Rows that stay in their files; of each array, in the order of the files' names.
 
     Labels are read at once.
@@ -274,7 +274,7 @@ def _known() -> str:
     return f"{sets} (embedded), any {files} file, a folder with xtr.npy or shards of it"
 
 
-def _image_set(source: Source) -> tuple[Rows, Rows]:
+def _image_set(source: Source) -> tuple[Arrays, Arrays]:
     name = source.name
     directory = pathlib.Path(source.data_dir or DEFAULT_DIR).expanduser()
     if not directory.is_dir():

@@ -22,7 +22,7 @@ import jax
 from absl import app, flags
 
 from dnc_jax.footprint import training_work
-from dnc_jax.footprint.hardware import find
+from dnc_jax.footprint.hardware import chip
 from dnc_jax.networks import Architecture
 from dnc_jax.search import make_space
 from dnc_jax.training import Hyperparameters, costs, machine, plan, population
@@ -85,7 +85,7 @@ def at_once(
         ).flops
         for one in jobs
     )
-    peak = find(HARDWARE.value).peak(precision) if HARDWARE.value else None
+    peak = chip(HARDWARE.value).peak(precision) if HARDWARE.value else None
     return {
         "ce_per_s": len(jobs) / together,
         "alone_ce_per_s": 1 / alone,

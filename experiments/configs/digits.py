@@ -38,7 +38,7 @@ def get_config() -> Any:
     config.space.batch_sizes = (32, 128, 512)
     config.space.any_batch_size = False  # or every whole number between them
     config.space.densities = (1.0,)  # of every junction, its own; e.g. (1.0, 0.5, 0.2)
-    config.space.family = "balanced"  # of sparse patterns; "structured", "random"
+    config.space.family = "balanced"  # of sparse patterns, of `sparse.FAMILIES`
     config.space.first_family = ""  # of the first junction; of images, "windows"
     config.space.width_step = 1  # widths are multiples; 16 lets blocks be large
 

@@ -62,7 +62,7 @@ class State(NamedTuple):
     pending: tuple[Pending, ...]
 
 
-class _Course(NamedTuple):
+class _Arguments(NamedTuple):
     """The arguments of `greedy`, and the stages of its space."""
 
     space: Space
@@ -112,10 +112,11 @@ def greedy(
         1, epochs=epochs, batch=batch, initial=initial, explored=explored
     )
     (steps,) = check_whole(0, steps=steps)
-    course = _Course(space, stages(space), batch, initial, steps, explored, fit_kernel)
+    plan = stages(space)
+    given = _Arguments(space, plan, batch, initial, steps, explored, fit_kernel)
 
     def init(key: Key) -> State:
-        return _advance(course, State(key, 0, (), (), None, ()), 0)
+        return _advance(given, State(key, 0, (), (), None, ()), 0)
 
     def ask(state: State) -> list[Evaluation]:
         return [
@@ -134,77 +135,77 @@ def greedy(
         asked = len(here) - (state.phase > 0)
         best = min(rivals, key=lambda one: one.score)
         return _advance(
-            course, state._replace(told=state.told + new, here=here, best=best), asked
+            given, state._replace(told=state.told + new, here=here, best=best), asked
         )
 
     most = 2 * (initial + steps) + sum(
-        grid_size(space, group) for group in course.plan.grids
+        grid_size(space, group) for group in given.plan.grids
     )
     return Strategy(init, ask, tell, epochs, most * epochs)
 
 
-def _complete(course: _Course, state: State, values: Values) -> Values:
+def _complete(given: _Arguments, state: State, values: Values) -> Values:
     """Whole values of those that this phase searches."""
     if state.phase == 0:
-        return course.plan.preset(values)
+        return given.plan.preset(values)
     assert state.best
     return {**state.best.values, **values}
 
 
 def _fresh(
-    course: _Course, state: State, draw: Callable[[int], np.ndarray], count: int
+    given: _Arguments, state: State, draw: Callable[[int], np.ndarray], count: int
 ) -> list[Pending]:
     """Drawn values of this phase's dimensions whose candidates are new."""
-    names = course.plan.architecture if state.phase == 0 else TRAINING
+    names = given.plan.architecture if state.phase == 0 else TRAINING
     known = {one.candidate for one in state.told}
     found: list[Pending] = []
     fruitless = 0
     while len(found) < count and fruitless < (1 if found else _DRAWS):
         before = len(found)
-        for drawn in course.space.decode(draw(count)):
+        for drawn in given.space.decode(draw(count)):
             searched = {name: v for name, v in drawn.items() if name in names}
-            values = _complete(course, state, searched)
-            candidate = course.space.build(values)
-            if candidate not in known and course.space.allows(candidate):
+            values = _complete(given, state, searched)
+            candidate = given.space.build(values)
+            if candidate not in known and given.space.allows(candidate):
                 known.add(candidate)
                 found.append((values, candidate))
         fruitless = fruitless + 1 if len(found) == before else 0
     return found[:count]
 
 
-def _bayesian(course: _Course, state: State, asked: int) -> list[Pending]:
+def _bayesian(given: _Arguments, state: State, asked: int) -> list[Pending]:
     """The next candidates of stage 1 or 3 after so many of it."""
-    left = course.initial + course.steps - asked
+    left = given.initial + given.steps - asked
     if left <= 0:
         return []
     rng = generator_of(jax.random.fold_in(state.key, len(state.told)))
 
     def fresh(count: int, *, sobol: bool = False) -> list[Pending]:
-        draw = course.space.draw_sobol if sobol else course.space.draw
-        return _fresh(course, state, lambda n: draw(rng, n), count)
+        draw = given.space.draw_sobol if sobol else given.space.draw
+        return _fresh(given, state, lambda n: draw(rng, n), count)
 
     finite = [one.score for one in state.here if np.isfinite(one.score)]
-    if asked < course.initial:
-        sequence = fresh(course.initial - asked, sobol=True)
+    if asked < given.initial:
+        sequence = fresh(given.initial - asked, sobol=True)
         if sequence:
             return sequence
-    count = min(course.batch, left)
+    count = min(given.batch, left)
     if not finite:
         return fresh(count)
-    pool = fresh(course.explored)
-    plan = course.plan
+    pool = fresh(given.explored)
+    plan = given.plan
     chosen = promising(
         [one.candidate for one in state.here],
         np.array([min(one.score, max(finite)) for one in state.here]),
         [candidate for _, candidate in pool],
         count,
         plan.alike if state.phase == 0 else plan.alike_training,
-        course.fit_kernel,
+        given.fit_kernel,
     )
     return [pool[i] for i in chosen]
 
 
-def _gridded(course: _Course, state: State) -> list[Pending]:
+def _gridded(given: _Arguments, state: State) -> list[Pending]:
     """The new candidates of a grid of stage 2."""
     if not state.best:
         raise InputError(
@@ -213,24 +214,24 @@ def _gridded(course: _Course, state: State) -> list[Pending]:
             "networks, or use another strategy"
         )
     known = {one.candidate for one in state.told}
-    group = course.plan.grids[state.phase - 1]
-    values = grid(course.space, group, state.best.values)
-    built = {course.space.build(one): one for one in values}
+    group = given.plan.grids[state.phase - 1]
+    values = grid(given.space, group, state.best.values)
+    built = {given.space.build(one): one for one in values}
     return [
         (one, candidate)
         for candidate, one in built.items()
-        if candidate not in known and course.space.allows(candidate)
+        if candidate not in known and given.space.allows(candidate)
     ]
 
 
-def _advance(course: _Course, state: State, asked: int) -> State:
+def _advance(given: _Arguments, state: State, asked: int) -> State:
     """With what to wait for next; `asked` of this phase have been told."""
-    last = len(course.plan.grids) + 1
+    last = len(given.plan.grids) + 1
     while state.phase <= last:
         if state.phase in (0, last):
-            more = _bayesian(course, state, asked)
+            more = _bayesian(given, state, asked)
         else:
-            more = [] if asked else _gridded(course, state)
+            more = [] if asked else _gridded(given, state)
         if more:
             return state._replace(pending=tuple(more))
         here = (state.best,) if state.best else ()

@@ -59,7 +59,7 @@ class State(NamedTuple):
     told: tuple[Told, ...]
 
 
-class _Course(NamedTuple):
+class _Arguments(NamedTuple):
     """The arguments of `halving` that a bracket depends on."""
 
     space: Space
@@ -137,10 +137,10 @@ def halving(
     (reduction,) = check_whole(2, reduction=reduction)
     if rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
         raise InputError(f"rungs must be epochs >= 1 that increase, got {rungs}")
-    course = _Course(space, candidates, rungs, reduction, hyperband, modelled)
+    given = _Arguments(space, candidates, rungs, reduction, hyperband, modelled)
 
     def init(key: Key) -> State:
-        return _begun(course, State(key, 0, 0, (), ()))
+        return _begun(given, State(key, 0, 0, (), ()))
 
     def ask(state: State) -> list[Evaluation]:
         return [
@@ -150,7 +150,7 @@ def halving(
                 at.rung,
                 at.start,
                 rungs[at.rung],
-                _expected_epochs(course, at),
+                _expected_epochs(given, at),
             )
             for at in state.active
             for one in at.members
@@ -166,35 +166,35 @@ def halving(
         active, position = [], 0
         for at in state.active:
             end = position + len(at.members)
-            promoted = _promoted(course, at, scores[position:end])
+            promoted = _promoted(given, at, scores[position:end])
             active += [promoted] if promoted else []
             position = end
         state = state._replace(active=tuple(active), told=state.told + told)
         ending = all(at.rung == len(rungs) - 1 for at in active)
-        return _begun(course, state) if ending and state.brackets < brackets else state
+        return _begun(given, state) if ending and state.brackets < brackets else state
 
     epochs = sum(
-        _epochs(_sizes_of(course, bracket), rungs) for bracket in range(brackets)
+        _epochs(_sizes_of(given, bracket), rungs) for bracket in range(brackets)
     )
     return Strategy(init, ask, tell, rungs[-1], epochs)
 
 
-def _sizes_of(course: _Course, bracket: int) -> tuple[int, ...]:
-    rungs = len(course.rungs)
-    skipped = bracket % rungs if course.hyperband else 0
-    return bracket_sizes(course.candidates, rungs, course.reduction, skipped)
+def _sizes_of(given: _Arguments, bracket: int) -> tuple[int, ...]:
+    rungs = len(given.rungs)
+    skipped = bracket % rungs if given.hyperband else 0
+    return bracket_sizes(given.candidates, rungs, given.reduction, skipped)
 
 
-def _begun(course: _Course, state: State) -> State:
+def _begun(given: _Arguments, state: State) -> State:
     """With one more bracket."""
-    space, sizes = course.space, _sizes_of(course, state.brackets)
+    space, sizes = given.space, _sizes_of(given, state.brackets)
     rung = sizes.count(0)
     rng = generator_of(jax.random.fold_in(state.key, state.brackets))
     known = {one.member.candidate for one in state.told}
     points: list[np.ndarray] = []
-    if course.modelled and any(one.score < math.inf for one in state.told):
+    if given.modelled and any(one.score < math.inf for one in state.told):
         wanted = round(_MODELLED * sizes[rung])
-        points = _proposed(space, state.told, course.rungs[-1], known, wanted, rng)
+        points = _proposed(space, state.told, given.rungs[-1], known, wanted, rng)
     points += drawn(space, known, sizes[rung] - len(points), rng)
     units = np.reshape(points, (-1, len(space.dimensions)))
     members = tuple(
@@ -210,22 +210,22 @@ def _begun(course: _Course, state: State) -> State:
     )
 
 
-def _promoted(course: _Course, at: Rung, scores: Sequence[float]) -> Rung | None:
+def _promoted(given: _Arguments, at: Rung, scores: Sequence[float]) -> Rung | None:
     """The better ones in the next rung; None after the last, or where none is left."""
     ranked = sorted(
         (score, member) for member, score in enumerate(scores) if score < math.inf
     )
-    if at.rung == len(course.rungs) - 1 or not ranked:
+    if at.rung == len(given.rungs) - 1 or not ranked:
         return None
     kept = sorted(member for _, member in ranked[: at.sizes[at.rung + 1]])
     members = tuple(at.members[i] for i in kept)
-    return Rung(at.sizes, at.rung + 1, course.rungs[at.rung], members)
+    return Rung(at.sizes, at.rung + 1, given.rungs[at.rung], members)
 
 
-def _expected_epochs(course: _Course, at: Rung) -> float:
+def _expected_epochs(given: _Arguments, at: Rung) -> float:
     """From here on, of a candidate that does not know how far it will come."""
     sizes = at.sizes[at.rung :]
-    return _epochs(sizes, course.rungs[at.rung :], at.start) / sizes[0]
+    return _epochs(sizes, given.rungs[at.rung :], at.start) / sizes[0]
 
 
 def _epochs(sizes: Sequence[int], rungs: Sequence[int], start: int = 0) -> int:
