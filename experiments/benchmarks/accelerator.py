@@ -27,7 +27,7 @@ from dnc_jax.networks import Architecture
 from dnc_jax.search import make_space
 from dnc_jax.training import Hyperparameters, costs, machine, plan, population
 from dnc_jax.training.data import Dataset
-from experiments.benchmarks.random_data import LARGE, pictures
+from experiments.benchmarks.common import LARGE, pictures, train_seconds
 
 MLPS = flags.DEFINE_integer("mlps", 256, "Sampled MLPs.")
 CNNS = flags.DEFINE_integer("cnns", 64, "Sampled CNNs, and CNNs of one structure.")
@@ -98,12 +98,7 @@ def epoch_seconds(
     jobs: Sequence[population.Job], programs: population.Programs
 ) -> float:
     """Of all jobs, with everything compiled; median of three."""
-    times = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        population.train(jobs, programs)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+    return statistics.median(train_seconds(jobs, programs, turns=4)[1:])
 
 
 def forms(data: Dataset, cost: costs.CostModel) -> dict[str, float]:

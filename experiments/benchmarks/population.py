@@ -12,7 +12,6 @@ import json
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +38,12 @@ from dnc_jax.training import (
     population,
     shapes,
 )
-from experiments.benchmarks.random_data import LARGE, pictures
+from experiments.benchmarks.common import (
+    LARGE,
+    pictures,
+    run_json,
+    train_seconds,
+)
 from experiments.configs import mnist_mlp
 
 PEER = flags.DEFINE_string("peer_python", None, "Python with torch.")
@@ -78,15 +82,10 @@ def train_mlps(asked: dict[str, Any]) -> dict[str, Any]:
         jax.random.key(0),
         cost=costs.CostModel(**asked["constants"]),
     )
-    jobs = jobs_of(asked["mlps"])
-    times = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        population.train(jobs, programs)
-        times.append(time.perf_counter() - begin)
+    first, steady = train_seconds(jobs_of(asked["mlps"]), programs, turns=2)
     return {
-        "first": times[0],
-        "steady": times[1],
+        "first": first,
+        "steady": steady,
         "seconds": programs.seconds._asdict(),
     }
 
@@ -183,9 +182,7 @@ def stream(asked: dict[str, Any]) -> dict[str, Any]:
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(4):
         for kind, one in programs.items():
-            begin = time.perf_counter()
-            population.train(jobs_of(asked["mlps"]), one)
-            times[kind].append(time.perf_counter() - begin)
+            times[kind] += train_seconds(jobs_of(asked["mlps"]), one, turns=1)
     return {kind: statistics.median(values[1:]) for kind, values in times.items()}
 
 
@@ -202,12 +199,7 @@ def slope(asked: dict[str, Any]) -> dict[str, Any]:
 
     def seconds(candidates: int, rows: int) -> float:
         programs = population.Programs(pictures(rows, (28, 28, 1)), jax.random.key(0))
-        times = []
-        for _ in range(4):
-            begin = time.perf_counter()
-            population.train(jobs_of([one] * candidates), programs)
-            times.append(time.perf_counter() - begin)
-        return min(times[1:])
+        return min(train_seconds(jobs_of([one] * candidates), programs, turns=4)[1:])
 
     by_candidates = {n: seconds(n, 4_000) for n in (16, 64, 256)}
     by_rows = {n: seconds(16, n) for n in (10_000, 25_000, 60_000)}
@@ -269,22 +261,13 @@ WORKERS = {
 }
 
 
-def _run(command: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
-    process = subprocess.run(
-        command, input=json.dumps(asked), capture_output=True, text=True, check=False
-    )
-    if process.returncode:
-        raise RuntimeError(f"{command} failed: {process.stderr[-2000:]}")
-    return json.loads(process.stdout.splitlines()[-1])
-
-
 def _ours(kind: str, **asked: Any) -> dict[str, Any]:
-    return _run([sys.executable, "-m", __spec__.name, kind], asked)
+    return run_json([sys.executable, "-m", __spec__.name, kind], asked)
 
 
 def _torch(**asked: Any) -> dict[str, Any]:
     peer = pathlib.Path(__file__).with_name("torch_loop.py")
-    return _run([str(PEER.value), str(peer)], asked)
+    return run_json([str(PEER.value), str(peer)], asked)
 
 
 def sampled(count: int) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ import math
 import pathlib
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from dnc_jax.search.run import search
 from dnc_jax.search.strategies import make
 from dnc_jax.training import population
 from dnc_jax.training.data import Dataset, Split, load
+from experiments.benchmarks.common import run_json, train_seconds
 from experiments.configs import mnist_mlp
 
 DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS data directory with mnist.")
@@ -86,12 +86,8 @@ def replay(path: str, candidates: str) -> dict[str, Any]:
         population.Job(c.architecture, c.hyperparameters, jax.random.key(i), 0, 1, 1)
         for i, c in enumerate(_candidates(candidates))
     ]
-    times = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        population.train(jobs, programs)
-        times.append(time.perf_counter() - begin)
-    return {"cold_seconds": times[0], "warm_seconds": times[1], "count": len(jobs)}
+    cold, warm = train_seconds(jobs, programs, turns=2)
+    return {"cold_seconds": cold, "warm_seconds": warm, "count": len(jobs)}
 
 
 def _candidates(path: str) -> list[Candidate]:
@@ -107,13 +103,6 @@ def _dataset(path: str) -> Dataset:
     return Dataset(
         "mnist", 10, train, validation, validation, rows["mean"], rows["scale"]
     )
-
-
-def _run(*command: str) -> dict[str, Any]:
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode:
-        raise RuntimeError(f"{command} failed: {process.stderr[-2000:]}")
-    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _seconds_to(target: float, runs: Sequence[dict[str, Any]]) -> float | None:
@@ -137,7 +126,7 @@ def main(argv: Sequence[str]) -> None:
         return
     if not PEER.value:
         raise app.UsageError("--peer_python=PYTHON with torch and optuna is needed")
-    peer = str(pathlib.Path(__file__).with_name("optuna_torch.py"))
+    rival = (PEER.value, str(pathlib.Path(__file__).with_name("optuna_torch.py")))
     worker = (sys.executable, "-m", "experiments.benchmarks.search_mlp")
     mine: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
@@ -155,8 +144,8 @@ def main(argv: Sequence[str]) -> None:
                 scale=data.scale,
             )
             arguments = (path, str(SECONDS.value), str(seed))
-            mine.append(_run(*worker, "ours", *arguments))
-            theirs.append(_run(PEER.value, peer, "search", *arguments))
+            mine.append(run_json([*worker, "ours", *arguments]))
+            theirs.append(run_json([*rival, "search", *arguments]))
             for name, runs in (("ours", mine), ("optuna", theirs)):
                 run = runs[-1]
                 print(
@@ -169,8 +158,8 @@ def main(argv: Sequence[str]) -> None:
         pathlib.Path(candidates).write_text(
             json.dumps([c.to_json() for c in space.sample(jax.random.key(0), 64)])
         )
-        again = _run(*worker, "replay", path, candidates)
-        torch_seconds = _run(PEER.value, peer, "replay", path, candidates)["seconds"]
+        again = run_json([*worker, "replay", path, candidates])
+        torch_seconds = run_json([*rival, "replay", path, candidates])["seconds"]
 
     def rate(runs: Sequence[dict[str, Any]]) -> float:
         return statistics.median(r["candidate_epochs"] / r["seconds"] for r in runs)
