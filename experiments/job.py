@@ -122,12 +122,17 @@ def run(
     out = launch.console()
     terminal.say(out, f"results go to {workdir}")
     workdir.mkdir(parents=True, exist_ok=True)
-    with Store(workdir / TRIALS, {**config.to_dict(), **recorded}) as store:
+    recorded = {**config.to_dict(), **recorded}
+    with Store(workdir / TRIALS, recorded, free=("budget",)) as store:
         path = workdir / SUMMARY
-        if processes.from_first(path.exists()):
-            tidy(workdir)  # it may have been killed just before
+        found = _finished(path)
+        if found and store.changed and not found["complete"]:
+            terminal.say(out, f"{workdir}: another budget, so the search goes on")
+            path.unlink()
+            found = None
+        if processes.from_first(found is not None) and found:
+            tidy(workdir, found)  # it may have been killed just before
             terminal.say(out, f"{workdir} holds this search, finished:")
-            found = cast(report.Summary, launch.read_json(path))
             terminal.show(out, found, store.trials(), workdir)
             return
         with meter, _progress(problem, workdir, meter) as callback:
@@ -155,6 +160,11 @@ def run(
         )
         report.finish(workdir, winner, summary)
         terminal.show(out, summary, result.trials, workdir)
+
+
+def _finished(path: pathlib.Path) -> report.Summary | None:
+    """What the search came to, if it has ended."""
+    return cast(report.Summary, launch.read_json(path)) if path.exists() else None
 
 
 def _cost_model(workdir: pathlib.Path) -> CostModel:

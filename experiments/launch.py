@@ -59,7 +59,7 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
         )
     except (AttributeError, KeyError) as error:
         # Overrides are looked up here already, in the default config.
-        _exit(f"unknown config field {_field(error)}")
+        _exit(f"unknown config field {_field(error)}; --help lists those of the config")
     except (TypeError, ValueError, OSError) as error:
         _exit(error)
     workdir = flags.DEFINE_string(
@@ -160,7 +160,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         advice = f"; fields of the config are written --config.{error.flagname}"
         _exit(f"{error}{advice if 'config' in flags.FLAGS else ''}")
     except (AttributeError, KeyError) as error:
-        _exit(f"unknown config field {_field(error)}")
+        _exit(f"unknown config field {_field(error)}; --help lists those of the config")
     except (flags.Error, TypeError, ValueError, OSError) as error:
         _exit(error)
     except Exception as error:  # a config is code, which may fail in any way

@@ -34,6 +34,7 @@ _COLUMNS = {
     "test_accuracy": "{:.2%}",
     "candidate_epochs": "{:,}",
     "search_seconds": "{:.1f}",
+    "resumed": "{}",  # then the two before are of the last run
 }
 
 

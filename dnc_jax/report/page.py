@@ -238,7 +238,7 @@ def _energy_rows(energy: Energy) -> list[tuple[str, str]]:
     if energy.flops is not None:
         rows.append(("FLOPs of training", f"{energy.flops:.3g}"))
     rows.append(("processor time", f"{energy.cpu_seconds:.0f} s"))
-    rows.append(("wall clock", f"{energy.seconds:.0f} s"))
+    rows.append(("wall clock of search and winner", f"{energy.seconds:.0f} s"))
     return rows
 
 

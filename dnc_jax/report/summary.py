@@ -86,7 +86,7 @@ def finish(
 ) -> pathlib.Path:
     """Ends a search in the folder of its store: network, summary.json, report.html.
 
-    What the search kept there to go on with is removed.
+    What the search kept there to go on with is removed, unless a budget ended it.
 
     Args:
       workdir: has the search's trials.sqlite.
@@ -104,15 +104,19 @@ def finish(
     checkpoints.save(folder / BEST, winner.network)
     write_summary(folder, summary)
     report = page.write(folder)
-    tidy(folder)
+    tidy(folder, summary)
     return report
 
 
-def tidy(folder: pathlib.Path) -> None:
-    """A search that has ended has its report and nothing to go on with."""
+def tidy(folder: pathlib.Path, summary: Summary) -> None:
+    """A search that has ended has its report, and nothing to go on with.
+
+    One that a budget ended keeps that: it goes on where the budget is raised.
+    """
     if not (folder / page.REPORT).exists():
         page.write(folder)
-    Chunks(folder).remove()
+    if summary["complete"]:
+        Chunks(folder).remove()
 
 
 def confusion(network: Network, data: Dataset) -> list[list[int]] | None:

@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -136,13 +136,24 @@ class Store:
     Nobody else can open the store until it is closed or its process has ended, however
     that ends; `read` still can read it.
 
+    Args:
+      path: of the file.
+      config: of the search, as JSON has it.
+      free: sections of it that may change while a search goes on, since no trial
+        depends on them; the last ones are kept.
+
+    Attributes:
+      changed: whether one of these has changed since the store was opened before.
+
     Raises:
       InputError: the file belongs to a search with another config, is in use, is not a
         store or damaged, or cannot be written.
       TypeError: the config is not JSON.
     """
 
-    def __init__(self, path: FilePath, config: dict[str, Any]) -> None:
+    def __init__(
+        self, path: FilePath, config: dict[str, Any], free: Collection[str] = ()
+    ) -> None:
         self._path = path = pathlib.Path(path)
         text = json.dumps(config)
         with contextlib.ExitStack() as opened:
@@ -162,9 +173,12 @@ class Store:
                     row = self._db.execute("SELECT config FROM search").fetchone()
                     if row is None:
                         self._db.execute("INSERT INTO search VALUES (?)", [text])
-                stored = json.loads(row[0]) if row else None
-            if stored is not None:
-                _refuse_other(path, stored, json.loads(text))
+            stored, wanted = json.loads(row[0] if row else text), json.loads(text)
+            _refuse_other(path, *(_without(one, free) for one in (stored, wanted)))
+            self.changed = stored != wanted
+            if self.changed:
+                with self._db:
+                    self._db.execute("UPDATE search SET config = ?", [text])
             self._opened = opened.pop_all()
 
     def add(self, trials: Iterable[Trial]) -> None:
@@ -323,8 +337,13 @@ def _refuse_other(
     if changed:
         raise InputError(
             f"{path.parent} holds a search with another config "
-            f"({'; '.join(changed)}); name another work folder"
+            f"({'; '.join(changed)}); name another work folder, which can take over "
+            "the trials of this one (--fork, or prior in Python)"
         )
+
+
+def _without(config: dict[str, Any], sections: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in sections}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

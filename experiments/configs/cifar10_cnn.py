@@ -31,6 +31,8 @@ def get_config() -> Any:
     config.space.dropout_rate = (0.15,)
     config.space.dropout_first = (0.1,)
     config.space.shortcuts = (0, 4, 2)
+    config.space.densities = (1.0,)  # kept fractions of weights to choose from
+    config.space.family = "balanced"  # of sparse patterns, of `sparse.FAMILIES`
     config.space.learning_rate = (3e-4, 1e-2)
     config.space.weight_decay = (1e-6, 1e-3)
     config.space.batch_sizes = (64, 128)
