@@ -65,7 +65,7 @@ def test_weights_are_those_of_the_papers_networks():
     ("fields", "message"),
     [
         ({"channels": ()}, "at least one convolution"),
-        ({"channels": (4, 0)}, "every size must be at least 1"),
+        ({"channels": (4, 0)}, "channels must be a whole number >= 1, got 0"),
         ({"activation": "step"}, "unknown activation 'step'"),
         ({"batch_norm": (True,)}, "batch_norm describes 1 layers, .* has 3 conv"),
         ({"downsampling": ("", "half", "")}, "unknown downsampling 'half'"),
