@@ -130,7 +130,8 @@ def run(
             terminal.say(out, f"{workdir}: another budget, so the search goes on")
             path.unlink()
             found = None
-        if processes.from_first(found is not None) and found:
+        processes.from_first(found is not None)
+        if found:
             tidy(workdir, found)  # it may have been killed just before
             terminal.say(out, f"{workdir} holds this search, finished:")
             terminal.show(out, found, store.trials(), workdir)

@@ -7,6 +7,7 @@ import pathlib
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -61,7 +62,6 @@ class Feed:
     Attributes:
       streamed: whether the rows are more than that.
       count: of all rows.
-      target_variance: of all rows, see `losses.variance`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Feed:
         self._bytes = sum(part.nbytes for part in rows)
         self.streamed = self._bytes > limit_bytes
         self.count = len(rows.y)
-        self.target_variance = losses.variance(np.asarray(rows.y))
+        self._targets = rows.y  # on the host
         self._order, self._place = order, place
         self._rows = rows
         if not self.streamed:
@@ -85,6 +85,11 @@ class Feed:
         self._segment_bytes = limit_bytes / readers / 2
         self._orders: dict[int, Any] = {}
         self._lock = threading.Lock()
+
+    @cached_property
+    def target_variance(self) -> np.ndarray | None:
+        """Of all rows, see `losses.variance`; nobody asks for that of training rows."""
+        return losses.variance(np.asarray(self._targets))
 
     def epoch(self, number: int, batch_size: int) -> Generator[Segment, None, None]:
         """The segments of an epoch in their order; one after another is held."""

@@ -29,8 +29,14 @@ def loss(outputs: jax.Array, targets: Array) -> jax.Array:
     """
     if is_classification(targets):
         return cross_entropy(outputs, targets)
-    targets = jnp.expand_dims(targets, tuple(range(outputs.ndim - 2)))
-    return jnp.square(outputs - targets).mean(axis=-1)
+    return _squared_errors(outputs, targets).mean(axis=-1)
+
+
+def _squared_errors(outputs: jax.Array, targets: Array) -> jax.Array:
+    """Of each number: [..., B, C]."""
+    return jnp.square(
+        outputs - jnp.expand_dims(targets, tuple(range(outputs.ndim - 2)))
+    )
 
 
 def cross_entropy(logits: jax.Array, labels: Array) -> jax.Array:
@@ -56,8 +62,7 @@ def evidence(outputs: jax.Array, targets: Array) -> jax.Array:
     if is_classification(targets):
         labels = jnp.expand_dims(targets, tuple(range(outputs.ndim - 2)))
         return (outputs.argmax(-1) == labels).astype(jnp.int32)
-    targets = jnp.expand_dims(targets, tuple(range(outputs.ndim - 2)))
-    return jnp.square(outputs - targets).swapaxes(-1, -2)
+    return _squared_errors(outputs, targets).swapaxes(-1, -2)
 
 
 def variance(targets: np.ndarray) -> np.ndarray | None:
