@@ -27,6 +27,8 @@ _CACHE = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
 compilation.keep(os.environ["JAX_COMPILATION_CACHE_DIR"])
+# Writing a tiny program takes longer than compiling it once more.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 # Tests compile much and run little. LLVM's passes would take two thirds of their time,
 # XLA's newer way to write fused loops half of the rest (jax 0.11.1 knows no other), and

@@ -18,10 +18,7 @@ import jax
 ROOT = pathlib.Path(__file__).parents[1]
 
 _SERVER = multiprocessing.get_context("forkserver")
-# Everything but the launch files, which are run and not imported.
-_SERVER.set_forkserver_preload(
-    ["dnc_jax.estimators", "experiments.job", "sklearn.datasets"]
-)
+_SERVER.set_forkserver_preload(["tests.preloaded"])
 
 
 class Running:

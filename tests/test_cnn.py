@@ -224,8 +224,8 @@ def test_a_cnn_learns_is_saved_and_loaded(digits, tmp_path, augment):
     checkpoints.save(tmp_path / "best", saved)
     loaded = dnc_jax.load(tmp_path / "best")
     assert loaded.architecture == architecture
-    outputs = saved(digits.test.x)
-    np.testing.assert_array_equal(loaded(digits.test.x), outputs)
+    outputs = jax.jit(saved)(digits.test.x)
+    np.testing.assert_array_equal(jax.jit(loaded)(digits.test.x), outputs)
     test = trainer.evaluate(trained, architecture, digits.test, digits.view)
     hits = outputs.argmax(-1) == digits.test.y
     assert float(test.accuracy) == pytest.approx(float(hits.mean()), abs=1e-6)
@@ -234,7 +234,8 @@ def test_a_cnn_learns_is_saved_and_loaded(digits, tmp_path, augment):
 def test_crops_are_windows_of_the_padded_image_and_half_are_turned():
     image = np.arange(1, 61, dtype=np.uint8).reshape(1, 6, 10, 1)
     many = np.repeat(image, 400, axis=0)
-    crops = np.asarray(augmentation.crop_and_flip(many, np.uint32(5)))
+    crop_and_flip = jax.jit(augmentation.crop_and_flip)
+    crops = np.asarray(crop_and_flip(many, np.uint32(5)))
     assert crops.dtype == np.uint8
     padded = np.pad(image[0], ((4, 4), (4, 4), (0, 0)))
     windows = [padded[i : i + 6, j : j + 10] for i in range(9) for j in range(9)]
@@ -243,5 +244,5 @@ def test_crops_are_windows_of_the_padded_image_and_half_are_turned():
     found = [index[crop.tobytes()] for crop in crops]
     assert 140 < sum(k >= 100 for k in found) < 260
     assert len({k % 100 for k in found}) > 70, "of 81 windows"
-    other = augmentation.crop_and_flip(many, np.uint32(6))
+    other = crop_and_flip(many, np.uint32(6))
     assert not np.array_equal(other, crops)

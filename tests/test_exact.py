@@ -41,10 +41,9 @@ def cnn(activation="relu", *, dropout=(0.1, 0.0, 0.3), sparsity=()):
 HEAD = Sparsity(0.5, family="random")
 EVERY_LAYER = {
     "batch norm, dropout, shortcut, relu": cnn(),
-    "tanh": CNN((6, 6, 2), (4,), 3, "tanh"),
-    "sigmoid": CNN((6, 6, 2), (4,), 3, "sigmoid", batch_norm=(True,)),
+    "sigmoid": CNN((6, 6, 2), (4,), 3, "sigmoid"),
     "sparse convolutions and head": cnn(
-        sparsity=(None, Sparsity(0.5), Sparsity(0.5, (1, 4), "random"), HEAD)
+        "tanh", sparsity=(None, Sparsity(0.5), Sparsity(0.5, (1, 4), "random"), HEAD)
     ),
     "sparse mlp": MLP(
         72, (16, 8), 3, "tanh", 0.2, (Sparsity(0.25, (1, 4)), Sparsity(0.5), None)

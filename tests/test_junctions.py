@@ -17,6 +17,13 @@ from tests.oracle import dense_of
 KEY, OTHER = jax.random.split(jax.random.key(0))
 PATTERN = sparse.structured(KEY, 128, 96, density=0.125)
 
+# One program each, where an operation at a time would compile twenty.
+apply, conv_apply = jax.jit(sparse.apply), jax.jit(sparse.conv_apply)
+
+
+def normal(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
 
 def test_the_example_of_the_readme_has_one_weight_for_each_edge():
     params = sparse.init(KEY, PATTERN)
@@ -38,17 +45,17 @@ def test_the_initial_scale_comes_from_the_true_fan_in():
 @pytest.mark.parametrize("shape", [(128,), (5, 128), (2, 3, 128)])
 def test_leading_axes_are_kept(shape):
     params = sparse.init(KEY, PATTERN, bias=0.5)
-    x = jax.random.normal(OTHER, shape)
-    y = sparse.apply(params, PATTERN, x)
+    x = normal(*shape)
+    y = apply(params, PATTERN, x)
     wanted = x @ dense_of(params["weight"], PATTERN) + 0.5
     np.testing.assert_allclose(y, wanted, atol=1e-5)
 
 
 def test_features_first_is_the_transpose():
     params = sparse.init(KEY, PATTERN, bias=0.5)
-    x = jax.random.normal(OTHER, (7, 128))
-    first = sparse.apply(params, PATTERN, x.T, axis=0)
-    np.testing.assert_allclose(first.T, sparse.apply(params, PATTERN, x), atol=1e-6)
+    x = normal(7, 128)
+    first = jax.jit(partial(sparse.apply, axis=0))(params, PATTERN, x.T)
+    np.testing.assert_allclose(first.T, apply(params, PATTERN, x), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def test_convolutions_equal_xlas_with_a_masked_kernel(
 ):
     pattern = sparse.random(KEY, 8, 6, density=0.4, block=block)
     params = sparse.conv_init(KEY, pattern, kernel_size=kernel_size, bias=0.3)
-    x = jax.random.normal(OTHER, (2, 7, 6, 8))
+    x = normal(2, 7, 6, 8)
     kernel = jnp.asarray(dense_of(params["weight"], pattern), jnp.float32)
 
     def ours(params, x):
@@ -82,7 +89,7 @@ def test_convolutions_equal_xlas_with_a_masked_kernel(
         y, pull = jax.vjp(function, weights, x)
         return y, *pull(dy)
 
-    dy = jax.random.normal(KEY, jax.eval_shape(theirs, kernel, x).shape)
+    dy = normal(*jax.eval_shape(theirs, kernel, x).shape)
     y, d_params, dx = gradients(ours, params, x, dy)
     wanted, d_kernel, dx_wanted = gradients(theirs, kernel, x, dy)
     np.testing.assert_allclose(y, wanted + 0.3, atol=1e-5)
@@ -97,15 +104,15 @@ def test_stored_images_and_half_precision_are_convolved_as_exact_as_they_can_be(
     pattern = sparse.structured(KEY, 12, 8, density=0.5)
     params = sparse.conv_init(OTHER, pattern, bias=0.1)
     image = np.random.default_rng(0).integers(-100, 100, (2, 6, 5, 12)).astype(np.int8)
-    exact = sparse.conv_apply(params, pattern, image.astype(np.float32))
-    np.testing.assert_array_equal(sparse.conv_apply(params, pattern, image), exact)
-    x = jnp.asarray(image, jnp.bfloat16)
-    half = sparse.conv_apply(params, pattern, x)
+    exact = conv_apply(params, pattern, image.astype(np.float32))
+    np.testing.assert_array_equal(conv_apply(params, pattern, image), exact)
+    x = jnp.asarray(image.astype(jnp.bfloat16))
+    half = conv_apply(params, pattern, x)
     assert half.dtype == jnp.bfloat16
     single = params | {"weight": params["weight"][0, 0]}
-    one = sparse.apply(single, pattern, x)
+    one = apply(single, pattern, x)
     assert one.dtype == jnp.bfloat16
-    exact_one = sparse.apply(single, pattern, image.astype(np.float32))
+    exact_one = apply(single, pattern, image.astype(np.float32))
     for rounded, whole in ((half, exact), (one, exact_one)):
         error = np.sqrt(np.mean((np.float32(rounded) - whole) ** 2))
         # Rounded once, at the end: 1.7e-3; after each tap, or before the bias: 2.4e-3.
@@ -123,7 +130,7 @@ def test_convolution_weights_scale_with_taps_and_channels():
     "module", [sparse.linen.Dense(PATTERN), sparse.linen.Dense(PATTERN, bias=0.5)]
 )
 def test_the_flax_module_is_the_function(module):
-    x = jax.random.normal(OTHER, (5, 128))
+    x = normal(5, 128)
     variables = module.init(KEY, x)
     assert variables["params"]["junction"]["weight"].size == PATTERN.edges
     y = jax.jit(module.apply)(variables, x)
@@ -134,7 +141,7 @@ def test_the_flax_module_is_the_function(module):
 def test_the_flax_convolution_is_the_function():
     pattern = sparse.structured(KEY, 8, 4, density=0.5)
     module = sparse.linen.Conv(pattern, strides=(2, 2))
-    x = jax.random.normal(OTHER, (2, 6, 6, 8))
+    x = normal(2, 6, 6, 8)
     variables = jax.jit(module.init)(KEY, x)
     wanted = jax.jit(partial(sparse.conv_apply, strides=(2, 2)))(
         variables["params"]["junction"], pattern, x
@@ -144,7 +151,7 @@ def test_the_flax_convolution_is_the_function():
 
 
 def test_a_flax_module_runs_the_pattern_that_was_saved_with_it():
-    x = jax.random.normal(OTHER, (5, 128))
+    x = normal(5, 128)
     variables = sparse.linen.Dense(PATTERN).init(KEY, x)
     redrawn = sparse.linen.Dense(sparse.structured(OTHER, 128, 96, density=0.125))
     np.testing.assert_array_equal(
@@ -159,7 +166,7 @@ def test_sparse_modules_stand_in_a_flax_network():
             x = nn.relu(sparse.linen.Dense(PATTERN)(x))
             return nn.Dense(3)(x)
 
-    x = jax.random.normal(OTHER, (5, 128))
+    x = normal(5, 128)
     variables = Net().init(KEY, x)
 
     def loss(params):
@@ -209,7 +216,7 @@ def test_what_does_not_fit_the_pattern_is_refused(call, message):
 
 def test_flax_modules_compute_in_one_type_and_keep_another_and_need_no_bias():
     module = sparse.linen.Dense(PATTERN, bias=None, dtype=jnp.bfloat16)
-    x = jax.random.normal(OTHER, (5, 128))
+    x = normal(5, 128)
     variables = module.init(KEY, x)
     weight = variables["params"]["junction"].pop("weight")
     assert weight.dtype == jnp.float32
@@ -222,15 +229,16 @@ def test_flax_modules_compute_in_one_type_and_keep_another_and_need_no_bias():
 
 def test_a_flax_module_without_its_patterns_runs_its_own():
     module = sparse.linen.Conv(sparse.structured(KEY, 8, 4, density=0.5), strides=2)
-    x = jax.random.normal(OTHER, (2, 6, 6, 8))
-    variables = module.init(KEY, x)
+    x = normal(2, 6, 6, 8)
+    variables = jax.jit(module.init)(KEY, x)
+    run = jax.jit(module.apply)
     np.testing.assert_array_equal(
-        module.apply({"params": variables["params"]}, x), module.apply(variables, x)
+        run({"params": variables["params"]}, x), run(variables, x)
     )
 
 
 def test_flax_saves_and_restores_the_pattern_with_the_parameters():
-    x = jax.random.normal(OTHER, (5, 128))
+    x = normal(5, 128)
     module = sparse.linen.Dense(PATTERN)
     variables = module.init(KEY, x)
     saved = serialization.to_bytes(variables)
@@ -244,14 +252,15 @@ def test_flax_saves_and_restores_the_pattern_with_the_parameters():
 
 @pytest.mark.parametrize("family", [sparse.random, sparse.structured])
 def test_orbax_restores_a_module_without_knowing_what_it_was(family, tmp_path):
-    x = jax.random.normal(OTHER, (5, 12))
+    x = normal(5, 12)
     module = sparse.linen.Dense(family(KEY, 12, 8, density=0.25))
     variables = module.init(KEY, x)
     with orbax.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "saved", variables)
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(tmp_path / "saved")
-    np.testing.assert_array_equal(module.apply(restored, x), module.apply(variables, x))
+    run = jax.jit(module.apply)
+    np.testing.assert_array_equal(run(restored, x), run(variables, x))
 
 
 def _sharded(x, mesh, *spec):
@@ -263,7 +272,7 @@ def test_arrays_on_a_mesh_of_explicit_axes_keep_their_rows_where_they_are(axis):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
     pattern = sparse.structured(KEY, 12, 8, density=0.25)
     params = sparse.init(KEY, pattern, bias=0.5)
-    x = jax.random.normal(OTHER, (4, 12) if axis else (12, 4))
+    x = normal(4, 12) if axis else normal(12, 4)
     spec = ("data", None) if axis else (None, "data")
 
     @jax.jit
@@ -286,10 +295,10 @@ def test_a_convolution_takes_images_on_a_mesh_of_explicit_axes():
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
     pattern = sparse.structured(KEY, 8, 4, density=0.5)
     params = sparse.conv_init(KEY, pattern)
-    images = jax.random.normal(OTHER, (2, 6, 6, 8))
-    y = sparse.conv_apply(params, pattern, _sharded(images, mesh, "data"))
+    images = normal(2, 6, 6, 8)
+    y = conv_apply(params, pattern, _sharded(images, mesh, "data"))
     assert y.sharding.spec == jax.P("data", None, None, None)
-    expected = sparse.conv_apply(params, pattern, images)
+    expected = conv_apply(params, pattern, images)
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
@@ -302,8 +311,8 @@ def test_a_function_of_a_pattern_is_exported_for_any_batch(nodes, side):
     rows = jax.ShapeDtypeStruct((batch, nodes), jnp.float32)
     exported = jax.export.export(jax.jit(sparse.apply))(params, pattern, rows)
     read = jax.export.deserialize(exported.serialize())
-    x = jax.random.normal(OTHER, (5, nodes))
-    expected = sparse.apply(params, pattern, x)
+    x = normal(5, nodes)
+    expected = apply(params, pattern, x)
     np.testing.assert_allclose(read.call(params, pattern, x), expected, atol=1e-5)
 
 

@@ -39,7 +39,9 @@ def problem(pattern, batch, dtype, seed=0):
         (pattern.n_in, batch),
         (pattern.n_out, batch),
     )
-    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+    return [
+        jnp.asarray(rng.normal(size=shape).astype(jnp.dtype(dtype))) for shape in shapes
+    ]
 
 
 def oracle(pattern, weight, x, dy):

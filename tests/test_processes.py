@@ -153,7 +153,7 @@ def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(
 
 
 def test_ctrl_c_in_one_process_ends_the_others_and_loses_nothing(tmp_path):
-    long = "--config.search.rungs=(40,120)"  # not over before it is interrupted
+    long = "--config.search.rungs=(20,60)"  # not over before it is interrupted
     running = together(tmp_path, 2, long)
     while not list(tmp_path.glob("under_way/rung-*")):
         time.sleep(0.05)

@@ -144,6 +144,11 @@ def run(small, **arguments):
     return search(SPACE, small, Objective(), strategy, **({"seed": 5} | arguments))
 
 
+@pytest.fixture(scope="module")
+def whole(small):
+    return run(small)
+
+
 def test_brackets_of_hyperband_begin_with_longer_rungs(small):
     strategy = halving(
         SPACE, candidates=4, rungs=(1, 2, 4), reduction=2, brackets=3, hyperband=True
@@ -183,11 +188,14 @@ def test_a_store_of_other_epochs_is_refused(small, tmp_path):
                 search(SPACE, small, strategy=strategy, seed=5, store=store)
 
 
-def test_curves_grow_with_the_rungs(small):
-    result = run(small, seed=6)
-    assert result.trials[0].candidate != run(small).trials[0].candidate
-    last = result.trials[-1].candidate_id
-    winner = [t for t in result.trials if t.candidate_id == last]
+def test_another_seed_draws_other_candidates(small, whole):
+    other = run(small, seed=6, budget=Budget(candidate_epochs=8))
+    assert other.trials[0].candidate != whole.trials[0].candidate
+
+
+def test_curves_grow_with_the_rungs(whole):
+    last = whole.trials[-1].candidate_id
+    winner = [t for t in whole.trials if t.candidate_id == last]
     assert [len(t.val_loss) for t in winner] == [1, 2, 4]
     assert winner[2].val_loss[:2] == winner[1].val_loss
 
@@ -221,10 +229,8 @@ def test_a_search_killed_after_any_rung_ends_with_the_same_trials(
 
 
 def test_a_search_whose_rung_files_are_gone_starts_that_rung_from_scratch(
-    small, tmp_path
+    small, tmp_path, whole
 ):
-    whole = run(small).trials
-
     class Kill(Callback):
         def on_rung_start(self, evaluations):
             if evaluations[0].rung == 1:
@@ -238,8 +244,8 @@ def test_a_search_whose_rung_files_are_gone_starts_that_rung_from_scratch(
         path.write_bytes(b"torn")
     with Store(tmp_path / "t.sqlite", {}) as store:
         again = run(small, store=store, folder=tmp_path)
-    assert [len(t.val_loss) for t in again.trials] == [len(t.val_loss) for t in whole]
-    for one, two in zip(again.trials, whole, strict=True):
+    for one, two in zip(again.trials, whole.trials, strict=True):
+        assert len(one.val_loss) == len(two.val_loss)
         np.testing.assert_allclose(one.val_loss, two.val_loss, rtol=1e-5)
 
 
@@ -337,19 +343,18 @@ def test_a_ranked_candidate_that_diverges_at_full_length_is_not_called_infeasibl
         retrain(result, SPACE, small, seed=5, epochs=2)
 
 
-def test_the_winner_is_trained_again_at_full_length_and_tested(small):
-    result = run(small)
-    winner = retrain(result, SPACE, small, Objective(), seed=5, epochs=6)
-    assert winner.trial == ranking(result.trials)[0]
+def test_the_winner_is_trained_again_at_full_length_and_tested(small, whole):
+    winner = retrain(whole, SPACE, small, Objective(), seed=5, epochs=6)
+    assert winner.trial == ranking(whole.trials)[0]
     assert len(winner.history.val_loss) == 6
     logits = winner.network(small.test.x)
     accuracy = np.mean(np.asarray(logits).argmax(-1) == small.test.y)
     assert winner.test_accuracy == pytest.approx(accuracy)
     with pytest.raises(InputError, match=r"epochs must be a whole number >= 1, got 0"):
-        retrain(result, SPACE, small, Objective(), seed=5, epochs=0)
+        retrain(whole, SPACE, small, Objective(), seed=5, epochs=0)
     other = small._replace(outputs=3)
     with pytest.raises(InputError, match="has 6 inputs and 4 outputs, the data has 6 "):
-        retrain(result, SPACE, other, Objective(), seed=5, epochs=6)
+        retrain(whole, SPACE, other, Objective(), seed=5, epochs=6)
 
 
 def test_folder_and_store_may_be_named_by_text(small, tmp_path):
@@ -361,9 +366,8 @@ def test_folder_and_store_may_be_named_by_text(small, tmp_path):
     assert len(read(store)[1]) == len(result.trials)
 
 
-def test_a_refit_reports_the_training_before_and_returns_another_network(small):
-    result = run(small)
-    arguments = (result, SPACE, small, Objective())
+def test_a_refit_reports_the_training_before_and_returns_another_network(small, whole):
+    arguments = (whole, SPACE, small, Objective())
     plain = retrain(*arguments, seed=5, epochs=3)
     refit = retrain(*arguments, seed=5, epochs=3, refit=True)
     assert refit.history.val_loss == plain.history.val_loss
