@@ -75,6 +75,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         summary["saving"] = saved(summary).to_json()
     write_summary(workdir, summary)
     out.print(table({name: summary[name] for name in runs}))
+    if config.train.epochs == 1:
+        out.print("One epoch: its seconds are those of compiling too.")
     for name in runs:
         place = Roofline(**summary[name]["roofline"])
         out.print(f"{name}: {place}", markup=False)
