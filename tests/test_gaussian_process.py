@@ -37,6 +37,14 @@ def test_the_posterior_is_the_textbooks():
     np.testing.assert_allclose(deviation**2, variance, atol=1e-9)
 
 
+def test_similarities_that_are_no_covariance_get_the_noise_that_makes_them_one():
+    similar = np.array([[1, 0.9, 0], [0.9, 1, 0.9], [0, 0.9, 1]])
+    known = gp.posterior(similar, np.array([1.0, 2.0, 4.0]), 1e-4)
+    lift = 0.9 * np.sqrt(2) - 1
+    expected = similar + (lift + 1e-4) * np.eye(3)
+    np.testing.assert_allclose(known.factor @ known.factor.T, expected, atol=1e-6)
+
+
 def test_an_observation_more_is_as_if_it_had_been_there_from_the_start():
     points, values = POINTS - 0.0, VALUES - VALUES.mean()
     whole = gp.posterior(KERNEL(points, points), values, KERNEL.noise)

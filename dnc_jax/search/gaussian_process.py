@@ -31,14 +31,21 @@ def posterior(covariance: np.ndarray, observed: np.ndarray, noise: float) -> Pos
     """The posterior of a process whose mean is that of what was observed.
 
     Args:
-      covariance: of the observations without noise, [n, n].
+      covariance: of the observations without noise, [n, n]. One that has negative
+        eigenvalues, as similarities of networks of many depths may, gets as much more
+        noise as lifts them to zero.
       observed: [n].
       noise: variance.
     """
-    from scipy.linalg import cholesky, solve_triangular
+    from scipy.linalg import LinAlgError, cholesky, eigvalsh, solve_triangular
 
     mean = float(np.mean(observed))
-    factor = cholesky(covariance + noise * np.eye(len(observed)), lower=True)
+    diagonal = noise * np.eye(len(observed))
+    try:
+        factor = cholesky(covariance + diagonal, lower=True)
+    except LinAlgError:
+        lift = -eigvalsh(covariance)[0] * np.eye(len(observed))
+        factor = cholesky(covariance + lift + diagonal, lower=True)
     weights = solve_triangular(factor, observed - mean, lower=True)
     return Posterior(factor, weights, mean)
 

@@ -118,8 +118,8 @@ def measure() -> tuple[costs.CostModel, float]:
     measured. On an accelerator four convolutions come on top, see `convolution_rates`.
 
     Returns:
-      The constants, and the share of its workers' time in which this process had a
-      processor; 1 on an accelerator, where it does not matter.
+      The constants, and the share of the time of its threads at work in which this
+      process had a processor; 1 on an accelerator, where it does not matter.
     """
     begin, cpu = time.perf_counter(), time.process_time()
     # Numbers of rows that no program in the compilation cache has: it would not be
@@ -131,15 +131,19 @@ def measure() -> tuple[costs.CostModel, float]:
     default = costs.CostModel()
     with ThreadPoolExecutor(programs.workers) as pool:
         list(pool.map(lambda shape: _prepared(shape, programs), _PROBES))
+        compiled = time.perf_counter()
         seconds = [
             min(pool.map(_step_seconds, [shape] * programs.workers, repeat(programs)))
             for shape in _PROBES
         ]
     demands = [costs.demand(shape, work, default.cache_bytes) for shape in _PROBES]
     step, flop, byte, slow_byte = _prices(demands, seconds)
-    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    end, cpu = time.perf_counter(), time.process_time() - cpu
+    # Compiling four programs keeps four of many processors busy.
+    compiling = min(programs.workers, len(_PROBES))
+    work_seconds = (compiled - begin) * compiling + (end - compiled) * programs.workers
     on_cpu = jax.default_backend() == "cpu"
-    share = cpu / (wall * programs.workers) if on_cpu else 1.0
+    share = cpu / work_seconds if on_cpu else 1.0
     constants = default._replace(
         compile_seconds=_two_digits(
             min(one.compile_seconds for one in programs.accounts.values())
