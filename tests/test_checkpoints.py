@@ -42,6 +42,13 @@ def test_saving_again_replaces_what_was_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_whole_numbers_beyond_32_bits_are_taken_as_they_are():
+    x = np.array([[[[2**33 + 5, 0, 1], [7, 2**40, 3]]]])
+    saved = network()
+    np.testing.assert_array_equal(saved(x), saved(x.astype(np.float32)))
+    assert not np.array_equal(saved(x), saved(x.astype(np.int32)))
+
+
 def test_a_network_refuses_examples_of_another_shape():
     with pytest.raises(ValueError, match=r"shape \(2, 3\), this network takes \[B, 1"):
         network()(np.zeros((2, 3)))

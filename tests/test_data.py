@@ -304,8 +304,9 @@ def test_names_in_object_arrays_and_whole_floats_are_labels():
     assert from_arrays((x, floats), (x, floats)).task == "regression"
     named = from_arrays((x, floats), (x, floats), task="classification")
     assert named.labels == ("0", "1")
-    with pytest.raises(InputError, match="labels must be integers or names"):
-        from_arrays((x, floats / 2), (x, floats / 2), task="classification")
+    for other in (floats / 2, np.where(floats, np.inf, 0)):
+        with pytest.raises(InputError, match="labels must be integers or names"):
+            from_arrays((x, other), (x, other), task="classification")
 
 
 def test_targets_that_float32_does_not_tell_apart_are_refused():

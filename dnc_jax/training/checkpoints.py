@@ -97,6 +97,10 @@ class Network:
         Raises:
           InputError: the examples have another shape.
         """
+        if not isinstance(x, jax.Array):
+            x = np.asarray(x)
+            if x.dtype.kind in "iu" and x.itemsize > 4:
+                x = x.astype(np.float32)  # JAX would keep the lower 32 bits
         x = jnp.asarray(x)
         if x.shape[1:] != self.example_shape or not x.ndim:
             raise InputError(

@@ -305,7 +305,9 @@ def _classes(
 
 def _are_whole(labels: np.ndarray) -> bool:
     """Whether these are integers written as floats."""
-    return labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
+    if labels.dtype.kind != "f":
+        return False
+    return bool((np.isfinite(labels) & (labels == np.round(labels))).all())
 
 
 def _stratified(
