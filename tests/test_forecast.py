@@ -91,6 +91,7 @@ def test_only_whole_searches_of_this_machine_teach():
     told = {"modelled_seconds": 10.0, "seconds_taken": 15.0, "joules_taken": 450.0}
     told |= {"cost_model": list(costs.CostModel()), "seconds_inside": True}
     good = {"machine": here, "complete": True, "forecast": told}
+    good |= {"energy": {"kind": "measured"}}
     others = [
         {**good, "machine": {**here, "cores": 1000}},
         {**good, "complete": False},
@@ -103,3 +104,5 @@ def test_only_whole_searches_of_this_machine_teach():
     learned = forecast.calibration([good, *others])
     assert learned == Calibration(ratios=(1.5,), watts=(30.0,))
     assert forecast.calibration([], watts=25.0).watts == (25.0,)
+    assumed = {**good, "energy": {"kind": "estimated"}}
+    assert forecast.calibration([assumed], watts=25.0).watts == (25.0,)

@@ -28,7 +28,8 @@ class Budget:
       watt_hours: of this run, as counted, or as estimated where the user asked for
         that.
       grams_co2e: of this run; needs `grid`.
-      candidate_epochs: of the search, epochs that an earlier run has trained included.
+      candidate_epochs: that the search asks for, those included that an earlier run, or
+        the search of a `prior`, has trained.
       grid: where the electricity comes from.
 
     Raises:

@@ -169,7 +169,9 @@ def calibration(
         if said.get("cost_model") != constants:
             continue
         ratios.append(said["seconds_taken"] / said["modelled_seconds"])
-        if said["joules_taken"]:
+        # An assumed power teaches nothing.
+        counted = (summary.get("energy") or {}).get("kind") != "estimated"
+        if counted and said["joules_taken"]:
             powers.append(said["joules_taken"] / said["seconds_taken"])
     return Calibration(tuple(ratios), tuple(powers) or ((watts,) if watts else ()))
 
@@ -184,9 +186,9 @@ def forecast(
 ) -> Forecast:
     """Rehearses the search from `state` on.
 
-    After a second of rehearsing what is left is taken to cost as much for each
-    candidate-epoch as what was rehearsed, but for compiling: later rungs mostly find
-    their programs compiled.
+    After the rung in which a second of rehearsing is over, what is left is taken to
+    cost as much for each candidate-epoch as what was rehearsed, but for compiling:
+    later rungs mostly find their programs compiled.
 
     Args:
       strategy: not changed by being asked: it is pure.

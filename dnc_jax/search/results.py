@@ -78,7 +78,7 @@ class SearchResult(NamedTuple):
     """What a search found.
 
     Attributes:
-      trials: all of them, in the order they finished.
+      trials: all of them, rung by rung as the strategy asked for them.
       candidate_epochs: epochs trained in this run, summed over candidates, those
         included whose rung the budget cut off.
       search_seconds: wall clock of this run.

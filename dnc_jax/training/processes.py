@@ -3,7 +3,7 @@
 Every process runs the same search from the same seed. Devices train different
 networks and never wait for each other within a program; between programs processes
 exchange what they found here, so that all of them decide alike. Process 0 alone reads
-and writes files.
+and writes the files of a search; each reads the data and keeps compiled programs.
 """
 
 from collections.abc import Iterator
