@@ -69,14 +69,34 @@ def test_a_group_that_exceeds_the_devices_memory_is_halved(small, monkeypatch):
         np.testing.assert_allclose(one.val_loss, other.val_loss, atol=1e-5)
 
 
-def test_all_seconds_are_accounted_for(small):
+def test_all_seconds_are_accounted_for(small, monkeypatch):
     programs = population.Programs(small, ORDER)
     jobs = [job(i, (5 + i, 8)) for i in range(4)]
+    get, train_seconds, get_seconds = programs.get, [], []
+
+    def timed(shape, packed):
+        begin = time.perf_counter()
+        program, *arguments = get(shape, packed)
+        get_seconds.append(time.perf_counter() - begin)
+
+        def train(*arguments):
+            begin = time.perf_counter()
+            time.sleep(0.2)  # beside which the rest of an epoch is little
+            state = jax.block_until_ready(program.train(*arguments))
+            train_seconds.append(time.perf_counter() - begin)
+            return state
+
+        return program._replace(train=train), *arguments
+
+    monkeypatch.setattr(programs, "get", timed)
     begin = time.perf_counter()
     population.train(jobs, programs)
     wall = time.perf_counter() - begin
-    assert sum(programs.seconds) == pytest.approx(wall, rel=0.02)
-    assert min(programs.seconds) > 0
+    seconds, workers = programs.seconds, programs.workers
+    assert sum(seconds) == pytest.approx(wall, rel=0.02)
+    assert min(seconds) > 0
+    assert seconds.training * workers == pytest.approx(sum(train_seconds), rel=0.1)
+    assert 0 < seconds.compiling * workers <= sum(get_seconds)
 
 
 def test_one_validation_serves_all_batch_sizes(small, monkeypatch):
