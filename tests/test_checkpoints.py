@@ -73,6 +73,9 @@ def test_saving_replaces_a_network_and_nothing_else(tmp_path):
     for name in ("mine", "file"):
         with pytest.raises(InputError, match=r"exists and holds no architecture\.json"):
             checkpoints.save(tmp_path / name, network())
+    (tmp_path / "mine" / "architecture.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds thesis\.txt too, which would be lost"):
+        checkpoints.save(tmp_path / "mine", network())
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "my own"
     assert (tmp_path / "file").read_text() == "my own"
 

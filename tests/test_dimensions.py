@@ -92,3 +92,7 @@ def test_choices_between_numbers_that_ascend_or_descend_are_ordered(values, orde
 def test_an_impossible_dimension_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_negative_values_stay_negative():
+    assert Real(-5.0, 5.0).decode(np.array([0, 0.25, 0.5, 1])) == [-5, -2.5, 0, 5]

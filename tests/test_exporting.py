@@ -190,6 +190,9 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "mine" / "thesis.txt").write_text("my own")
     with pytest.raises(InputError, match=r"exists and holds no model\.py"):
         exporting.export(saved, tmp_path / "mine")
+    (tmp_path / "mine" / "model.py").touch()
+    with pytest.raises(InputError, match=r"holds thesis\.txt too"):
+        exporting.export(saved, tmp_path / "mine")
 
 
 def test_every_field_of_a_network_is_known_to_the_export_and_to_the_costs():

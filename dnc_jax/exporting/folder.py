@@ -54,7 +54,7 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
     from safetensors.numpy import save
 
     path = pathlib.Path(path)
-    check_place(path, MODEL)
+    check_place(path, (MODEL, WEIGHTS, PREDICT, PROGRAM, README))
     architecture = network.architecture
     layers, lines, head = _WRITERS[type(architecture)](architecture, network)
     data = {"data.mean": network.mean, "data.scale": network.scale}

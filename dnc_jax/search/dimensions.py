@@ -78,7 +78,7 @@ class Real:
     def _rounded(self, value: float) -> float:
         # Three digits are all that matters, and all that a person wants to read.
         value = min(max(float(f"{value:.3g}"), self.low), self.high)
-        return 0.0 if value < self.zero_below else value
+        return 0.0 if 0 <= value < self.zero_below else value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -146,22 +146,31 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
             checkpointer.save(folder / _PARAMS, params)
 
 
-def check_place(path: str | os.PathLike[str], kind: str = _DESCRIPTION) -> None:
+def check_place(
+    path: str | os.PathLike[str],
+    names: tuple[str, ...] = (_DESCRIPTION, _PARAMS, _PATTERNS),
+) -> None:
     """Whether a folder may be written at `path`, in place of one of its kind.
 
     Args:
       path: of the folder.
-      kind: the file that such a folder has.
+      names: of what such a folder holds; each has the first, a file.
 
     Raises:
       InputError: `path` holds something else, which would be lost.
     """
     path = pathlib.Path(path)
-    empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not (path / kind).is_file():
+    inside = {one.name for one in path.iterdir()} if path.is_dir() else set()
+    is_file = path.exists() and not path.is_dir()
+    if is_file or (inside and not (path / names[0]).is_file()):
         raise InputError(
-            f"{path} exists and holds no {kind}: it is something else than would be "
-            "replaced; move it away, or name a new folder"
+            f"{path} exists and holds no {names[0]}: it is something else than would "
+            "be replaced; move it away, or name a new folder"
+        )
+    if others := sorted(inside - {*names, "__pycache__"}):
+        raise InputError(
+            f"{path} holds {others[0]} too, which would be lost; move it away, or name "
+            "a new folder"
         )
 
 
