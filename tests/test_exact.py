@@ -41,9 +41,10 @@ def cnn(activation="relu", *, dropout=(0.1, 0.0, 0.3), sparsity=()):
 HEAD = Sparsity(0.5, family="random")
 EVERY_LAYER = {
     "batch norm, dropout, shortcut, relu": cnn(),
-    "sigmoid": CNN((6, 6, 2), (4,), 3, "sigmoid"),
+    "tanh": CNN((6, 6, 2), (4,), 3, "tanh"),
+    "sigmoid": CNN((6, 6, 2), (4,), 3, "sigmoid", batch_norm=(True,)),
     "sparse convolutions and head": cnn(
-        "tanh", sparsity=(None, Sparsity(0.5), Sparsity(0.5, (1, 4), "random"), HEAD)
+        sparsity=(None, Sparsity(0.5), Sparsity(0.5, (1, 4), "random"), HEAD)
     ),
     "sparse mlp": MLP(
         72, (16, 8), 3, "tanh", 0.2, (Sparsity(0.25, (1, 4)), Sparsity(0.5), None)
