@@ -95,4 +95,6 @@ def test_an_impossible_dimension_is_refused(make, message):
 
 
 def test_negative_values_stay_negative():
-    assert Real(-5.0, 5.0).decode(np.array([0, 0.25, 0.5, 1])) == [-5, -2.5, 0, 5]
+    places, one = [0, 0.25, 0.5, 1], Real(-5.0, 5.0)
+    assert one.decode(np.array(places)) == [-5, -2.5, 0, 5]
+    assert [one.encode(value) for value in (-5, -2.5, 0, 5)] == places

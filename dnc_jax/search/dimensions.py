@@ -55,7 +55,7 @@ class Real:
     def encode(self, value: Number) -> float:
         """The place of a value."""
         low, high = self._ends
-        if value < self.zero_below or low == high:
+        if self._means_zero(value) or low == high:
             return 0.0
         return ((math.log(value) if self.log else value) - low) / (high - low)
 
@@ -78,7 +78,10 @@ class Real:
     def _rounded(self, value: float) -> float:
         # Three digits are all that matters, and all that a person wants to read.
         value = min(max(float(f"{value:.3g}"), self.low), self.high)
-        return 0.0 if 0 <= value < self.zero_below else value
+        return 0.0 if self._means_zero(value) else value
+
+    def _means_zero(self, value: Number) -> bool:
+        return 0 <= value < self.zero_below
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,12 +40,12 @@ def posterior(covariance: np.ndarray, observed: np.ndarray, noise: float) -> Pos
     from scipy.linalg import LinAlgError, cholesky, eigvalsh, solve_triangular
 
     mean = float(np.mean(observed))
-    diagonal = noise * np.eye(len(observed))
+    eye = np.eye(len(observed))
     try:
-        factor = cholesky(covariance + diagonal, lower=True)
+        factor = cholesky(covariance + noise * eye, lower=True)
     except LinAlgError:
-        lift = -eigvalsh(covariance)[0] * np.eye(len(observed))
-        factor = cholesky(covariance + lift + diagonal, lower=True)
+        noise -= eigvalsh(covariance)[0]
+        factor = cholesky(covariance + noise * eye, lower=True)
     weights = solve_triangular(factor, observed - mean, lower=True)
     return Posterior(factor, weights, mean)
 
