@@ -65,6 +65,18 @@ def test_a_second_run_reads_every_program_and_a_later_search_needs_none(tmp_path
     assert done.stderr == ""
 
 
+def test_a_gpu_compiles_quickly_what_needs_no_trying(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    quick = compilation.options(convolutional=False)
+    assert quick["xla_gpu_autotune_level"] == "0"
+    assert compilation.options(convolutional=True) == {}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4")
+    assert set(quick) - set(compilation.options(convolutional=False)) == {
+        "xla_gpu_autotune_level"
+    }
+
+
 def test_programs_are_kept_in_the_users_cache_folder_or_nowhere(monkeypatch, tmp_path):
     told = {}
     monkeypatch.setattr(compilation.jax.config, "update", told.__setitem__)

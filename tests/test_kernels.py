@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from dnc_jax import sparse
 from dnc_jax.sparse import choice, gather, kernels, pallas
@@ -158,6 +159,91 @@ def test_pallas_kernels_of_both_machines_equal_the_oracle(machine, block):
     assert_close(results, oracle(pattern, weight, x, dy), 1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("block", [(16, 128), (64, 64), (128, 32)])
+def test_pallas_kernels_compile_for_a_gpu_that_is_not_there(block, dtype, monkeypatch):
+    """As far as the code that XLA hands to Triton, under `shard_map` too."""
+    monkeypatch.setattr(pallas, "_machine", lambda *_: ("gpu", False))
+    pattern = sparse.random(KEY, 512, 256, density=0.4, block=block)
+    gpu = AbstractDevice("NVIDIA H200", 132, "gpu")
+    mesh = AbstractMesh((1,), ("data",), abstract_device=gpu)
+    spec, everywhere = jax.P(None, "data"), jax.P()
+
+    def local(weight, pattern, x):
+        def loss(weight, x):
+            y = kernels.matmul(weight, pattern, x, impl="pallas")
+            return jnp.sum(y.astype(jnp.float32) ** 2)
+
+        return jax.grad(loss, (0, 1))(weight, x)
+
+    weight = jax.ShapeDtypeStruct((pattern.block_edges, *block), dtype)
+    sharding = jax.NamedSharding(mesh, spec)
+    x = jax.ShapeDtypeStruct((512, 300), dtype, sharding=sharding)
+    with jax.sharding.use_abstract_mesh(mesh):
+        gradients = jax.jit(
+            jax.shard_map(
+                local,
+                mesh=mesh,
+                in_specs=(everywhere, everywhere, spec),
+                out_specs=(everywhere, spec),
+            )
+        )
+        known = jax.export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")
+        exported = jax.export.export(
+            gradients, platforms=["cuda"], disabled_checks=[known]
+        )(weight, pattern, x)
+    calls = exported.mlir_module().count("@__gpu$xla.gpu.triton")
+    assert calls == 3  # the output, and both gradients
+
+
+def test_blocks_that_a_gpu_cannot_take_are_refused_with_those_it_can(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    pattern = sparse.block(KEY, 48, 48, density=1.0, side=24)
+    weight, x, _ = problem(pattern, 3, "float32")
+    with pytest.raises(ValueError, match=r"24 x 24 .* sides of 16, 32, 64, 128"):
+        kernels.matmul(weight, pattern, x, impl="pallas")
+
+
+@pytest.mark.parametrize("block", [(1, 1), (1, 8), (4, 2)])
+@pytest.mark.parametrize("regular", [False, True])
+def test_a_gpu_lays_out_what_has_no_table_of_cells(block, regular, monkeypatch):
+    """By its scatter, which is forward only: gradients gather as everywhere."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    family = sparse.structured if regular else sparse.random
+    pattern = family(KEY, 12 * block[0], 8 * block[1], density=0.25, block=block)
+    bare = dataclasses.replace(pattern, cells=None)
+    arguments = problem(bare, 9, "float32")
+    results = computed(bare, *arguments, "dense")
+    assert_close(results, oracle(bare, *arguments), 1e-5)
+
+
+@pytest.mark.parametrize("impl", ["blocks", "pallas"])
+def test_second_derivatives_are_those_of_the_full_matrix(impl):
+    pattern = sparse.random(KEY, 32, 24, density=0.4, block=(8, 8))
+    weight, x, dy = problem(pattern, 5, "float32")
+    full = jnp.asarray(dense_of(np.asarray(weight), pattern))
+    mask = jnp.asarray(pattern.to_dense())
+
+    def norm_of_gradient(product, weight, x):
+        def loss(weight, x):
+            return jnp.sum(jnp.tanh(product(weight, x)) * dy)
+
+        return sum(jnp.sum(g**2) for g in jax.grad(loss, (0, 1))(weight, x))
+
+    def sparse_product(weight, x):
+        return kernels.matmul(weight, pattern, x, impl=impl)
+
+    def dense_product(full, x):
+        return (full * mask).T @ x
+
+    gradient = jax.jit(jax.grad(norm_of_gradient, (1, 2)), static_argnums=0)
+    d_weight, dx = gradient(sparse_product, weight, x)
+    d_full, dx_full = gradient(dense_product, full, x)
+    assert_close([dx], [dx_full], 1e-4)
+    assert_close([dense_of(np.asarray(d_weight), pattern)], [d_full], 1e-4)
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 def test_no_kernel_scatters(impl):
     """In the compiled program, forward and backward."""
@@ -194,6 +280,25 @@ def test_auto_chooses_by_block_density_batch_and_machine(
 ):
     monkeypatch.setattr(choice, "_has_512_bits", lambda: wide)
     assert choice.choose(pattern, batch) == (on_wide if wide else impl)
+
+
+@pytest.mark.parametrize(
+    ("block", "density", "impl"),
+    [
+        ((128, 128), 0.75, "pallas"),
+        ((128, 128), 1.0, "dense"),
+        ((64, 128), 0.5, "pallas"),
+        ((64, 128), 0.75, "dense"),
+        ((16, 16), 0.125, "dense"),
+        ((1, 64), 0.125, "dense"),
+        ((48, 48), 0.125, "dense"),
+    ],
+)
+def test_auto_takes_on_a_gpu_what_was_faster_there(block, density, impl, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    sizes = [16 * side for side in block]
+    pattern = sparse.structured(KEY, *sizes, density=density, block=block)
+    assert choice.choose(pattern, 256) == impl
 
 
 def test_numpy_tells_how_wide_the_registers_are():

@@ -15,14 +15,22 @@ _SMALL = 8  # a block side below this is too thin for a matrix product
 # gradient of single elements alone.
 _BREAK_EVEN_512 = {"elements": 0.25, "groups": 0.6, "blocks": 0.6, "d_weight": 0.08}
 _BREAK_EVEN = {"elements": 0.5, "groups": 0.75, "blocks": 0.8, "d_weight": 0.18}
+# The same of "pallas" on an H200 (4096 x 4096, batch 4096, bfloat16), by the shorter
+# side of a block. Patterns in other blocks are dense there.
+_BREAK_EVEN_GPU = {16: 0.12, 32: 0.2, 64: 0.55, 128: 0.8}
 
 
 def choose(pattern: Pattern, batch: int) -> str:
     """The kernel that `impl="auto"` takes: by block, density, batch and device."""
     b_in, b_out = pattern.block
-    if jax.default_backend() != "cpu":
+    backend = jax.default_backend()
+    if backend == "tpu":
         # Narrow gathers starve a wide machine.
         return "blocks" if min(b_in, b_out) >= 16 and pattern.density < 0.5 else "dense"
+    if backend != "cpu":
+        fits = b_in in _BREAK_EVEN_GPU and b_out in _BREAK_EVEN_GPU
+        most = _BREAK_EVEN_GPU[min(b_in, b_out)] if fits else 0
+        return "pallas" if pattern.density <= most else "dense"
     if max(b_in, b_out) < _SMALL:
         impl = "elements"
     elif b_in < _SMALL or batch < b_out:

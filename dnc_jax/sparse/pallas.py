@@ -4,7 +4,8 @@ Two products cover a junction and its gradient: `gather_matmul` (output, input
 gradient) and `edge_outer` (weight gradient). Each is written for two machines. On a
 TPU the index lists are prefetched scalars that choose the tiles which the pipeline
 copies; on a GPU (Triton) a program loops over its list and loads tiles by address.
-Everywhere else they are interpreted, which is slow and for tests.
+Everywhere else they are interpreted, which is slow and for tests. JAX means to give
+Triton up for another backend and warns of it since 0.11; setup.py bounds its version.
 """
 
 from functools import partial
@@ -16,10 +17,16 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton
 
+from dnc_jax.errors import InputError
 from dnc_jax.typing import Array
 
 Machine = Literal["tpu", "gpu"]
+_SIDES = (16, 32, 64, 128)  # of blocks that the kernels of a GPU take
 _COLUMNS = 128  # of the batch in a tile
+# On a GPU blocks of less than 64 fill a tile with twice as many columns, and a product
+# is of _DEPTH numbers at a time, of which the loads run ahead: the fastest of those
+# tried on an H200.
+_WIDE_COLUMNS, _DEPTH, _WARPS, _STAGES = 256, 64, 4, 3
 
 
 def gather_matmul(
@@ -48,13 +55,15 @@ def gather_matmul(
     Returns:
       [R, O, B] if `transpose`, else [R, I, B], of x's dtype; sums are float32.
     """
-    columns, x = _tiled(x)
-    weight = jnp.pad(jnp.asarray(weight), ((0, 1), (0, 0), (0, 0)))
+    machine, interpret = _machine(machine, weight.shape[1:])
+    columns, x = _tiled(x, machine)
+    weight = jnp.asarray(weight)
     rows, degree = index.shape
+    if rows * degree != len(weight):  # some places have no edge
+        weight = jnp.pad(weight, ((0, 1), (0, 0), (0, 0)))
     side_in = x.shape[1]
     side_out = weight.shape[2] if transpose else weight.shape[1]
-    out_shape = jax.ShapeDtypeStruct((rows, side_out, x.shape[2]), x.dtype)
-    machine, interpret = _machine(machine)
+    out_shape = _like(x, (rows, side_out, x.shape[2]), x.dtype)
     if machine == "tpu":
         grid_spec = pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
@@ -92,7 +101,7 @@ def gather_matmul(
                 pl.BlockSpec((*x.shape[:2], columns), lambda r, b: (0, 0, b)),
             ],
             out_specs=pl.BlockSpec((1, side_out, columns), lambda r, b: (r, 0, b)),
-            compiler_params=triton.CompilerParams(num_warps=8, num_stages=2),
+            compiler_params=_triton(),
             interpret=interpret,
         )
     return call(index, edges, weight, x)
@@ -119,12 +128,12 @@ def edge_outer(
     Returns:
       [E, I, O]; sums are float32.
     """
-    columns, x = _tiled(x)
-    _, dy = _tiled(dy)
+    machine, interpret = _machine(machine, (x.shape[1], dy.shape[1]))
+    columns, x = _tiled(x, machine)
+    dy = jnp.pad(dy, ((0, 0), (0, 0), (0, x.shape[2] - dy.shape[2])))
     count, steps = len(sources), x.shape[2] // columns
     sides = (x.shape[1], dy.shape[1])
-    out_shape = jax.ShapeDtypeStruct((count, *sides), dtype or x.dtype)
-    machine, interpret = _machine(machine)
+    out_shape = _like(x, (count, *sides), dtype or x.dtype)
     if machine == "tpu":
         grid_spec = pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
@@ -152,7 +161,7 @@ def edge_outer(
         )
     else:
         call = pl.pallas_call(
-            partial(_edge_outer_gpu, columns=columns),
+            _edge_outer_gpu,
             out_shape=out_shape,
             grid=(count,),
             in_specs=[
@@ -162,25 +171,45 @@ def edge_outer(
                 pl.BlockSpec(dy.shape, lambda e: (0, 0, 0)),
             ],
             out_specs=pl.BlockSpec((1, *sides), lambda e: (e, 0, 0)),
-            compiler_params=triton.CompilerParams(num_warps=8, num_stages=2),
+            compiler_params=_triton(),
             interpret=interpret,
         )
     return call(sources, outputs, x, dy)[:count]
 
 
-def _machine(machine: Machine | None) -> tuple[Machine, bool]:
-    """Whose kernel to build, and whether it must be interpreted here."""
+def _like(x: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """An array that varies over the same axes of a mesh as `x`, under `shard_map`."""
+    axes = jax.typeof(x).manual_axis_type
+    return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=axes)
+
+
+def _triton() -> triton.CompilerParams:
+    return triton.CompilerParams(num_warps=_WARPS, num_stages=_STAGES)
+
+
+def _machine(machine: Machine | None, block: tuple[int, ...]) -> tuple[Machine, bool]:
+    """Whose kernel to build, and whether it must be interpreted here.
+
+    Raises:
+      InputError: blocks that the kernels of a GPU cannot take.
+    """
     backend = jax.default_backend()
     if machine is None:
         machine = "tpu" if backend == "tpu" else "gpu"
+    if machine == backend == "gpu" and not set(block) <= set(_SIDES):
+        raise InputError(
+            f"blocks of {block[0]} x {block[1]} do not fit impl='pallas' on a GPU, "
+            f"which takes sides of {', '.join(map(str, _SIDES))}; impl='auto' takes all"
+        )
     return machine, backend != machine
 
 
-def _tiled(x: Array) -> tuple[int, jax.Array]:
+def _tiled(x: Array, machine: Machine) -> tuple[int, jax.Array]:
     """Columns in a tile, and x with its batch filled up to whole tiles by zeros."""
-    batch = x.shape[-1]
-    missing = -batch % _COLUMNS
-    return _COLUMNS, jnp.pad(jnp.asarray(x), ((0, 0), (0, 0), (0, missing)))
+    _, side, batch = x.shape
+    wide = machine == "gpu" and side < 64
+    columns = _WIDE_COLUMNS if wide else _COLUMNS
+    return columns, jnp.pad(jnp.asarray(x), ((0, 0), (0, 0), (0, -batch % columns)))
 
 
 def _product(weight: Any, x: Any, transpose: bool) -> jax.Array:
@@ -214,11 +243,19 @@ def _gather_matmul_tpu(
 def _gather_matmul_gpu(
     index: Any, edges: Any, weight: Any, x: Any, out: Any, *, transpose: bool
 ) -> None:
-    def add(k: Any, total: jax.Array) -> jax.Array:
-        return total + _product(weight[edges[0, k]], x[index[0, k]], transpose)
+    side = x.shape[1]
+    depth = side if side % _DEPTH else _DEPTH
+    parts = side // depth
+
+    def add(step: Any, total: jax.Array) -> jax.Array:
+        k = jax.lax.div(step, parts)
+        part = pl.ds(jax.lax.rem(step, parts) * depth, depth)
+        edge, block = edges[0, k], x[index[0, k], part]
+        factor = weight[edge, part] if transpose else weight[edge, :, part]
+        return total + _product(factor, block, transpose)
 
     zeros = jnp.zeros(out.shape[1:], jnp.float32)
-    total = jax.lax.fori_loop(0, index.shape[1], add, zeros)
+    total = jax.lax.fori_loop(0, index.shape[1] * parts, add, zeros)
     out[0] = total.astype(out.dtype)
 
 
@@ -238,13 +275,11 @@ def _edge_outer_tpu(
         out[...] = total[...].astype(out.dtype)
 
 
-def _edge_outer_gpu(
-    sources: Any, outputs: Any, x: Any, dy: Any, out: Any, *, columns: int
-) -> None:
+def _edge_outer_gpu(sources: Any, outputs: Any, x: Any, dy: Any, out: Any) -> None:
     source, output = sources[0], outputs[0]
 
     def add(step: Any, total: jax.Array) -> jax.Array:
-        tile = pl.ds(step * columns, columns)
+        tile = pl.ds(step * _DEPTH, _DEPTH)
         return total + jnp.dot(
             x[source, :, tile],
             dy[output, :, tile].T,
@@ -252,5 +287,5 @@ def _edge_outer_gpu(
         )
 
     zeros = jnp.zeros(out.shape[1:], jnp.float32)
-    total = jax.lax.fori_loop(0, x.shape[2] // columns, add, zeros)
+    total = jax.lax.fori_loop(0, x.shape[2] // _DEPTH, add, zeros)
     out[0] = total.astype(out.dtype)

@@ -12,23 +12,33 @@ from absl import logging
 _LEVEL = "xla_backend_optimization_level"
 # XLA's newer kernels: convolutions in a third to two thirds of the time (jax 0.10.2).
 _FAST_CONVOLUTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+# Beside an H200 (jax 0.11.2) a program of 32 MLPs compiles in 1.3 s with these instead
+# of 6.3, and its epochs of MNIST take 0.097 s instead of 0.082. What XLA would try on
+# the device for each program differs from run to run, this does not. Convolutions have
+# to be tried: else they take 18 times as long.
+_FAST_COMPILING: dict[str, str | bool] = {
+    "xla_gpu_autotune_level": "0",
+    "xla_gpu_enable_triton_gemm": False,
+}
 
 
 def options(*, convolutional: bool) -> dict[str, str | bool]:
     """Compiler options for programs of a population.
 
-    A level of optimisation in the environment variable XLA_FLAGS goes before theirs.
+    What the environment variable XLA_FLAGS says of one goes before it.
 
     Args:
       convolutional: whether the program's network has convolutions.
     """
-    if jax.default_backend() != "cpu":
-        return {}
-    level: dict[str, str | bool] = {}
-    if _LEVEL not in os.environ.get("XLA_FLAGS", ""):
+    backend = jax.default_backend()
+    wanted: dict[str, str | bool] = {}
+    if backend == "gpu" and not convolutional:
+        wanted = _FAST_COMPILING
+    elif backend == "cpu":
         # LLVM's highest level takes a seventh longer and gains nothing here.
-        level[_LEVEL] = "1"
-    return level | (fast_convolutions() if convolutional else {})
+        wanted = {_LEVEL: "1"} | (fast_convolutions() if convolutional else {})
+    said = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in wanted.items() if name not in said}
 
 
 @cache

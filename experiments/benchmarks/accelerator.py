@@ -1,14 +1,15 @@
 """Many networks at once on an accelerator, against one at a time on the same device.
 
   python -m experiments.benchmarks.accelerator --hardware=H200
+      [--peer_python=PYTHON]
 
 An epoch of sampled MLPs, of sampled CNNs, and of CNNs of one structure, on random data
 of MNIST's and CIFAR-10's sizes: only time is measured, compiling left out. "At once" is
 what a search does, by a plan with constants measured on the device; "alone" trains a
-few of the same networks one after another. Then the steps of one CNN population in
-both forms of convolutions, beside what the cost model says. Needs no package besides
-dnc_jax's own. The last line is a JSON object; ratios above 1 say that "at once" is
-faster.
+few of the same networks one after another, and PYTHON, which has torch, does so in an
+eager loop on the same GPU. Then the steps of one CNN population in both forms of
+convolutions, beside what the cost model says. Needs no package besides dnc_jax's own.
+The last line is a JSON object; ratios above 1 say that "at once" is faster.
 """
 
 import json
@@ -23,11 +24,17 @@ from absl import app, flags
 
 from dnc_jax.footprint import training_work
 from dnc_jax.footprint.hardware import chip
-from dnc_jax.networks import Architecture
+from dnc_jax.networks import CNN, Architecture
 from dnc_jax.search import make_space
 from dnc_jax.training import Hyperparameters, costs, machine, plan, population
 from dnc_jax.training.data import Dataset
-from experiments.benchmarks.common import LARGE, pictures, train_seconds
+from experiments.benchmarks.common import (
+    LARGE,
+    described,
+    pictures,
+    torch_json,
+    train_seconds,
+)
 
 MLPS = flags.DEFINE_integer("mlps", 256, "Sampled MLPs.")
 CNNS = flags.DEFINE_integer("cnns", 64, "Sampled CNNs, and CNNs of one structure.")
@@ -35,6 +42,7 @@ HARDWARE = flags.DEFINE_string(
     "hardware", "", "Name in footprint/data/hardware.csv; empty: no share of the peak."
 )
 ALONE = flags.DEFINE_integer("alone", 8, "Networks of each that are trained alone.")
+PEER = flags.DEFINE_string("peer_python", None, "Python with torch for this GPU.")
 ROWS = flags.DEFINE_integer("rows", 48_000, "Training rows.")
 
 
@@ -86,12 +94,30 @@ def at_once(
         for one in jobs
     )
     peak = chip(HARDWARE.value).peak(precision) if HARDWARE.value else None
+    torch = torch_seconds(some, data) / len(some) if PEER.value else None
     return {
         "ce_per_s": len(jobs) / together,
         "alone_ce_per_s": 1 / alone,
         "vs_alone": len(jobs) * alone / together,
+        "torch_ce_per_s": torch and 1 / torch,
+        "vs_torch": torch and len(jobs) * torch / together,
         f"share_of_{precision}_peak": flops / together / peak if peak else None,
     }
+
+
+def torch_seconds(jobs: Sequence[population.Job], data: Dataset) -> float:
+    """Of one epoch of each job in torch; of CNNs the training steps alone."""
+    rows, validation_rows = data.rows
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    asked = [described(one.architecture, one.hyperparameters) for one in jobs]
+    if isinstance(jobs[0].architecture, CNN):
+        answer = torch_json(str(PEER.value), device=device, cnns=asked, steps=50)
+        return sum(
+            rows // one["batch_size"] * seconds
+            for one, seconds in zip(asked, answer["step_seconds"], strict=True)
+        )
+    sizes = {"rows": rows, "validation_rows": validation_rows}
+    return torch_json(str(PEER.value), device=device, mlps=asked, **sizes)["seconds"]
 
 
 def epoch_seconds(

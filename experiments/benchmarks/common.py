@@ -1,6 +1,7 @@
-"""What benchmarks share: random data, a network, workers, the time of a population."""
+"""What benchmarks share: random data, networks, workers, the time of a population."""
 
 import json
+import pathlib
 import subprocess
 import time
 from collections.abc import Sequence
@@ -8,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dnc_jax.networks import CNN
-from dnc_jax.training import population
+from dnc_jax.networks import CNN, MLP
+from dnc_jax.training import Hyperparameters, population
 from dnc_jax.training.data import Dataset, Split
 
 LARGE = CNN((32, 32, 3), (32,) * 6, 10, downsampling=("", "pool", "", "pool", "", ""))
@@ -38,6 +39,32 @@ def train_seconds(
         population.train(jobs, programs)
         times.append(time.perf_counter() - begin)
     return times
+
+
+def torch_json(python: str, **asked: Any) -> dict[str, Any]:
+    """What `torch_loop.py` answers in an interpreter with torch."""
+    peer = pathlib.Path(__file__).with_name("torch_loop.py")
+    return run_json([python, str(peer)], asked)
+
+
+def described(network: MLP | CNN, training: Hyperparameters) -> dict[str, Any]:
+    """A network as `torch_loop.py` takes it."""
+    common = {"activation": network.activation, "batch_size": training.batch_size}
+    if isinstance(network, MLP):
+        return common | {
+            "hidden": list(network.hidden),
+            "dropout": network.dropout,
+            "learning_rate": training.learning_rate,
+            "weight_decay": training.weight_decay,
+        }
+    return common | {
+        "channels": list(network.channels),
+        "pools": [one.pool for one in network.convolutions],
+        "strides": [one.stride for one in network.convolutions],
+        "batch_norm": [one.batch_norm for one in network.convolutions],
+        "dropout": [one.dropout for one in network.convolutions],
+        "shortcuts": [(start, start + 2) for start in network.shortcut_starts],
+    }
 
 
 def run_json(command: Sequence[str], asked: Any = None) -> dict[str, Any]:

@@ -40,8 +40,10 @@ from dnc_jax.training import (
 )
 from experiments.benchmarks.common import (
     LARGE,
+    described,
     pictures,
     run_json,
+    torch_json,
     train_seconds,
 )
 from experiments.configs import mnist_mlp
@@ -266,29 +268,17 @@ def _ours(kind: str, **asked: Any) -> dict[str, Any]:
 
 
 def _torch(**asked: Any) -> dict[str, Any]:
-    peer = pathlib.Path(__file__).with_name("torch_loop.py")
-    return run_json([str(PEER.value), str(peer)], asked)
+    return torch_json(str(PEER.value), **asked)
 
 
 def sampled(count: int) -> list[dict[str, Any]]:
     """MLPs of the space of configs/mnist_mlp.py, seed 0."""
     data = pictures(1_000, (28, 28, 1))
     space = make_space(data, **mnist_mlp.get_config().space)
-    found = []
-    for candidate in space.sample(jax.random.key(0), count):
-        network, training = candidate.architecture, candidate.hyperparameters
-        assert isinstance(network, MLP)
-        found.append(
-            {
-                "hidden": list(network.hidden),
-                "activation": network.activation,
-                "dropout": network.dropout,
-                "learning_rate": training.learning_rate,
-                "weight_decay": training.weight_decay,
-                "batch_size": training.batch_size,
-            }
-        )
-    return found
+    return [
+        described(one.architecture, one.hyperparameters)
+        for one in space.sample(jax.random.key(0), count)
+    ]
 
 
 def _mlp_ratios(mlps: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, float]:
@@ -320,8 +310,7 @@ def main(argv: Sequence[str]) -> None:
         for name, value in values.items():
             ratios.setdefault(name, []).append(value)
 
-    pools = [how == "pool" for how in LARGE.downsampling]
-    described = {"channels": LARGE.channels, "pools": pools, "batch_size": BATCH}
+    large = described(LARGE, Hyperparameters(batch_size=BATCH))
     found = _ours("constants")
     print(f"  {found}", flush=True)
     padding = _ours(
@@ -342,7 +331,7 @@ def main(argv: Sequence[str]) -> None:
                 _ours("cnn", naive=False, steps=STEPS, together=both)["step_seconds"]
                 for both in (False, True)
             )
-            peer = _torch(cnn={**described, "steps": STEPS})["step_seconds"]
+            (peer,) = _torch(cnns=[large], steps=STEPS)["step_seconds"]
             print(
                 f"  CNN step: ours {ours}, of several {together}, torch {peer}",
                 flush=True,

@@ -11,6 +11,11 @@ usual ways to be sparse, and an epoch of training a whole network. PYTHON has to
 is a TFDS data directory with mnist (without it, random images of the same sizes).
 With --cores=1 all sides have one core: what the kernels themselves are worth, without
 what a machine asks for waking its second core for a product of 0.2 ms.
+
+On an accelerator another list of cases runs instead: bfloat16, batch 4096, the output
+and both gradients of a layer, twenty steps to a measurement, since a step takes less
+than starting one. There `error` is the largest relative difference to the dense product
+of the same weights (both round to bfloat16).
 The last line is a JSON object: size, block, density in per cent -> speed-up.
 """
 
@@ -21,6 +26,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -67,6 +73,22 @@ CASES: tuple[tuple[str, int, int, tuple[int, int], float], ...] = (
     ("1024_b64_d75", 1024, 1024, (64, 64), 0.75),
     ("1024_b64_d100", 1024, 1024, (64, 64), 1.0),
 )
+
+# The same of an accelerator, without names: batch 4096, bfloat16.
+ACCELERATOR_CASES: tuple[tuple[tuple[int, int], float], ...] = (
+    ((128, 128), 3 / 32),
+    ((64, 64), 3 / 32),
+    ((32, 32), 13 / 128),
+    ((16, 16), 0.1),
+    ((1, 64), 0.1),
+    ((1, 1), 0.1),
+    ((128, 128), 0.5),
+    ((64, 64), 0.5),
+    ((1, 1), 0.5),
+    ((128, 128), 1.0),
+)
+ACCELERATOR_SIZE = 4096  # nodes on both sides, and the batch
+STEPS = 20
 
 Timed = dict[str, Callable[[], Any]]
 
@@ -164,6 +186,93 @@ def case(
         "compile_seconds": seconds,
         "temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6,
     }
+
+
+def accelerator_case(block: tuple[int, int], density: float) -> dict[str, Any]:
+    """One junction against its dense twin on an accelerator."""
+    n = ACCELERATOR_SIZE
+    pattern = draw(n, n, block, density)
+    keys = jax.random.split(jax.random.key(1), 4)
+    shapes = ((pattern.block_edges, *block), (n, n), (n, n), (n, n))
+    weight, full, x, dy = (
+        jax.random.normal(key, shape, jnp.bfloat16)
+        for key, shape in zip(keys, shapes, strict=True)
+    )
+    ours = layer(lambda w, x, p: kernels.matmul(w, p, x))
+    dense = layer(lambda w, x: w.T @ x)
+    functions = {
+        "ours": repeated(lambda: ours(weight, x, dy, pattern)),
+        # Of zeros a GPU makes products faster than of other numbers.
+        "dense W^T x": repeated(lambda: dense(full, x, dy)),
+    }
+    for name, product, arguments in (
+        ("dense W x", lambda w, x: w @ x, (full.T.copy(), x, dy)),
+        ("dense x W", lambda w, x: x @ w, (full, x.T.copy(), dy.T.copy())),
+    ):
+        other = layer(product)
+        functions[name] = repeated(partial(other, *arguments))
+    times = medians(functions, REPEATS.value)
+    fastest = min(times[name] for name in times if name.startswith("dense"))
+
+    same = np.zeros((pattern.blocks_in, pattern.blocks_out, *block), np.float32)
+    sources, outputs = pattern.edge_list()
+    same[sources, outputs] = np.asarray(weight, np.float32)
+    same = jnp.asarray(same.transpose(0, 2, 1, 3).reshape(n, n), jnp.bfloat16)
+    y, d_weight, dx = dense(same, x, dy)
+    blocks = d_weight.reshape(pattern.blocks_in, block[0], -1, block[1])
+    expected = y, blocks[sources, :, outputs], dx
+    errors = [
+        relative(found, wanted)
+        for found, wanted in zip(ours(weight, x, dy, pattern), expected, strict=True)
+    ]
+    return {
+        "impl": choice.choose(pattern, n),
+        "density": pattern.density,
+        "dense_us": 1e6 * fastest / STEPS,
+        "ours_us": 1e6 * times["ours"] / STEPS,
+        "speedup": fastest / times["ours"],
+        "error": max(errors),
+    }
+
+
+def layer(product: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """Compiled, (w, x, dy, ...) to the output and the gradients of w and x."""
+
+    def step(w: Any, x: Any, dy: Any, *rest: Any) -> Any:
+        y, pull = jax.vjp(lambda w, x: product(w, x, *rest), w, x)
+        return y, *pull(dy)
+
+    return jax.jit(step)
+
+
+def repeated(function: Callable[[], Any]) -> Callable[[], Any]:
+    """It calls so often that the device has work while the host starts the next."""
+    return lambda: [function() for _ in range(STEPS)][-1]
+
+
+def relative(found: jax.Array, wanted: jax.Array) -> float:
+    """Norm of the difference over that of what is wanted."""
+    found, wanted = found.astype(jnp.float32), wanted.astype(jnp.float32)
+    return float(jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted))
+
+
+def accelerator_main() -> None:
+    """Prints a line for each case, then all speed-ups as JSON."""
+    result: dict[str, Any] = {"device": jax.devices()[0].device_kind}
+    errors = []
+    print("block      impl    density  dense us   ours us  speed-up  error")
+    for block, density in ACCELERATOR_CASES:
+        side = str(block[0]) if block[0] == block[1] else f"{block[1]}x{block[0]}"
+        row = accelerator_case(block, density)
+        name = f"{ACCELERATOR_SIZE}_b{side}_d{100 * density:.3g}"
+        result[name] = round(row["speedup"], 3)
+        errors.append(row["error"])
+        print(
+            f"{side:10} {row['impl']:7} {row['density']:7.2%} {row['dense_us']:9.1f} "
+            f"{row['ours_us']:9.1f} {row['speedup']:8.2f}x  {row['error']:.1e}",
+            flush=True,
+        )
+    print(json.dumps({**result, "error_max": max(errors)}))
 
 
 def alternatives(n: int, density: float) -> dict[str, Any]:
@@ -299,6 +408,9 @@ def main(argv: Sequence[str]) -> None:
     del argv
     if CORES.value:  # before JAX starts: it makes one thread for each core it may use
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: CORES.value])
+    if jax.default_backend() != "cpu":
+        accelerator_main()
+        return
     result: dict[str, float] = {"cores": len(os.sched_getaffinity(0))}
     print(f"{'case':20} impl      density  dense ms   ours ms  speed-up  of ideal")
     compile_seconds, extra_mb = [], []

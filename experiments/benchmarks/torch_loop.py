@@ -2,8 +2,11 @@
 
 Reads a JSON object on standard input and prints one: {"mlps": [{hidden, activation,
 dropout, learning_rate, weight_decay, batch_size}, ...], "rows", "validation_rows"}
-gives the seconds of one epoch of each, {"cnn": {channels, pools, batch_size, steps}}
-the seconds of a step. Data are random tensors in memory, Adam is the fused one.
+gives the seconds of one epoch of each, {"cnns": [{channels, pools, batch_size}, ...],
+"steps"} the seconds of a training step of each; strides, batch_norm, dropout (of each
+layer) and shortcuts (pairs of layers, [from, to)) are optional. Data are random tensors
+in memory, Adam is the fused one. On a GPU, where {"device": "cuda"} asks for it, matrix
+products are of TF32, as JAX's are.
 """
 
 import json
@@ -18,6 +21,12 @@ from torch import nn
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
+def wait(device: str) -> None:
+    """Until the device has done all it was told to."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def mlp(one: dict[str, Any]) -> nn.Sequential:
     """The network that is described."""
     layers: list[nn.Module] = []
@@ -30,16 +39,16 @@ def mlp(one: dict[str, Any]) -> nn.Sequential:
 
 
 def epoch(one: dict[str, Any], x: Any, y: Any, validation_rows: int) -> float:
-    """Seconds of one epoch of training, and of validation."""
+    """Seconds of one epoch of training, and of validation, where the data lie."""
     begin = time.perf_counter()
-    network, loss = mlp(one), nn.CrossEntropyLoss()
+    network, loss = mlp(one).to(x.device), nn.CrossEntropyLoss()
     adam = torch.optim.Adam(
         network.parameters(),
         lr=one["learning_rate"],
         weight_decay=one["weight_decay"],
         fused=True,
     )
-    order, size = torch.randperm(len(y)), one["batch_size"]
+    order, size = torch.randperm(len(y), device=x.device), one["batch_size"]
     for start in range(0, len(y) - size + 1, size):
         rows = order[start : start + size]
         adam.zero_grad()
@@ -51,27 +60,64 @@ def epoch(one: dict[str, Any], x: Any, y: Any, validation_rows: int) -> float:
     return time.perf_counter() - begin
 
 
-def cnn(one: dict[str, Any]) -> float:
+class Cnn(nn.Module):
+    """The network that is described: as `dnc_jax.networks.CNN`, in NCHW."""
+
+    def __init__(self, one: dict[str, Any]) -> None:
+        super().__init__()
+        count, width = len(one["channels"]), 3
+        self.pools = one["pools"]
+        self.shortcuts = dict(one.get("shortcuts", ()))
+        strides = one.get("strides", [1] * count)
+        norms = one.get("batch_norm") or [False] * count
+        rates = one.get("dropout") or [0.0] * count
+        self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.dropouts = nn.ModuleList()
+        for channels, stride, norm, rate in zip(
+            one["channels"], strides, norms, rates, strict=True
+        ):
+            self.convolutions.append(
+                nn.Conv2d(width, channels, 3, padding=1, stride=stride)
+            )
+            self.norms.append(nn.BatchNorm2d(channels) if norm else nn.Identity())
+            self.dropouts.append(nn.Dropout(rate) if rate else nn.Identity())
+            width = channels
+        self.activate = ACTIVATIONS[one.get("activation", "relu")]()
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Any) -> Any:
+        """Logits of a batch."""
+        kept, end = x, -1
+        for layer, convolution in enumerate(self.convolutions):
+            if layer in self.shortcuts:
+                kept, end = x, self.shortcuts[layer] - 1
+            x = convolution(x)
+            if self.pools[layer]:
+                x = nn.functional.max_pool2d(x, 2, ceil_mode=True)
+            x = self.norms[layer](x)
+            if layer == end:
+                while kept.shape[2] > x.shape[2]:
+                    kept = nn.functional.avg_pool2d(kept, 2, ceil_mode=True)
+                missing = x.shape[1] - kept.shape[1]
+                x = x + nn.functional.pad(kept, (0, 0, 0, 0, 0, missing))
+            x = self.dropouts[layer](self.activate(x))
+        return self.head(x.mean((2, 3)))
+
+
+def cnn(one: dict[str, Any], steps: int, device: str) -> float:
     """Seconds of a training step."""
-    layers: list[nn.Module] = []
-    width = 3
-    for channels, pool in zip(one["channels"], one["pools"], strict=True):
-        layers.append(nn.Conv2d(width, channels, 3, padding=1))
-        layers += [nn.MaxPool2d(2)] if pool else []
-        layers.append(nn.ReLU())
-        width = channels
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)]
     form: Any = {"memory_format": torch.channels_last}
-    network, loss = nn.Sequential(*layers).to(**form), nn.CrossEntropyLoss()
+    network, loss = Cnn(one).to(device, **form), nn.CrossEntropyLoss()
     adam = torch.optim.Adam(network.parameters(), fused=True)
-    x = torch.randn(one["batch_size"], 3, 32, 32).to(**form)
-    y = torch.randint(0, 10, (one["batch_size"],))
+    x = torch.randn(one["batch_size"], 3, 32, 32).to(device, **form)
+    y = torch.randint(0, 10, (one["batch_size"],), device=device)
     times = []
-    for _ in range(one["steps"] + 3):
+    for _ in range(steps + 3):
         begin = time.perf_counter()
         adam.zero_grad()
         loss(network(x), y).backward()
         adam.step()
+        wait(device)
         times.append(time.perf_counter() - begin)
     return statistics.median(times[3:])
 
@@ -79,10 +125,15 @@ def cnn(one: dict[str, Any]) -> float:
 def main() -> None:
     """Measures what is asked."""
     asked = json.loads(sys.stdin.read())
-    if "cnn" in asked:
-        print(json.dumps({"step_seconds": cnn(asked["cnn"])}))
+    device = asked.get("device", "cpu")
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    if "cnns" in asked:
+        times = [cnn(one, asked["steps"], device) for one in asked["cnns"]]
+        print(json.dumps({"step_seconds": times}))
         return
-    x, y = torch.rand(asked["rows"], 784), torch.randint(0, 10, (asked["rows"],))
+    x = torch.rand(asked["rows"], 784, device=device)
+    y = torch.randint(0, 10, (asked["rows"],), device=device)
     validation = asked["validation_rows"]
     epoch(asked["mlps"][0], x, y, validation)
     times = [epoch(one, x, y, validation) for one in asked["mlps"]]
