@@ -314,15 +314,29 @@ def test_energy_of_networks_that_were_cut_off_is_overheads(small, monkeypatch):
     assert {lane.owner for lane in seen if lane.flops} == {None}
 
 
-def test_measuring_candidates_ends_with_the_budget(small, monkeypatch):
+def test_measuring_ends_with_the_budget_and_goes_on_from_there(
+    small, monkeypatch, tmp_path
+):
     measured = []
     monkeypatch.setattr(
         timing, "epoch_cost", lambda *_: measured.append(1) or EpochCost(1.0, None)
     )
-    monkeypatch.setattr(
-        Spending, "reached", lambda self: "seconds" if measured else None
-    )
     objective = Objective(w_c=1.0, seconds=1.0)
-    with pytest.raises(InputError, match="ended before any candidate was trained"):
-        search(SPACE, small, objective, strategy(), seed=5)
-    assert len(measured) == 1
+    with Store(tmp_path / "t.sqlite", {}) as store:
+        for run in range(2):
+            monkeypatch.setattr(
+                Spending,
+                "reached",
+                lambda self, run=run: "seconds" if len(measured) > run else None,
+            )
+            with pytest.raises(InputError, match="ended before any candidate was"):
+                search(SPACE, small, objective, strategy(), seed=5, store=store)
+            assert len(measured) == run + 1
+        monkeypatch.undo()
+        monkeypatch.setattr(
+            timing, "epoch_cost", lambda *_: measured.append(1) or EpochCost(2.0, None)
+        )
+        result = search(SPACE, small, objective, strategy(), seed=5, store=store)
+    taken = [trial.epoch_cost.seconds for trial in result.trials if not trial.rung]
+    assert taken == [1.0, 1.0] + [2.0] * (len(taken) - 2)
+    assert len(measured) == len(taken)

@@ -7,7 +7,7 @@ import pytest
 
 from dnc_jax.search import MLPSpace, forecast
 from dnc_jax.search.forecast import Calibration, Interval
-from dnc_jax.search.strategies import halving
+from dnc_jax.search.strategies import bayes, halving, model
 from dnc_jax.training import costs, feed, machine, resources
 
 # Without hidden layers: one small program for all.
@@ -47,6 +47,39 @@ def test_a_forecast_knows_that_devices_share_the_networks(small, monkeypatch):
     eight = forecast.forecast(long, state, small, cost=cost)
     assert eight.modelled_seconds < one.modelled_seconds / 4
     assert eight.search.flops == one.search.flops
+
+
+def test_a_forecast_counts_what_is_measured_for_each_candidate(small):
+    """Joules take a second more each, only of candidates that are new."""
+    several = halving(SPACE, candidates=8, rungs=(1, 2), reduction=2)
+    state = several.init(jax.random.key(1))
+    seconds = [
+        forecast.forecast(several, state, small, measured=frozenset(terms))
+        for terms in ((), ("seconds",), ("joules",))
+    ]
+    none, some, joules = (one.modelled_seconds for one in seconds)
+    assert some > none + 8 * costs.CostModel().compile_seconds
+    assert joules == pytest.approx(some + 8)
+
+
+def test_rehearsals_do_not_wait_for_a_model(small, monkeypatch):
+    """It would propose the second bracket, and every batch after the first eight."""
+
+    def run(tell, state):
+        while asked := strategy.ask(state):
+            state = tell(state, [1.0] * len(asked))
+
+    monkeypatch.setattr(model, "proposed", None)
+    for strategy in (
+        halving(SPACE, candidates=4, rungs=(1, 2), reduction=2, brackets=2),
+        bayes(SPACE, candidates=20, batch=4, epochs=2),
+    ):
+        state = strategy.init(jax.random.key(1))
+        said = forecast.forecast(strategy, state, small)
+        assert said.search.candidate_epochs == strategy.candidate_epochs
+        run(strategy.rehearse, state)
+        with pytest.raises(TypeError, match="not callable"):
+            run(strategy.tell, state)
 
 
 def test_earlier_searches_correct_a_forecast_and_narrow_it():

@@ -4,7 +4,7 @@ One function describes each kind of architecture, layer by layer; all else is su
 """
 
 import math
-from functools import singledispatch
+from functools import cache, singledispatch
 from typing import NamedTuple
 
 from dnc_jax.networks import CNN, MLP
@@ -203,6 +203,7 @@ def training_work(
     return Work(flops, moved).times(epochs)
 
 
+@cache
 def _taps(size: int, stride: int) -> int:
     """Taps of a 3-wide kernel that fall on one side of the image, in all positions.
 

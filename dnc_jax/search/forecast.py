@@ -27,6 +27,7 @@ from dnc_jax.training import (
     plan,
     resources,
     shapes,
+    timing,
 )
 from dnc_jax.training.data import Dataset
 
@@ -183,6 +184,7 @@ def forecast(
     calibration: Calibration | None = None,
     cost: costs.CostModel | None = None,
     able: resources.Resources | None = None,
+    measured: frozenset[str] = frozenset(),
 ) -> Forecast:
     """Rehearses the search from `state` on.
 
@@ -198,6 +200,8 @@ def forecast(
       cost: constants of the machine.
       able: what programs may use; None asks this process, which must be before rows
         lie on the device.
+      measured: terms of an epoch that are measured for each candidate, one after
+        another, before its first rung.
 
     Raises:
       InputError: the strategy asks for nothing.
@@ -205,13 +209,14 @@ def forecast(
     calibration, cost = calibration or Calibration(), cost or resources.cost_model()
     scores, deadline = random.Random(0), time.perf_counter() + _REHEARSAL_SECONDS
     able = able or resources.of(data, jax.device_count())
+    rehearse = strategy.rehearse or strategy.tell
     planned: set[shapes.Shape] = set()
     rungs: list[tuple[int, int, float, float]] = []
     while (asked := strategy.ask(state)) and (
         not rungs or time.perf_counter() < deadline
     ):
-        rungs.append(_rung(asked, data, able, planned, cost))
-        state = strategy.tell(state, [scores.random() for _ in asked])
+        rungs.append(_rung(asked, data, able, planned, cost, measured))
+        state = rehearse(state, [scores.random() for _ in asked])
     if not rungs:
         raise InputError(
             "the strategy asks for no candidate; allow one, or widen the space"
@@ -240,8 +245,12 @@ def _rung(
     able: resources.Resources,
     planned: set[shapes.Shape],
     cost: costs.CostModel,
+    measured: frozenset[str],
 ) -> tuple[int, int, float, float]:
-    """Candidate-epochs and FLOPs of a rung, seconds to run and to compile it."""
+    """Candidate-epochs and FLOPs of a rung, seconds to run and to compile it.
+
+    Measuring candidates counts as running: it takes each of them anew.
+    """
     key = jax.random.key(0)  # that nothing is drawn from
     rung = [
         jobs.Job(
@@ -272,7 +281,19 @@ def _rung(
         ).flops
         for one in rung
     )
-    return epochs, flops, running / able.workers, compiling / able.workers
+    measuring = sum(
+        timing.modelled_seconds(
+            one.architecture,
+            one.hyperparameters.batch_size,
+            workload(1),
+            "joules" in measured,
+            cost,
+        )
+        for one in rung
+        if measured and not one.start
+    )
+    running = running / able.workers + measuring
+    return epochs, flops, running, compiling / able.workers
 
 
 def _interval(

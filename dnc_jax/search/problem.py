@@ -24,6 +24,11 @@ class Problem(NamedTuple):
     constraints: Constraints
     seed: int
 
+    @property
+    def measured(self) -> frozenset[str]:
+        """Terms of an epoch that are measured for each candidate."""
+        return self.objective.measured | self.constraints.measured
+
 
 def check_sizes(what: str, network: Architecture, data: Dataset) -> None:
     """Whether a network takes the examples of a data set and answers as it asks.

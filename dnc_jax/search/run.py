@@ -53,7 +53,10 @@ def check(
     state = strategy.init(keys(seed).strategy)
     strategy.ask(state)
     if budget and any(getattr(budget, cap) for cap in CAPS):  # else no rehearsal
-        _refuse_together(own, forecast(strategy, state, data, calibration, cost))
+        expected = forecast(
+            strategy, state, data, calibration, cost, measured=problem.measured
+        )
+        _refuse_together(own, expected)
 
 
 def search(
@@ -136,7 +139,13 @@ def search(
     if rungs.anew:
         programs = rungs.programs
         expected = forecast(
-            strategy, state, data, calibration, programs.cost, programs.resources
+            strategy,
+            state,
+            data,
+            calibration,
+            programs.cost,
+            programs.resources,
+            problem.measured,
         )
         _refuse_together(budget, expected)
         callback.on_forecast(expected)

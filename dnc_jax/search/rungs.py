@@ -91,7 +91,7 @@ class Rungs:
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self._scorer = Scorer(problem, meter)
+        self._scorer = Scorer(problem, meter, store)
         self._keys = keys(problem.seed)
         self._epochs = problem.strategy.epochs
         data = self._data = problem.data

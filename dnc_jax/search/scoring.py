@@ -15,7 +15,7 @@ from dnc_jax.search.constraints import Limited
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.problem import Problem, check_sizes, keys
 from dnc_jax.search.strategies import Evaluation
-from dnc_jax.search.trials import Trial
+from dnc_jax.search.trials import Store, Trial
 from dnc_jax.training import processes, timing
 from dnc_jax.training.timing import UNMEASURED, EpochCost
 
@@ -27,6 +27,8 @@ class Scorer:
       problem: what is searched.
       meter: of the search's energy, already entered where it counts; None if nobody
         does, or process 0 counts for this one.
+      store: keeps what was measured, so that a search which ends while it measures goes
+        on from there; may be None.
 
     Raises:
       InputError: the objective is not for this data, or asks for joules that nobody
@@ -34,10 +36,13 @@ class Scorer:
         range.
     """
 
-    def __init__(self, problem: Problem, meter: Meter | None) -> None:
+    def __init__(
+        self, problem: Problem, meter: Meter | None, store: Store | None = None
+    ) -> None:
         self._problem, self._largest = problem, complexity(_check(problem))
+        self._store = store
         self._key = keys(problem.seed).measuring
-        self._asked = problem.objective.measured | problem.constraints.measured
+        self._asked = problem.measured
         self._read_joules: Callable[[], float] | None = None
         if "joules" in self._asked and processes.is_first():
             if not meter or not meter.available:
@@ -75,8 +80,14 @@ class Scorer:
           InputError: an energy counter failed.
         """
         for number, candidate, *_ in evaluations:
-            known = self._measured.get(number, UNMEASURED)
-            if all(getattr(known, name) is not None for name in self._asked):
+            if not self._asked or self._is_measured(number):
+                continue
+            name = f"epoch_cost {number} {candidate!r}"
+            kept = self._store.fact(name) if self._store else None
+            self._measured[number] = EpochCost(
+                *processes.from_first(kept or UNMEASURED)
+            )
+            if self._is_measured(number):
                 continue
             if processes.any_of(int(should_stop())):
                 return False
@@ -90,6 +101,8 @@ class Scorer:
                 )
                 # Processes must score alike, whatever each of them measures.
                 self._measured[number] = EpochCost(*processes.from_first(cost))
+                if self._store:
+                    self._store.first(name, list(self._measured[number]))
             except CounterError as error:
                 raise InputError(
                     f"{error}; without joules nothing can be scored any more. What was "
@@ -97,6 +110,10 @@ class Scorer:
                     "again"
                 ) from error
         return True
+
+    def _is_measured(self, number: int) -> bool:
+        known = self._measured.get(number, UNMEASURED)
+        return all(getattr(known, name) is not None for name in self._asked)
 
     def trial(
         self,

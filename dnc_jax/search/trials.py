@@ -221,6 +221,17 @@ class Store:
             query = "SELECT value FROM facts WHERE name = ?"
             return json.loads(self._db.execute(query, [name]).fetchone()[0])
 
+    def fact(self, name: str) -> Any:
+        """What was stored first under `name`; None if nothing was.
+
+        Raises:
+          InputError: the file is damaged.
+        """
+        with _clear(f"{self._path} is damaged", "move it away to search anew"):
+            query = "SELECT value FROM facts WHERE name = ?"
+            row = self._db.execute(query, [name]).fetchone()
+        return json.loads(row[0]) if row else None
+
     def trials(self) -> list[Trial]:
         """All trials, by rung of each candidate.
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 
 from dnc_jax.networks import Architecture
-from dnc_jax.training import trainer
+from dnc_jax.training import costs, shapes, trainer
 from dnc_jax.training.data import Dataset, Split
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.typing import Key
@@ -31,6 +31,28 @@ class EpochCost(NamedTuple):
 
 
 UNMEASURED = EpochCost()
+
+
+def modelled_seconds(
+    architecture: Architecture,
+    batch_size: int,
+    workload: costs.Workload,
+    joules: bool,
+    cost: costs.CostModel,
+) -> float:
+    """What `epoch_cost` itself takes, by the cost model.
+
+    Args:
+      architecture, batch_size: what is measured.
+      workload: an epoch of it.
+      joules: whether those are measured too.
+      cost: constants of the machine.
+    """
+    shape = shapes.Exact(1, architecture, min(batch_size, workload.rows))
+    steps = max(1, workload.rows // shape.batch_size)
+    of_step = costs.run_seconds(shape, 1, workload._replace(devices=1), cost) / steps
+    running = (1 + _REPEATS) * min(steps, _STEPS) * of_step
+    return costs.compile_seconds(shape, cost) + running + joules * _WINDOW_SECONDS
 
 
 def epoch_cost(

@@ -42,6 +42,8 @@ class Strategy(NamedTuple):
       epochs: of the last rung: what the learning-rate schedule is spread over.
       candidate_epochs: that the whole search will train if nothing diverges, or
         at most where that depends on the scores.
+      rehearse: `tell` for scores that are made up, where what it proposes takes long: a
+        forecast does not wait for proposals that nothing is known for.
     """
 
     init: Callable[[Key], Any]
@@ -49,6 +51,7 @@ class Strategy(NamedTuple):
     tell: Callable[[Any, Sequence[float]], Any]
     epochs: int
     candidate_epochs: int
+    rehearse: Callable[[Any, Sequence[float]], Any] | None = None
 
 
 def whole_epochs(rungs: Any) -> tuple[int, ...]:

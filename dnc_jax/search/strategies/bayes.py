@@ -52,4 +52,11 @@ def bayes(
             found = model.proposed(space, points, scores, known, count, rng)
         return found + drawn(space, known, count - len(found), rng)
 
-    return single(space, propose, candidates=candidates, batch=batch, epochs=epochs)
+    return single(
+        space,
+        propose,
+        candidates=candidates,
+        batch=batch,
+        epochs=epochs,
+        modelled=True,
+    )

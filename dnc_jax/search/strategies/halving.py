@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -156,7 +157,7 @@ def halving(
             for one in at.members
         ]
 
-    def tell(state: State, scores: Sequence[float]) -> State:
+    def told_to(given: _Arguments, state: State, scores: Sequence[float]) -> State:
         asked = [(at, one) for at in state.active for one in at.members]
         check_told(len(asked), scores)
         told = tuple(
@@ -176,7 +177,14 @@ def halving(
     epochs = sum(
         _epochs(_sizes_of(given, bracket), rungs) for bracket in range(brackets)
     )
-    return Strategy(init, ask, tell, rungs[-1], epochs)
+    return Strategy(
+        init,
+        ask,
+        partial(told_to, given),
+        rungs[-1],
+        epochs,
+        partial(told_to, given._replace(modelled=False)),
+    )
 
 
 def _sizes_of(given: _Arguments, bracket: int) -> tuple[int, ...]:

@@ -63,7 +63,7 @@ def proposed(
             if np.max(gain) <= before:
                 break
         order = np.argsort(-gain, kind="stable")
-        index = _first_new(space, process.points, order, known)
+        index = _first_new(space, process, order, known)
         if index is None:
             break
         found.append(process.points[index])
@@ -115,16 +115,21 @@ def neighbours(
 
 
 def _first_new(
-    space: Space, points: np.ndarray, order: np.ndarray, known: set[Any]
+    space: Space, process: "_Process", order: np.ndarray, known: set[Any]
 ) -> int | None:
     """Which point, in this order, is the first of an allowed candidate not known.
 
-    It is added to the known ones.
+    It is added to the known ones. Of those that are not allowed nothing is expected
+    any more.
     """
     for start in range(0, len(order), _BUILT):
         some = order[start : start + _BUILT]
-        for index, candidate in zip(some, space.candidates(points[some]), strict=True):
-            if candidate not in known and space.allows(candidate):
+        some = some[~process.refused[some]]
+        candidates = space.candidates(process.points[some])
+        for index, candidate in zip(some, candidates, strict=True):
+            if not space.allows(candidate):
+                process.refused[index] = True
+            elif candidate not in known:
                 known.add(candidate)
                 return int(index)
     return None
@@ -133,7 +138,8 @@ def _first_new(
 class _Process:
     """A fitted process, the points looked at, and what it expects of them.
 
-    `half` is the factor's inverse times the covariance of observations and points.
+    `half` is the factor's inverse times the covariance of observations and points;
+    `refused` points are those that the space does not allow.
     """
 
     def __init__(
@@ -154,6 +160,7 @@ class _Process:
             self._kernel(points, points), observed, self._kernel.noise
         )
         self.points = np.empty((0, points.shape[1] - graded))
+        self.refused = np.empty(0, bool)
         self._half = np.empty((len(points), 0))
         # Of what was trained in full, or for the longest.
         self._best = float(np.min(observed[spent == np.max(spent)]))
@@ -163,13 +170,15 @@ class _Process:
         cross = self._kernel(self._observed_at, self._at(points))
         half = gp.half(self._posterior, cross)
         self.points = np.concatenate([self.points, points])
+        self.refused = np.pad(self.refused, (0, len(points)))
         self._half = np.concatenate([self._half, half], axis=1)
 
     def gain(self) -> np.ndarray:
         """The logarithm of the expected improvement of every point looked at."""
         known, prior = self._posterior, self._kernel.amplitude
         mean, deviation = gp.moments(known, self._half, prior)
-        return gp.log_expected_improvement(mean, deviation, self._best)
+        gain = gp.log_expected_improvement(mean, deviation, self._best)
+        return np.where(self.refused, -np.inf, gain)
 
     def believe(self, index: int) -> None:
         """As if a point looked at had been observed to be what is expected of it."""

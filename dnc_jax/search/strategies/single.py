@@ -1,6 +1,7 @@
 """What strategies have in common that train every candidate once, at full length."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from dnc_jax.search.strategies.base import (
     Strategy,
     check_told,
 )
-from dnc_jax.search.strategies.history import Seen, nothing
+from dnc_jax.search.strategies.history import Seen, drawn, nothing
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
 
@@ -42,6 +43,7 @@ def single(
     candidates: int,
     batch: int,
     epochs: int,
+    modelled: bool = False,
 ) -> Strategy:
     """The strategy that asks for what `propose` says, `batch` candidates at a time.
 
@@ -53,6 +55,7 @@ def single(
       candidates: of the whole search.
       batch: asked for together.
       epochs: that each candidate is trained for, at once.
+      modelled: whether proposing takes long; rehearsed proposals are random then.
 
     Raises:
       InputError: a count below 1.
@@ -61,14 +64,14 @@ def single(
         1, candidates=candidates, batch=batch, epochs=epochs
     )
 
-    def waiting(key: Key, seen: Seen) -> State:
+    def waiting(key: Key, seen: Seen, propose: Propose) -> State:
         told = len(seen.scores)
         count = min(batch, candidates - told)
         points = propose(space, seen, count, key) if count else []
         return State(key, seen, np.reshape(points, (-1, len(space.dimensions))))
 
     def init(key: Key) -> State:
-        return waiting(key, nothing(space))
+        return waiting(key, nothing(space), propose)
 
     def ask(state: State) -> list[Evaluation]:
         first = len(state.seen.scores)
@@ -77,8 +80,15 @@ def single(
             for number, candidate in enumerate(space.candidates(state.pending), first)
         ]
 
-    def tell(state: State, scores: Sequence[float]) -> State:
+    def told_to(propose: Propose, state: State, scores: Sequence[float]) -> State:
         check_told(len(state.pending), scores)
-        return waiting(state.key, state.seen.and_more(space, state.pending, scores))
+        seen = state.seen.and_more(space, state.pending, scores)
+        return waiting(state.key, seen, propose)
 
-    return Strategy(init, ask, tell, epochs, candidates * epochs)
+    tell = partial(told_to, propose)
+    rehearse = partial(told_to, _at_random) if modelled else None
+    return Strategy(init, ask, tell, epochs, candidates * epochs, rehearse)
+
+
+def _at_random(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
+    return drawn(space, set(seen.candidates), count, generator(key, seen))
