@@ -93,7 +93,12 @@ def _refuse_unread(way: str) -> None:
 
 def of_run(out: Console, path: pathlib.Path) -> None:
     """What the run of a summary.json cost, here and elsewhere."""
-    records = read_records(path)
+    records, resumed = read_records(path)
+    if resumed:
+        out.print(
+            "the search was resumed: this is what its last run took, not those before",
+            markup=False,
+        )
     pue, intensity = pue_factor(), intensity_factor()
     for name, energy in records.items():
         out.print(f"{name}: {energy}", markup=False)
@@ -175,8 +180,8 @@ def calculate(out: Console, hours: float) -> None:
     out.print(equivalents_table(cost.grams_co2e))
 
 
-def read_records(path: pathlib.Path) -> dict[str, Energy]:
-    """The energy of each part of a run, by the part's name.
+def read_records(path: pathlib.Path) -> tuple[dict[str, Energy], bool]:
+    """The energy of each part of a run, by its name, and whether others went before.
 
     Raises:
       InputError: the file is not the summary of a run.
@@ -195,7 +200,7 @@ def read_records(path: pathlib.Path) -> dict[str, Energy]:
         raise InputError(f"{path} is not the summary.json of a run: {error}") from error
     if not records:
         raise InputError(f"{path} holds no record of energy; is it a summary.json?")
-    return records
+    return records, bool(summary.get("resumed"))
 
 
 def whole(records: Iterable[Energy]) -> tuple[float | None, str]:

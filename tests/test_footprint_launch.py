@@ -31,13 +31,13 @@ def run(capsys):
 def summary(tmp_path):
     """Writes summary.json of a run that took so many joules."""
 
-    def write(joules, flops=10**15):
+    def write(joules, flops=10**15, **fields):
         kind = "unavailable" if joules is None else "measured"
         reason = None if joules else "no RAPL zones in /sys/class/powercap"
         parts = (Part("package-0", joules),) if joules else ()
         energy = Energy(joules, kind, reason, parts, 9.5, 19.0, flops)
         path = tmp_path / "summary.json"
-        path.write_text(json.dumps({"energy": energy.to_json()}))
+        path.write_text(json.dumps({"energy": energy.to_json(), **fields}))
         return f"--summary={path}"
 
     return write
@@ -66,6 +66,11 @@ def test_a_run_without_energy_says_so_and_estimates_it_for_a_chip(run, summary):
     # 1e15 FLOPs at 30 % of 15.67 TFLOP/s, 300 W.
     assert "212.7 s, 6.382e+04 J, estimated" in text
     assert "0.7832 g of CO2e, estimated" in text
+
+
+def test_the_energy_of_a_resumed_search_is_said_to_be_its_last_runs(run, summary):
+    assert "what its last run took, not those before" in run(summary(9.0, resumed=True))
+    assert "last run" not in run(summary(9.0, resumed=False))
 
 
 def test_hours_on_a_chip_are_the_ml_co2_impact_calculator():

@@ -110,6 +110,16 @@ def test_a_sampler_that_finds_nothing_allowed_is_no_search():
         strategy.init(jax.random.key(0))
 
 
+@pytest.mark.filterwarnings("ignore:QMCSampler is experimental")
+@pytest.mark.parametrize("name", ["QMCSampler", "NSGAIISampler"])
+def test_a_sampler_that_would_forget_what_it_was_told_is_refused(name):
+    optuna = pytest.importorskip("optuna")
+    sampler = getattr(optuna.samplers, name)()
+    strategy = interchange.sampled(SPACE, lambda seed: sampler)
+    with pytest.raises(InputError, match=f"{name} keeps .* TPESampler"):
+        strategy.init(jax.random.key(0))
+
+
 class Nothing(CustomSpace):
     def allows(self, candidate):
         return False

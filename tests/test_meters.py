@@ -28,6 +28,12 @@ def move(path, microjoules):
     fresh.replace(path / "energy_uj")
 
 
+@pytest.mark.parametrize("name", ["idle_seconds", "interval_seconds"])
+def test_a_meter_cannot_wait_for_less_than_no_time(name):
+    with pytest.raises(ValueError, match=f"{name} must be seconds >= 0, got -1"):
+        Meter(Found((), None), **{name: -1.0})
+
+
 @pytest.fixture
 def machine(tmp_path):
     """Two packages with memory, and the zones that must not be counted."""

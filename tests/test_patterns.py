@@ -385,6 +385,16 @@ def test_a_description_counts_nodes_and_not_blocks():
     assert twice.describe().duplicate_edges == 1
 
 
+def test_stacked_patterns_say_that_they_are_several():
+    one = sparse.structured(jax.random.key(0), 8, 4, density=0.5)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one)
+    for describe in (stacked.describe, stacked.to_dense, stacked.edge_list):
+        with pytest.raises(ValueError, match=r"2 stacked patterns .* take one of them"):
+            describe()
+    first = jax.tree.map(lambda leaf: leaf[0], stacked)
+    assert first.describe() == one.describe()
+
+
 def test_only_matrices_are_patterns_and_their_blocks_are_single_nodes():
     for shape in ((4,), (2, 2, 2)):
         with pytest.raises(ValueError, match="an adjacency matrix has 2 axes, got"):

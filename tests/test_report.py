@@ -194,6 +194,18 @@ def test_a_line_a_rung_is_printed_where_there_is_no_terminal():
     assert "1 diverged" in text
 
 
+def test_the_line_of_a_rung_that_was_cut_short_says_so():
+    out = Console(file=io.StringIO(), width=110)
+    evaluation = Evaluation(0, TRIALS[0].candidate, rung=1, start=3, stop=9)
+    with terminal.ProgressReport(out, 4) as report:
+        for asked in (7, 3):
+            report.on_rung_start([evaluation] * asked)
+            report.on_rung_end(TRIALS[:3], resumed=False, flops=0)
+    cut, whole = out.file.getvalue().splitlines()
+    assert "rung 1: 7 alive, to epoch 9, cut after 3 of them, best" in cut
+    assert "rung 1: 3 alive, to epoch 9, best" in whole
+
+
 def test_a_terminal_gets_a_bar_with_rung_best_score_and_time_left():
     out = Console(file=io.StringIO(), width=120, force_terminal=True)
     evaluation = Evaluation(0, TRIALS[0].candidate, rung=1, start=3, stop=9)

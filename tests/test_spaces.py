@@ -23,6 +23,7 @@ from dnc_jax.search import (
     make_space,
     space_from_json,
 )
+from dnc_jax.search.constraints import Limited
 from dnc_jax.search.network_space import fitting
 from dnc_jax.sparse import edge_count
 from dnc_jax.training import Hyperparameters
@@ -93,6 +94,46 @@ def test_a_space_of_ones_own_is_a_dict_and_a_function_and_survives_json():
     key = jax.random.key(0)
     assert again.sample(key, 9) == space.sample(key, 9)
     assert space.largest() == MLP(6, (8, 8), 4)
+
+
+def test_a_limited_space_of_ones_own_keeps_its_limits_through_json():
+    def build(width):
+        return Candidate(MLP(6, (width,), 4), Hyperparameters())
+
+    limits = Constraints(max_parameters=100)
+    space = limits.limited(CustomSpace({"width": Integer(2, 64)}, build))
+    described = json.loads(json.dumps(space.to_json()))
+    again = space_from_json(described, build)
+    assert isinstance(again, Limited)
+    assert again.constraints == limits
+    key = jax.random.key(0)
+    assert again.sample(key, 9) == space.sample(key, 9)
+    with pytest.raises(InputError, match="read with its function"):
+        space_from_json(described)
+    with pytest.raises(InputError, match="constraints, which would be lost"):
+        CustomSpace.from_json(described, build)
+
+
+@pytest.mark.parametrize(
+    ("other", "wanted"),
+    [
+        (Choice((1, 2)), 3),
+        (Choice(("a", "b")), "c"),
+        (Integer(8, 64, step=8), 12),
+        (Integer(8, 64), "8"),
+        (Real(0.0, 1.0), 2),
+    ],
+)
+def test_a_condition_that_never_holds_is_refused(other, wanted):
+    with pytest.raises(InputError, match=f"depends on a = {wanted!r}, which .* never"):
+        CustomSpace({"a": other, "b": Integer(0, 1, when=("a", (wanted,)))}, dict)
+
+
+def test_numbers_of_a_narrow_range_differ():
+    narrow = Real(0.9990, 0.9999).decode(np.linspace(0, 1, 50))
+    assert len(set(narrow)) == 50
+    assert min(narrow) == 0.999
+    assert max(narrow) == 0.9999
 
 
 def test_a_space_without_dimensions_or_with_a_condition_on_a_later_one_is_refused():

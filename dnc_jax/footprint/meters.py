@@ -4,6 +4,7 @@ RAPL counters wrap around, at 200 W after about 22 minutes, so a meter reads the
 half minute. An assumed power stands in for what has no counter, only when asked.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dnc_jax.errors import InputError
 from dnc_jax.footprint import locks
 from dnc_jax.footprint.counters import Counter, CounterError, Found
 from dnc_jax.footprint.records import Assumed, Energy, Part, worst
@@ -39,6 +41,7 @@ class Meter:
       assumed: power of what has no counter, where that is to be estimated.
 
     Raises:
+      InputError: negative seconds.
       RuntimeError: from a second `with`; what it has counted would be lost.
     """
 
@@ -49,6 +52,12 @@ class Meter:
         idle_seconds: float = 0.0,
         assumed: Assumed | None = None,
     ) -> None:
+        for name, seconds in (
+            ("interval_seconds", interval_seconds),
+            ("idle_seconds", idle_seconds),
+        ):
+            if not 0 <= seconds < math.inf:
+                raise InputError(f"{name} must be seconds >= 0, got {seconds}")
         self._found = found
         self._interval_seconds = interval_seconds
         self._idle_seconds = idle_seconds

@@ -16,6 +16,8 @@ from dnc_jax.search.trials import longest
 from dnc_jax.typing import Key
 
 _TRIES = 1000  # asked of a sampler for each candidate that the space allows
+# Samplers of Optuna 5 whose memory is not in the trials alone.
+_FORGETFUL = {"BaseGASampler", "CmaEsSampler", "GridSampler", "QMCSampler"}
 
 
 class Told(NamedTuple):
@@ -124,7 +126,8 @@ def sampled(
 
     Raises:
       InputError: Optuna is not installed, a count below 1, or, from `init`, a sampler
-        that finds no candidate that the space allows.
+        that finds no candidate that the space allows, or that keeps what it knows in
+        its study (QMC, genetic algorithms, CMA-ES, grids) and so would forget it.
     """
     optuna = load_tool("optuna", "optuna")
     candidates, batch, epochs = check_whole(
@@ -133,7 +136,13 @@ def sampled(
 
     def propose(seed: int, told: tuple[Told, ...]) -> State:
         wanted = min(batch, candidates - len(told))
-        study = _study(optuna, sampler(seed + len(told)), told)
+        own = sampler(seed + len(told))
+        if {kind.__name__ for kind in type(own).__mro__} & _FORGETFUL:
+            raise InputError(
+                f"{type(own).__name__} keeps what it knows in its study, which is new "
+                "for every batch here; TPESampler, GPSampler and RandomSampler do not"
+            )
+        study = _study(optuna, own, told)
         asked: list[tuple[Told, Candidate]] = []
         for _ in range(_TRIES * wanted):
             if len(asked) == wanted:

@@ -54,7 +54,7 @@ class ProgressReport(Callback):
         self._begin = time.perf_counter()
         self._lock = threading.Lock()
         self._best: float | None = None
-        self._rung = ""
+        self._rung, self._asked = "", 0
         self._epochs: dict[int, int] = {}  # trained so far, by candidate
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -81,6 +81,7 @@ class ProgressReport(Callback):
 
     def on_rung_start(self, evaluations: Sequence[Evaluation]) -> None:
         """Names the rung, or the rungs."""
+        self._asked = len(evaluations)
         alive = Counter((e.rung, e.stop) for e in evaluations)
         self._rung = ", ".join(
             f"rung {rung}: {count} alive, to epoch {stop}"
@@ -107,9 +108,10 @@ class ProgressReport(Callback):
         diverged = sum(t.status == "diverged" for t in trials)
         done = [t.best_val_accuracy for t in trials if t.status == "done"]
         accuracy = f"{max(done):.2%}" if done else "none"
+        cut = f", cut after {len(trials)} of them" if len(trials) < self._asked else ""
         line = (
-            f"[{time.perf_counter() - self._begin:6.1f} s] {self._rung}, best score "
-            f"{_score(self._best)}, best validation {self._metric} {accuracy}"
+            f"[{time.perf_counter() - self._begin:6.1f} s] {self._rung}{cut}, best "
+            f"score {_score(self._best)}, best validation {self._metric} {accuracy}"
             + (f", {diverged} diverged" if diverged else "")
             + (", from the store" if resumed else "")
         )

@@ -8,10 +8,11 @@ import time
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter
 from dnc_jax.footprint.carbon import Grid
-from dnc_jax.search.forecast import Forecast
+from dnc_jax.search.forecast import Forecast, Interval
 
 CAPS = ("seconds", "watt_hours", "grams_co2e", "candidate_epochs")
 _JOULES_PER_WATT_HOUR = 3600.0
+_UNITS = {"watt_hours": "Wh", "grams_co2e": "g"}
 _READ_SECONDS = 1.0  # a reading is quick, but every worker asks after every epoch
 
 
@@ -92,7 +93,9 @@ class Budget:
         ]
         for name, cap in self.joules.items():
             if joules:
-                ends.append((name, cap, joules.low, f"{joules} J"))
+                given, unit = getattr(self, name), _UNITS[name]
+                estimate = Interval(*(given * (one / cap) for one in joules))
+                ends.append((name, given, estimate.low, f"{estimate} {unit}"))
         for name, cap, least, estimate in ends:
             if cap and least > cap:
                 estimate = estimate or f"{least} candidate-epochs"

@@ -21,6 +21,8 @@ Condition = tuple[str, tuple[Any, ...]]
 class Real:
     """A real number in [low, high], rounded to three digits.
 
+    In a narrow range they count from where its ends differ: 0.99412 in [0.99, 0.999].
+
     Attributes:
       low, high: inclusive.
       log: uniform in the logarithm.
@@ -75,9 +77,14 @@ class Real:
             return math.log(self.low), math.log(self.high)
         return self.low, self.high
 
+    @cached_property
+    def _digits(self) -> int:
+        """Three are all that matters, and all that a person wants to read."""
+        largest, range_ = max(abs(self.low), abs(self.high)), self.high - self.low
+        return 3 + max(0, math.floor(math.log10(largest / range_))) if range_ else 17
+
     def _rounded(self, value: float) -> float:
-        # Three digits are all that matters, and all that a person wants to read.
-        value = min(max(float(f"{value:.3g}"), self.low), self.high)
+        value = min(max(float(f"{value:.{self._digits}g}"), self.low), self.high)
         return 0.0 if self._means_zero(value) else value
 
     def _means_zero(self, value: Number) -> bool:
@@ -230,6 +237,19 @@ def is_active(one: Dimension, values: Mapping[str, Any]) -> bool:
         return True
     name, wanted = one.when
     return name in values and values[name] in wanted
+
+
+def can_be(one: Dimension, value: Any) -> bool:
+    """Whether a dimension has this value somewhere, as conditions ask.
+
+    >>> can_be(Integer(8, 64, step=8), 24), can_be(Choice(("a", "b")), "c")
+    (True, False)
+    """
+    if isinstance(one, Choice):
+        return value in one.values
+    if not isinstance(value, int | float) or not one.low <= value <= one.high:
+        return False
+    return isinstance(one, Real) or value % one.step == 0
 
 
 def to_json(dimensions: Mapping[str, Dimension]) -> dict[str, Any]:

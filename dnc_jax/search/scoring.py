@@ -48,8 +48,9 @@ class Scorer:
             if not meter or not meter.available:
                 raise InputError(
                     "objective.joules and constraints.max_joules_per_epoch need an "
-                    "energy counter: pass meter=Meter(find()) to search, or, where "
-                    "this machine has none that can be read, use objective.flops"
+                    "energy counter: pass meter=Meter(find()) to search. Where this "
+                    "machine has none that can be read, assume a power (assumed= of "
+                    "Meter, energy.tdp_watts in a config), or use objective.flops"
                 )
             self._read_joules = meter.joules
         self._measured: dict[int, EpochCost] = {}

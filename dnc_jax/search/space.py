@@ -259,7 +259,8 @@ class CustomSpace(Space):
         returns what is to be trained and scored, hashable.
 
     Raises:
-      InputError: no dimensions, or a condition on one that does not come before.
+      InputError: no dimensions, or a condition on one that does not come before, or on
+        a value that it never has.
     """
 
     def __init__(
@@ -267,13 +268,20 @@ class CustomSpace(Space):
     ) -> None:
         if not dimensions:
             raise InputError("a space needs at least one dimension, got none")
-        before: set[str] = set()
+        before: dict[str, Dimension] = {}
         for name, one in dimensions.items():
-            if one.when and one.when[0] not in before:
+            other, wanted = one.when or ("", ())
+            if one.when and other not in before:
                 raise InputError(
-                    f"{name} depends on {one.when[0]!r}, which must come before it"
+                    f"{name} depends on {other!r}, which must come before it"
                 )
-            before.add(name)
+            for value in wanted:
+                if not dims.can_be(before[other], value):
+                    raise InputError(
+                        f"{name} depends on {other} = {value!r}, which {before[other]} "
+                        "never is"
+                    )
+            before[name] = one
         self._dimensions = dict(dimensions)
         self._function = function
 
@@ -287,7 +295,17 @@ class CustomSpace(Space):
 
     @staticmethod
     def from_json(data: dict[str, Any], function: Callable[..., Any]) -> "CustomSpace":
-        """The space that `to_json` described, with its function."""
+        """The space that `to_json` described, with its function.
+
+        Raises:
+          InputError: a dimension that cannot be, or limits, with which
+            `space_from_json(data, function)` reads it.
+        """
+        if "constraints" in data:
+            raise InputError(
+                "the space is described with constraints, which would be lost; read it "
+                "by space_from_json(data, function)"
+            )
         return CustomSpace(dims.from_json(data["dimensions"]), function)
 
 

@@ -10,7 +10,7 @@ from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.mlp_space import MLPSpace
 from dnc_jax.search.network_space import NetworkSpace
-from dnc_jax.search.space import Space
+from dnc_jax.search.space import CustomSpace, Space
 from dnc_jax.training.data import Dataset
 
 SPACES: dict[str, Callable[..., NetworkSpace]] = {"mlp": MLPSpace, "cnn": CNNSpace}
@@ -39,20 +39,34 @@ def make_space(data: Dataset, kind: str = "mlp", **fields: Any) -> NetworkSpace:
     return space(given, data.outputs, **fields).limited_to(len(data.train.y))
 
 
-def space_from_json(data: dict[str, Any]) -> Space:
-    """The space of networks that `to_json` described, with its limits if it has any.
+def space_from_json(
+    data: dict[str, Any], function: Callable[..., Any] | None = None
+) -> Space:
+    """The space that `to_json` described, with its limits if it has any.
 
     >>> space_from_json({"kind": "mlp", "inputs": 64, "outputs": 10}).depth
     (0, 3)
 
+    Args:
+      data: as `to_json` made it.
+      function: of a `CustomSpace`, which no file holds.
+
     Raises:
-      InputError: an unknown kind, or a field that is not one of the space's or of the
-        limits'.
+      InputError: an unknown kind, a field that is not one of the space's or of the
+        limits', a custom space without its function.
     """
     fields = {name: plain(value) for name, value in data.items()}
     limits = fields.pop("constraints", {})
     try:
-        space = _known(str(fields.pop("kind", "")))(**fields)
+        if fields.get("kind") == "custom":
+            if not function:
+                raise InputError(
+                    "a custom space is read with its function: "
+                    "space_from_json(data, function)"
+                )
+            space = CustomSpace.from_json(fields, function)
+        else:
+            space = _known(str(fields.pop("kind", "")))(**fields)
         return Constraints(**limits).limited(space)
     except TypeError as error:
         raise InputError(f"not the description of a space: {error}") from error

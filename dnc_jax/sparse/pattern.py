@@ -109,8 +109,17 @@ class Pattern:
         return self.edges / (self.n_in * self.n_out)
 
     def edge_list(self) -> tuple[np.ndarray, np.ndarray]:
-        """Input block and output block of every edge, in order: twice [E] int32."""
+        """Input block and output block of every edge, in order: twice [E] int32.
+
+        Raises:
+          InputError: these are several patterns, stacked for `vmap`.
+        """
         sources = np.asarray(self.sources)
+        if sources.ndim != 2:
+            raise InputError(
+                f"{len(sources)} stacked patterns have no edges in common; take one of "
+                "them: jax.tree.map(lambda leaf: leaf[0], patterns)"
+            )
         outputs = np.broadcast_to(
             np.arange(self.blocks_out, dtype=np.int32)[:, None], sources.shape
         )
