@@ -1,9 +1,13 @@
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 
 from dnc_jax import InputError
 from dnc_jax.training import readers
+from dnc_jax.training.arrays import checked
 from dnc_jax.training.data import Split, from_arrays, load, normalise
 
 
@@ -333,3 +337,13 @@ def test_a_row_of_a_csv_file_without_its_target_is_named(tmp_path):
     path.write_text("a;b;kind\n1;2;cat\n")
     with pytest.raises(InputError, match=r"one column; .* by commas, not by ';'"):
         load(str(path))
+
+
+def test_sparse_matrices_and_what_is_no_pair_are_refused_with_the_remedy():
+    x, y = scipy.sparse.csr_matrix(np.eye(6)), np.arange(6) % 2
+    # Not held against their annotations.
+    rows, unchecked = map(inspect.unwrap, (checked, from_arrays))
+    with pytest.raises(InputError, match=r"train: examples in a csr_matrix.*toarray"):
+        rows(x, y, "train", "last")
+    with pytest.raises(InputError, match=r"train: a pair \(x, y\) is needed, got"):
+        unchecked(np.eye(6), y)

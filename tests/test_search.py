@@ -4,6 +4,7 @@ import json
 import math
 import sqlite3
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,14 +17,14 @@ from dnc_jax.networks import MLP
 from dnc_jax.search import (
     Candidate,
     Constraints,
+    CustomSpace,
+    Integer,
     MLPSpace,
     Objective,
     Store,
     Trial,
-    scoring,
 )
 from dnc_jax.search.budget import Budget
-from dnc_jax.search.problem import Problem
 from dnc_jax.search.results import Callback, Callbacks, SearchResult
 from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
@@ -403,11 +404,39 @@ def test_what_does_not_fit_together_is_refused(small, arguments, message):
         search(space, small, strategy=strategy, seed=0, **arguments)
 
 
-def test_a_strategy_in_the_place_of_the_objective_is_named(small):
-    what = (SPACE, small, halving(SPACE), halving(SPACE), Constraints(), 0)
-    check = inspect.unwrap(scoring._check)  # not held against its annotations
-    with pytest.raises(InputError, match="must be an Objective, got Strategy; name"):
-        check(Problem._make(what))
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("objective", halving(SPACE), "type Objective, such as .*, got Strategy"),
+        ("strategy", "random", r"type Strategy, such as halving\(space\), got str"),
+        ("data", (1, 2), "type Dataset, such as from_arrays.*, got tuple"),
+        ("callback", print, "type Callback, such as .*, got builtin_function"),
+        ("budget", 60, r"type Budget, such as Budget\(seconds=60\), got int"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named_with_an_example(
+    small, name, value, message
+):
+    arguments = {"space": SPACE, "data": small, "seed": 0} | {name: value}
+    unchecked = inspect.unwrap(search)  # not held against its annotations
+    with pytest.raises(InputError, match=f"{name} must be of the {message}"):
+        unchecked(**arguments)
+
+
+def test_a_space_that_builds_no_candidates_is_refused(small):
+    space = CustomSpace({"width": Integer(2, 4)}, lambda width: MLP(6, (width,), 4))
+    with pytest.raises(InputError, match=r"builds a MLP, .* Candidate\(architecture"):
+        search(space, small, seed=0)
+
+
+def test_a_score_may_be_an_array_of_jax(small):
+    class OnDevice(Objective):
+        def score(self, *arguments):
+            return jnp.float32(super().score(*arguments))
+
+    strategy = halving(SPACE, candidates=2, rungs=(1,), brackets=1)
+    result = search(SPACE, small, OnDevice(), strategy, seed=0)
+    assert all(type(trial.score) is float for trial in result.trials)
 
 
 @pytest.mark.parametrize("rungs", [3, (1.5, 3), ("1",)])

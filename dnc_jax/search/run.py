@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter
@@ -46,6 +47,15 @@ def check(
         range, the space yields no candidates, or the budget ends before the first rung
         or caps energy that nobody counts.
     """
+    refuse_other_kinds(
+        space=space,
+        data=data,
+        objective=objective,
+        strategy=strategy,
+        constraints=constraints,
+        budget=budget,
+        meter=meter,
+    )
     problem = Problem(space, data, objective, strategy, constraints, seed)
     own, meter = _counted_here(budget or Budget(), meter)
     Scorer(problem, meter)
@@ -117,6 +127,17 @@ def search(
       OSError: the folder cannot be written.
     """
     begin = time.perf_counter()
+    refuse_other_kinds(
+        space=space,
+        data=data,
+        objective=objective,
+        strategy=strategy,
+        store=store,
+        constraints=constraints,
+        budget=budget,
+        meter=meter,
+        callback=callback,
+    )
     callback = callback or Callback()
     strategy = strategy or halving(space)
     problem = Problem(
@@ -188,6 +209,35 @@ def search(
         attribution=rungs.ledger.attribution(),
         ended_by=None if complete else ended_by,
     )
+
+
+# What an argument has to be, and how one is made.
+_KINDS: dict[str, tuple[type, str]] = {
+    "space": (Space, "make_space(data)"),
+    "data": (Dataset, "from_arrays((x, y), (test_x, test_y))"),
+    "objective": (Objective, "Objective(w_c=0.1)"),
+    "strategy": (Strategy, "halving(space)"),
+    "store": (Store, 'Store("trials.sqlite", {})'),
+    "constraints": (Constraints, "Constraints(max_seconds_per_epoch=1.0)"),
+    "budget": (Budget, "Budget(seconds=60)"),
+    "meter": (Meter, "Meter(find()), entered"),
+    "callback": (Callback, "MyCallback() of a class that derives from it"),
+}
+
+
+def refuse_other_kinds(**arguments: Any) -> None:
+    """Whether these arguments of a search are of their kinds, or None.
+
+    Raises:
+      InputError: one is not.
+    """
+    for name, value in arguments.items():
+        kind, example = _KINDS[name]
+        if value is not None and not isinstance(value, kind):
+            raise InputError(
+                f"{name} must be of the type {kind.__name__}, such as {example}, got "
+                f"{type(value).__name__}"
+            )
 
 
 def _counted_here(budget: Budget, meter: Meter | None) -> tuple[Budget, Meter | None]:

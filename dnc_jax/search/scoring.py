@@ -12,8 +12,8 @@ from dnc_jax.footprint import Meter, complexity
 from dnc_jax.footprint.counters import CounterError
 from dnc_jax.networks import Architecture
 from dnc_jax.search.constraints import Limited
-from dnc_jax.search.objective import Objective
 from dnc_jax.search.problem import Problem, check_sizes, keys
+from dnc_jax.search.space import Candidate
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.training import processes, timing
@@ -137,7 +137,8 @@ class Scorer:
             self._problem.data.resolution,
             epoch,
         )
-        if not isinstance(score, int | float | np.number) or math.isnan(score):
+        # A number of Python's, NumPy's or JAX's.
+        if isinstance(score, str) or np.ndim(score) or math.isnan(score):
             name = type(self._problem.objective).__name__
             raise InputError(
                 f"{name}.score gave {score!r} for candidate {number}; a score is a "
@@ -191,12 +192,14 @@ class Scorer:
 def _check(problem: Problem) -> Architecture:
     """The space's largest network, once objective, space and data fit together."""
     space, data, objective, *_ = problem
-    if not isinstance(objective, Objective):
-        raise InputError(
-            f"objective must be an Objective, got {type(objective).__name__}; name "
-            "the other arguments, as strategy=..."
-        )
     objective.check(data.task)
+    (middle,) = space.candidates(np.full((1, len(space.dimensions)), 0.5))
+    if not isinstance(middle, Candidate):
+        raise InputError(
+            f"the space builds a {type(middle).__name__}, and a search trains a "
+            "Candidate(architecture, Hyperparameters(...)); let the space's function "
+            "return one"
+        )
     if problem.constraints.known and not isinstance(space, Limited):
         raise InputError(
             "constraints on parameters and FLOPs limit the space: pass "

@@ -259,8 +259,8 @@ class CustomSpace(Space):
         returns what is to be trained and scored, hashable.
 
     Raises:
-      InputError: no dimensions, or a condition on one that does not come before, or on
-        a value that it never has.
+      InputError: no dimensions, one of another kind, or a condition on one that does
+        not come before, or on a value that it never has.
     """
 
     def __init__(
@@ -270,6 +270,11 @@ class CustomSpace(Space):
             raise InputError("a space needs at least one dimension, got none")
         before: dict[str, Dimension] = {}
         for name, one in dimensions.items():
+            if not isinstance(one, Dimension):
+                raise InputError(
+                    f"{name} must be a Real, an Integer or a Choice, such as "
+                    f"Integer(8, 64), got {one!r}"
+                )
             other, wanted = one.when or ("", ())
             if one.when and other not in before:
                 raise InputError(

@@ -26,6 +26,11 @@ def checked(
     Raises:
       InputError: rows that cannot be used; the message says which and why.
     """
+    if hasattr(x, "toarray"):
+        raise InputError(
+            f"{where}: examples in a {type(x).__name__}; networks take all numbers, "
+            "zeros too: x.toarray()"
+        )
     x, y = x if isinstance(x, rows.FileRows) else _plain(x), _plain(y)
     if y.dtype == object and all(isinstance(label, str) for label in y.ravel()):
         y = y.astype(str)  # as pandas keeps names

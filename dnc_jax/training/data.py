@@ -222,6 +222,12 @@ def from_arrays(
     ):
         if value not in known:
             raise InputError(f"{option} must be one of {known}, got {value!r}")
+    for part, split in (("train", train), ("test", test)):
+        if not isinstance(split, tuple | list) or len(split) != 2:
+            raise InputError(
+                f"{name}, {part}: a pair (x, y) is needed, got a "
+                f"{type(split).__name__}; from_arrays((x, y), (test_x, test_y))"
+            )
     (x, y), (test_x, test_y) = (
         arrays.checked(*split, f"{name}, {part}", channels)
         for split, part in ((train, "train"), (test, "test"))
