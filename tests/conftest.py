@@ -1,9 +1,10 @@
 """What all tests share: strict JAX settings, and small problems that are quick."""
 
+import functools
 import os
+import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -43,10 +44,24 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 
+_STARTING = {
+    path.name
+    for path in pathlib.Path(__file__).parent.glob("test_*.py")
+    if "tests.launches" in path.read_text()
+}
+
 # Two runs of the tests on one machine do not wait for each other's counters.
 locks.NAMESPACE = f"dnc_jax-test-{os.getpid()}"
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Files that start processes come first, so that one worker has most of them.
+
+    Each worker that starts one imports everything once more, to fork it from there.
+    """
+    items.sort(key=lambda item: item.path.name not in _STARTING)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,16 +72,18 @@ def constants() -> None:
         machine.keep(folder, costs.CostModel())
 
 
+# Kept apart from those that tests compile: they are of the same names and shapes.
+_as_users = functools.lru_cache(128)(programs._function.__wrapped__)
+
+
 @pytest.fixture
-def as_users_compile(monkeypatch) -> Iterator[None]:
+def as_users_compile(monkeypatch) -> None:
     """Programs of populations with all passes that tests leave out otherwise."""
     own = compilation.options
     fused = {"xla_cpu_use_fusion_emitters": True} if _OLD_FUSION else {}
     monkeypatch.delenv("XLA_FLAGS")  # whose level would go before that of programs
     monkeypatch.setattr(compilation, "options", lambda **kind: own(**kind) | fused)
-    programs._function.cache_clear()
-    yield
-    programs._function.cache_clear()
+    monkeypatch.setattr(programs, "_function", _as_users)
 
 
 @pytest.fixture(scope="session")

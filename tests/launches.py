@@ -28,9 +28,10 @@ class Running:
       flags: of the command line.
       module: of `experiments`.
       devices: that it finds.
+      code: to run instead.
     """
 
-    def __init__(self, *flags, module="search", devices=1):
+    def __init__(self, *flags, module="search", devices=1, code=None):
         self._folder = tempfile.TemporaryDirectory()
         self._texts = [
             pathlib.Path(self._folder.name, name) for name in ("stdout", "stderr")
@@ -38,7 +39,7 @@ class Running:
         for text in self._texts:
             text.touch()
         self._process = _SERVER.Process(
-            target=_run, args=(module, flags, devices, *self._texts)
+            target=_run, args=(module, flags, devices, code, *self._texts)
         )
         self._process.start()
 
@@ -76,7 +77,7 @@ def launch(*flags, module="search"):
     return subprocess.CompletedProcess(flags, running.returncode, *outputs)
 
 
-def _run(module, flags, devices, stdout, stderr):
+def _run(module, flags, devices, code, stdout, stderr):
     for number, path in enumerate((stdout, stderr), 1):
         os.dup2(os.open(path, os.O_WRONLY), number)
     # In the background of a shell it is ignored, also by what is started there.
@@ -85,6 +86,9 @@ def _run(module, flags, devices, stdout, stderr):
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
     sys.argv = [module, *map(str, flags)]
+    if code:
+        exec(code, {})
+        return
     try:
         runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
     finally:

@@ -1,14 +1,12 @@
-import os
-import pathlib
-import subprocess
-import sys
-
 import jax
 
 from dnc_jax.training import compilation
+from tests.launches import Running
 
 TWICE = """
-import sys
+import os
+
+os.environ.pop("XLA_FLAGS", None)
 
 import jax
 import numpy as np
@@ -16,7 +14,7 @@ import numpy as np
 from dnc_jax.networks import CNN, MLP
 from dnc_jax.training import Hyperparameters, compilation, data, population, trainer
 
-compilation.keep(sys.argv[1])
+compilation.keep(FOLDER)
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
 x = np.random.default_rng(0).integers(0, 255, (400, 4, 4, 1)).astype(np.uint8)
@@ -48,21 +46,15 @@ for one, outcome in zip(networks, outcomes):
 
 def test_a_second_run_reads_every_program_and_a_later_search_needs_none(tmp_path):
     # Compiled as users have it, not as tests do, and equal to the network by itself.
-    flags = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(
-        [sys.executable, "-c", TWICE, tmp_path / "programs"],
-        env=flags,
-        capture_output=True,
-        text=True,
-        cwd=pathlib.Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr
-    _, first_misses, hits, misses, *third, cnn, mlp = map(float, done.stdout.split())
+    done = Running(code=TWICE.replace("FOLDER", repr(str(tmp_path / "programs"))))
+    output, error = done.communicate()
+    assert done.returncode == 0, error
+    _, first_misses, hits, misses, *third, cnn, mlp = map(float, output.split())
     assert first_misses >= 4, "two programs for each network"
     assert (hits >= 4, misses) == (True, 0)
     assert third == [0, 0], "what it trained before was still there"
     assert max(cnn, mlp) < 1e-5
-    assert done.stderr == ""
+    assert error == ""
 
 
 def test_a_gpu_compiles_quickly_what_needs_no_trying(monkeypatch):

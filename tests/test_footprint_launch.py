@@ -73,11 +73,10 @@ def test_the_energy_of_a_resumed_search_is_said_to_be_its_last_runs(run, summary
     assert "last run" not in run(summary(9.0, resumed=False))
 
 
-def test_hours_on_a_chip_are_the_ml_co2_impact_calculator():
-    process = launch("--hours=10", "--hardware=V100", "--region=FR", module="footprint")
-    assert process.returncode == 0, process.stderr
-    assert "energy 3 kWh, estimated" in process.stdout
-    assert re.search(r"CO2e 132.5 g .*, estimated", process.stdout)
+def test_hours_on_a_chip_are_the_ml_co2_impact_calculator(run):
+    text = run("--hours=10", "--hardware=V100", "--region=FR")
+    assert "energy 3 kWh, estimated" in text
+    assert re.search(r"CO2e 132.5 g .*, estimated", text)
 
 
 def test_strubells_formula_is_a_named_mode(run):

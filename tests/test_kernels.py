@@ -71,7 +71,7 @@ def assert_close(results, truths, tolerance):
         assert error <= tolerance * max(1, np.abs(truth).max())
 
 
-@pytest.mark.parametrize("impl", [*IMPLS, "auto"])
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @given(patterns(), st.sampled_from([1, 3, 16, 37]))
 @settings(deadline=None, max_examples=8)
@@ -80,6 +80,16 @@ def test_output_and_gradients_equal_the_dense_oracle(impl, dtype, pattern, batch
     results = computed(pattern, *arguments, impl)
     assert {result.dtype for result in results} == {jnp.dtype(dtype)}
     assert_close(results, oracle(pattern, *arguments), TOLERANCE[dtype])
+
+
+@given(patterns(), st.sampled_from([1, 3, 16, 37]))
+@settings(deadline=None, max_examples=4)
+def test_auto_is_one_of_them(pattern, batch):
+    arguments = problem(pattern, batch, "float32")
+    impl = choice.choose(pattern, batch)
+    results = computed(pattern, *arguments, "auto")
+    for one, other in zip(results, computed(pattern, *arguments, impl), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("impl", IMPLS)

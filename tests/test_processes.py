@@ -1,11 +1,8 @@
 """One search on several devices and processes is the search on one."""
 
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,7 +10,7 @@ import pytest
 
 from dnc_jax.search.trials import read
 from experiments import pod
-from tests.launches import ROOT, Running
+from tests.launches import Running
 
 QUICK = (
     "--config.search.candidates=6",
@@ -118,19 +115,12 @@ def spy(self, **options):
 jax.stages.Lowered.compile = spy
 programs.get(shape, [packed] * 4)
 """
-    options = "--xla_force_host_platform_device_count=4"
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": options},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
-    assert process.stdout.count("num_partitions=4") == 2, "training and validation"
-    assert "while" in process.stdout, "the steps of an epoch"
-    assert not re.search(COLLECTIVES, process.stdout)
+    process = Running(code=code, devices=4)
+    output, error = process.communicate()
+    assert process.returncode == 0, error
+    assert output.count("num_partitions=4") == 2, "training and validation"
+    assert "while" in output, "the steps of an epoch"
+    assert not re.search(COLLECTIVES, output)
 
 
 def test_a_process_whose_peer_was_killed_says_so_and_the_restart_ends_right(

@@ -140,9 +140,9 @@ class Counter(Callback):
         (self.resumed if resumed else self.trained).append(len(trials))
 
 
-def run(small, **arguments):
-    strategy = halving(SPACE, candidates=8, rungs=(1, 2, 4), reduction=2, brackets=2)
-    return search(SPACE, small, Objective(), strategy, **({"seed": 5} | arguments))
+def run(small, space=SPACE, **arguments):
+    strategy = halving(space, candidates=8, rungs=(1, 2, 4), reduction=2, brackets=2)
+    return search(space, small, Objective(), strategy, **({"seed": 5} | arguments))
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +170,12 @@ def same(trials, others):
     return strip(trials) == strip(others)
 
 
+# Compiling as users do takes long: of one batch size there are half as many programs.
+ONE_SIZE = dataclasses.replace(SPACE, batch_sizes=(32,))
+
+
 def test_a_search_trains_what_it_said_and_repeats_bit_for_bit(small, as_users_compile):
-    one, two = run(small), run(small)
+    one, two = run(small, ONE_SIZE), run(small, ONE_SIZE)
     assert [t.rung for t in one.trials] == 2 * ([0] * 8 + [1] * 4 + [2] * 2)
     assert one.candidate_epochs == 2 * (8 * 1 + 4 * 1 + 2 * 2)
     assert one.complete
@@ -204,7 +208,7 @@ def test_curves_grow_with_the_rungs(whole):
 def test_a_search_killed_after_any_rung_ends_with_the_same_trials(
     small, tmp_path, as_users_compile
 ):
-    whole = run(small).trials
+    whole = run(small, ONE_SIZE).trials
     for rungs in (1, 2):
         folder = tmp_path / str(rungs)
         folder.mkdir()
@@ -218,10 +222,10 @@ def test_a_search_killed_after_any_rung_ends_with_the_same_trials(
             Store(folder / "t.sqlite", {}) as store,
             pytest.raises(KeyboardInterrupt),
         ):
-            run(small, store=store, folder=folder, callback=Kill())
+            run(small, ONE_SIZE, store=store, folder=folder, callback=Kill())
         counter = Counter()
         with Store(folder / "t.sqlite", {}) as store:
-            again = run(small, store=store, folder=folder, callback=counter)
+            again = run(small, ONE_SIZE, store=store, folder=folder, callback=counter)
         assert counter.resumed == [8, 4][:rungs]
         assert counter.flops[: rungs + 1] == sorted(counter.flops[: rungs + 1])
         assert counter.flops[rungs - 1] == 0, "all from the store"
