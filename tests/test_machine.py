@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 
@@ -28,6 +29,27 @@ def test_a_busy_machine_is_measured_another_time(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "measure", lambda: (FOUND, 0.3))
     assert machine.cost_model(tmp_path) == costs.CostModel(workers=resources.cores())
     assert not machine.path(tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("texts", "count"),
+    [
+        (("150000 100000\n",), 2),
+        (("20000 100000\n",), 1),
+        (("900000 100000\n",), 8),
+        (("max 100000\n",), 8),
+        (("300000\n", "100000\n"), 3),
+        (("-1\n", "100000\n"), 8),
+        ((), 8),
+    ],
+)
+def test_the_share_of_a_container_counts_as_cores(texts, count, monkeypatch, tmp_path):
+    paths = [tmp_path / str(number) for number in range(max(1, len(texts)))]
+    for path, text in zip(paths, texts, strict=False):
+        path.write_text(text)
+    monkeypatch.setattr(resources, "_QUOTAS", (tuple(paths),))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert resources.cores() == count
 
 
 def test_without_a_folder_the_defaults_are_used_and_nothing_is_measured(measured):

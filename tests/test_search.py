@@ -389,6 +389,11 @@ class Unsure(Objective):
         return math.nan
 
 
+class Silent(Objective):
+    def score(self, *arguments):
+        pass
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -399,6 +404,7 @@ class Unsure(Objective):
             r"pass constraints\.limited\(space\)",
         ),
         ({"objective": Unsure()}, r"Unsure\.score gave nan for candidate \d; a score"),
+        ({"objective": Silent()}, r"Silent\.score gave None for candidate \d; a score"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(small, arguments, message):
@@ -413,6 +419,7 @@ def test_what_does_not_fit_together_is_refused(small, arguments, message):
     [
         ("objective", halving(SPACE), "type Objective, such as .*, got Strategy"),
         ("strategy", "random", r"type Strategy, such as halving\(space\), got str"),
+        ("data", None, "type Dataset, such as from_arrays.*, got NoneType"),
         ("data", (1, 2), "type Dataset, such as from_arrays.*, got tuple"),
         ("callback", print, "type Callback, such as .*, got builtin_function"),
         ("budget", 60, r"type Budget, such as Budget\(seconds=60\), got int"),

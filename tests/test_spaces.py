@@ -129,6 +129,17 @@ def test_a_condition_that_never_holds_is_refused(other, wanted):
         CustomSpace({"a": other, "b": Integer(0, 1, when=("a", (wanted,)))}, dict)
 
 
+def test_a_condition_on_the_zero_below_a_range_holds():
+    rate = Real(0.001, 1.0, zero_below=0.01)
+    space = CustomSpace({"a": rate, "b": Integer(1, 3, when=("a", (0.0,)))}, dict)
+    assert {"a": 0.0, "b": 2} in space.decode(np.array([[0.0, 0.5]]))
+
+
+def test_what_describes_no_custom_space_is_refused():
+    with pytest.raises(InputError, match="not the description of a custom space"):
+        space_from_json({"kind": "custom"}, dict)
+
+
 def test_numbers_of_a_narrow_range_differ():
     narrow = Real(0.9990, 0.9999).decode(np.linspace(0, 1, 50))
     assert len(set(narrow)) == 50

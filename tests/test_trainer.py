@@ -164,6 +164,7 @@ def test_the_seconds_of_an_epoch_are_for_all_its_steps(small, monkeypatch):
         steps.append(len(rest[1]) // batch_size)
         return result
 
+    counted.clear_cache = original.clear_cache
     monkeypatch.setattr(trainer, "train_epoch", counted)
     monkeypatch.setattr(trainer.time, "perf_counter", lambda: float(sum(steps)))
     cost = timing.epoch_cost(jax.random.key(0), MLP(6, (5,), 4), training, small)

@@ -247,9 +247,12 @@ def can_be(one: Dimension, value: Any) -> bool:
     """
     if isinstance(one, Choice):
         return value in one.values
-    if not isinstance(value, int | float) or not one.low <= value <= one.high:
+    if not isinstance(value, int | float):
         return False
-    return isinstance(one, Real) or value % one.step == 0
+    if isinstance(one, Real) and value == 0 and one.zero_below > one.low:
+        return True
+    within = one.low <= value <= one.high
+    return within and (isinstance(one, Real) or value % one.step == 0)
 
 
 def to_json(dimensions: Mapping[str, Dimension]) -> dict[str, Any]:

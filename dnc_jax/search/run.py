@@ -47,7 +47,7 @@ def check(
         range, the space yields no candidates, or the budget ends before the first rung
         or caps energy that nobody counts.
     """
-    refuse_other_kinds(
+    _refuse_other_kinds(
         space=space,
         data=data,
         objective=objective,
@@ -127,7 +127,7 @@ def search(
       OSError: the folder cannot be written.
     """
     begin = time.perf_counter()
-    refuse_other_kinds(
+    _refuse_other_kinds(
         space=space,
         data=data,
         objective=objective,
@@ -225,15 +225,16 @@ _KINDS: dict[str, tuple[type, str]] = {
 }
 
 
-def refuse_other_kinds(**arguments: Any) -> None:
-    """Whether these arguments of a search are of their kinds, or None.
+def _refuse_other_kinds(**arguments: Any) -> None:
+    """Refuses arguments of another kind; None stands for those that are optional.
 
     Raises:
-      InputError: one is not.
+      InputError: names the argument, its kind and an example.
     """
     for name, value in arguments.items():
         kind, example = _KINDS[name]
-        if value is not None and not isinstance(value, kind):
+        missing = value is None and name not in ("space", "data", "constraints")
+        if not missing and not isinstance(value, kind):
             raise InputError(
                 f"{name} must be of the type {kind.__name__}, such as {example}, got "
                 f"{type(value).__name__}"

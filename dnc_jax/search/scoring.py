@@ -83,7 +83,7 @@ class Scorer:
         for number, candidate, *_ in evaluations:
             if not self._asked or self._is_measured(number):
                 continue
-            name = f"epoch_cost {number} {candidate!r}"
+            name = f"epoch_cost {sorted(self._asked)} {number} {candidate!r}"
             kept = self._store.fact(name) if self._store else None
             self._measured[number] = EpochCost(
                 *processes.from_first(kept or UNMEASURED)
@@ -137,8 +137,8 @@ class Scorer:
             self._problem.data.resolution,
             epoch,
         )
-        # A number of Python's, NumPy's or JAX's.
-        if isinstance(score, str) or np.ndim(score) or math.isnan(score):
+        value = _number(score)
+        if math.isnan(value):
             name = type(self._problem.objective).__name__
             raise InputError(
                 f"{name}.score gave {score!r} for candidate {number}; a score is a "
@@ -152,7 +152,7 @@ class Scorer:
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             complexity=cost,
-            score=float(score),
+            score=value,
             seconds=seconds,
             status="diverged" if diverged else "done" if met else "infeasible",
             schedule_epochs=self._problem.strategy.epochs,
@@ -187,6 +187,16 @@ class Scorer:
             prior.seconds,
             prior.status == "diverged",
         )
+
+
+def _number(score: object) -> float:
+    """A number of Python's, NumPy's or JAX's; NaN for what is none."""
+    if isinstance(score, str | bytes):
+        return math.nan
+    try:
+        return float(score)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _check(problem: Problem) -> Architecture:

@@ -311,6 +311,10 @@ class CustomSpace(Space):
                 "the space is described with constraints, which would be lost; read it "
                 "by space_from_json(data, function)"
             )
+        if "dimensions" not in data:
+            raise InputError(
+                f"not the description of a custom space: no dimensions in {data}"
+            )
         return CustomSpace(dims.from_json(data["dimensions"]), function)
 
 

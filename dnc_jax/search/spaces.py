@@ -57,19 +57,19 @@ def space_from_json(
     """
     fields = {name: plain(value) for name, value in data.items()}
     limits = fields.pop("constraints", {})
+    if fields.get("kind") == "custom" and not function:
+        raise InputError(
+            "a custom space is read with its function: space_from_json(data, function)"
+        )
     try:
-        if fields.get("kind") == "custom":
-            if not function:
-                raise InputError(
-                    "a custom space is read with its function: "
-                    "space_from_json(data, function)"
-                )
-            space = CustomSpace.from_json(fields, function)
+        constraints = Constraints(**limits)
+        if function:
+            space: Space = CustomSpace.from_json(fields, function)
         else:
             space = _known(str(fields.pop("kind", "")))(**fields)
-        return Constraints(**limits).limited(space)
     except TypeError as error:
         raise InputError(f"not the description of a space: {error}") from error
+    return constraints.limited(space)
 
 
 _GIVEN = ("inputs", "image", "outputs")

@@ -21,16 +21,22 @@ _BREAK_EVEN_GPU = {16: 0.12, 32: 0.2, 64: 0.55, 128: 0.8}
 
 
 def choose(pattern: Pattern, batch: int) -> str:
-    """The kernel that `impl="auto"` takes: by block, density, batch and device."""
+    """The kernel that `impl="auto"` takes.
+
+    By block, density and device, on a CPU by the batch too. `kernels.matmul` takes
+    "dense" for "pallas" where that cannot be.
+    """
     b_in, b_out = pattern.block
     backend = jax.default_backend()
     if backend == "tpu":
         # Narrow gathers starve a wide machine.
         return "blocks" if min(b_in, b_out) >= 16 and pattern.density < 0.5 else "dense"
-    if backend != "cpu":
+    if backend == "gpu":
         fits = b_in in _BREAK_EVEN_GPU and b_out in _BREAK_EVEN_GPU
         most = _BREAK_EVEN_GPU[min(b_in, b_out)] if fits else 0
         return "pallas" if pattern.density <= most else "dense"
+    if backend != "cpu":
+        return "dense"
     if max(b_in, b_out) < _SMALL:
         impl = "elements"
     elif b_in < _SMALL or batch < b_out:

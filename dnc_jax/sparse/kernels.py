@@ -58,7 +58,9 @@ def matmul(
     Gradients are defined backwards: a second derivative is `jax.jacrev(jax.jacrev(f))`
     or a gradient of a gradient; `jax.jvp` and `jax.hessian`, which go forwards, are
     refused by JAX. Under `shard_map`, "pallas" needs `check_vma=False` where it is
-    interpreted; the others do not.
+    interpreted; the others do not. On a GPU `jax.export` takes "pallas", and so "auto"
+    with a batch of fixed size, only with its check of custom calls disabled for
+    "__gpu$xla.gpu.triton"; the others it takes as they are.
 
     Args:
       weight: [E, b_in, b_out].
@@ -72,16 +74,29 @@ def matmul(
       rounded). The gradient of each argument has its dtype.
 
     Raises:
-      InputError: an unknown kernel.
+      InputError: an unknown kernel, or blocks that "pallas" cannot take on a GPU.
     """
     if impl not in IMPLS:
         raise InputError(f"unknown impl {impl!r}; known: {', '.join(IMPLS)}")
     weight, x = jnp.asarray(weight), floating(x, weight)
     if not x.size:
         return jnp.zeros((pattern.n_out, 0), dtype or x.dtype)
-    impl = choose(pattern, columns_of(x)) if impl == "auto" else impl
+    impl = _auto(weight, pattern, x) if impl == "auto" else impl
     y: Any = _matmul(impl, _varying_as(x, weight), pattern, _varying_as(weight, x))
     return y.astype(dtype or x.dtype)
+
+
+def _auto(weight: jax.Array, pattern: Pattern, x: jax.Array) -> str:
+    """What `choose` says, where that takes these arrays.
+
+    Triton's grids are fixed, and it sums in float32: not for a batch that `jax.export`
+    leaves open, nor for double precision.
+    """
+    impl = choose(pattern, columns_of(x))
+    double = jnp.result_type(weight, x) == jnp.float64
+    if impl == "pallas" and (double or not isinstance(x.shape[1], int)):
+        return "dense"
+    return impl
 
 
 def _varying_as(other: jax.Array, array: jax.Array) -> jax.Array:
@@ -384,6 +399,7 @@ def _pallas_backward(
 
 @jax.custom_vjp
 def _pallas_dx(weight: jax.Array, pattern: Pattern, dy: jax.Array) -> jax.Array:
+    """The gradient of x, [n_in, B], by that of y, [n_out, B]."""
     from dnc_jax.sparse import pallas
 
     dx = pallas.gather_matmul(
@@ -402,10 +418,10 @@ def _pallas_dx_fwd(
     return _pallas_dx(weight, pattern, dy), (weight, pattern, dy)
 
 
-def _pallas_dx_bwd(saved: Any, x: jax.Array) -> Any:
+def _pallas_dx_bwd(saved: Any, d_dx: jax.Array) -> Any:
     weight, pattern, dy = saved
-    d_weight = _pallas_d_weight(weight.dtype, pattern, x, dy)
-    return d_weight, None, _matmul("pallas", weight, pattern, x)
+    d_weight = _pallas_d_weight(weight.dtype, pattern, d_dx, dy)
+    return d_weight, None, _matmul("pallas", weight, pattern, d_dx)
 
 
 _pallas_dx.defvjp(_pallas_dx_fwd, _pallas_dx_bwd)
@@ -415,6 +431,7 @@ _pallas_dx.defvjp(_pallas_dx_fwd, _pallas_dx_bwd)
 def _pallas_d_weight(
     dtype: Any, pattern: Pattern, x: jax.Array, dy: jax.Array
 ) -> jax.Array:
+    """The gradient of the weight, [E, b_in, b_out]: of x [n_in, B], dy [n_out, B]."""
     from dnc_jax.sparse import pallas
 
     b_in, b_out = pattern.block
@@ -429,10 +446,11 @@ def _pallas_d_weight_fwd(
     return _pallas_d_weight(dtype, pattern, x, dy), (pattern, x, dy)
 
 
-def _pallas_d_weight_bwd(dtype: Any, saved: Any, weight: jax.Array) -> Any:
+def _pallas_d_weight_bwd(dtype: Any, saved: Any, d_weight: jax.Array) -> Any:
     del dtype
     pattern, x, dy = saved
-    return None, _pallas_dx(weight, pattern, dy), _matmul("pallas", weight, pattern, x)
+    dx: Any = _pallas_dx(d_weight, pattern, dy)
+    return None, dx.astype(x.dtype), _matmul("pallas", d_weight, pattern, x)
 
 
 _pallas_d_weight.defvjp(_pallas_d_weight_fwd, _pallas_d_weight_bwd)

@@ -54,9 +54,12 @@ def gather_matmul(
 
     Returns:
       [R, O, B] if `transpose`, else [R, I, B], of x's dtype; sums are float32.
+
+    Raises:
+      InputError: blocks that the kernels of a GPU cannot take.
     """
     machine, interpret = _machine(machine, weight.shape[1:])
-    columns, x = _tiled(x, machine)
+    columns, x = _tiled(x, weight.shape[1:], machine)
     weight = jnp.asarray(weight)
     rows, degree = index.shape
     if rows * degree != len(weight):  # some places have no edge
@@ -127,9 +130,13 @@ def edge_outer(
 
     Returns:
       [E, I, O]; sums are float32.
+
+    Raises:
+      InputError: as `gather_matmul`.
     """
-    machine, interpret = _machine(machine, (x.shape[1], dy.shape[1]))
-    columns, x = _tiled(x, machine)
+    block = x.shape[1], dy.shape[1]
+    machine, interpret = _machine(machine, block)
+    columns, x = _tiled(x, block, machine)
     dy = jnp.pad(dy, ((0, 0), (0, 0), (0, x.shape[2] - dy.shape[2])))
     count, steps = len(sources), x.shape[2] // columns
     sides = (x.shape[1], dy.shape[1])
@@ -204,17 +211,27 @@ def _machine(machine: Machine | None, block: tuple[int, ...]) -> tuple[Machine, 
     return machine, backend != machine
 
 
-def _tiled(x: Array, machine: Machine) -> tuple[int, jax.Array]:
-    """Columns in a tile, and x with its batch filled up to whole tiles by zeros."""
-    _, side, batch = x.shape
-    wide = machine == "gpu" and side < 64
+def _tiled(x: Array, block: tuple[int, ...], machine: Machine) -> tuple[int, jax.Array]:
+    """Columns in a tile, and x [n, side, B] with B filled up to whole tiles by zeros.
+
+    Wide tiles are for blocks without a long side: the sums of one stay in registers.
+    """
+    wide = machine == "gpu" and max(block) < 64
     columns = _WIDE_COLUMNS if wide else _COLUMNS
-    return columns, jnp.pad(jnp.asarray(x), ((0, 0), (0, 0), (0, -batch % columns)))
+    missing = -x.shape[2] % columns
+    return columns, jnp.pad(jnp.asarray(x), ((0, 0), (0, 0), (0, missing)))
 
 
 def _product(weight: Any, x: Any, transpose: bool) -> jax.Array:
-    left = weight.T if transpose else weight
-    return jnp.dot(left, x, preferred_element_type=jnp.float32)
+    return _dot(weight.T if transpose else weight, x)
+
+
+def _dot(left: Any, right: Any) -> jax.Array:
+    """Of two tiles, in float32; Triton multiplies equal types only."""
+    dtype = jnp.promote_types(left.dtype, right.dtype)
+    return jnp.dot(
+        left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32
+    )
 
 
 def _gather_matmul_tpu(
@@ -268,7 +285,7 @@ def _edge_outer_tpu(
     def _() -> None:
         total[...] = jnp.zeros_like(total)
 
-    total[...] += jnp.dot(x[...], dy[...].T, preferred_element_type=jnp.float32)
+    total[...] += _dot(x[...], dy[...].T)
 
     @pl.when(step == pl.num_programs(1) - 1)
     def _() -> None:
@@ -280,11 +297,7 @@ def _edge_outer_gpu(sources: Any, outputs: Any, x: Any, dy: Any, out: Any) -> No
 
     def add(step: Any, total: jax.Array) -> jax.Array:
         tile = pl.ds(step * _DEPTH, _DEPTH)
-        return total + jnp.dot(
-            x[source, :, tile],
-            dy[output, :, tile].T,
-            preferred_element_type=jnp.float32,
-        )
+        return total + _dot(x[source, :, tile], dy[output, :, tile].T)
 
     zeros = jnp.zeros(out.shape[1:], jnp.float32)
     total = jax.lax.fori_loop(0, x.shape[2] // _DEPTH, add, zeros)

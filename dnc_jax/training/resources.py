@@ -1,12 +1,25 @@
 """What a search may use of this machine: devices, programs at a time, memory."""
 
+import contextlib
+import math
 import os
+import pathlib
 from typing import NamedTuple
 
 import jax
 
 from dnc_jax.training import costs, feed
 from dnc_jax.training.data import Dataset
+
+# Microseconds of processor time in each period, and the period, by version 2 and
+# version 1 of Linux's cgroups.
+_QUOTAS = (
+    (pathlib.Path("/sys/fs/cgroup/cpu.max"),),
+    (
+        pathlib.Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+        pathlib.Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ),
+)
 
 
 class Resources(NamedTuple):
@@ -72,7 +85,19 @@ def cost_model() -> costs.CostModel:
 
 
 def cores() -> int:
-    """Cores that this process may use, where the system tells; else all."""
+    """Cores that this process may use, where the system tells; else all.
+
+    A container's share of their time counts as so many cores, rounded up.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    for files in _QUOTAS:
+        # No container of this kind, or "max" or -1, which is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            text = " ".join(file.read_text() for file in files)
+            quota, period = map(int, text.split())
+            if quota > 0:
+                count = min(count, math.ceil(quota / period))
+    return count

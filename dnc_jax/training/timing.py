@@ -40,7 +40,7 @@ def modelled_seconds(
     joules: bool,
     cost: costs.CostModel,
 ) -> float:
-    """What `epoch_cost` itself takes, by the cost model.
+    """What `epoch_cost` itself takes, by the cost model, in seconds.
 
     Args:
       architecture, batch_size: what is measured.
@@ -50,9 +50,12 @@ def modelled_seconds(
     """
     shape = shapes.Exact(1, architecture, min(batch_size, workload.rows))
     steps = max(1, workload.rows // shape.batch_size)
-    of_step = costs.run_seconds(shape, 1, workload._replace(devices=1), cost) / steps
-    running = (1 + _REPEATS) * min(steps, _STEPS) * of_step
-    return costs.compile_seconds(shape, cost) + running + joules * _WINDOW_SECONDS
+    whole = costs.run_seconds(shape, 1, workload._replace(devices=1), cost)
+    short = whole * min(steps, _STEPS) / steps
+    running = (1 + _REPEATS) * short
+    if joules:
+        running += short + max(_WINDOW_SECONDS, _REPEATS * short)
+    return costs.compile_seconds(shape, cost) + running
 
 
 def epoch_cost(
@@ -112,4 +115,6 @@ def epoch_cost(
         readings.clear()
         train(repeats)
         joules = (readings[1] - readings[0]) / repeats * steps / part
+    # Of a search all candidates are measured, most of which never train again.
+    trainer.forget_programs()
     return EpochCost(seconds * steps / part, joules)

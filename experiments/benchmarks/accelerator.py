@@ -106,7 +106,7 @@ def at_once(
 
 
 def torch_seconds(jobs: Sequence[population.Job], data: Dataset) -> float:
-    """Of one epoch of each job in torch; of CNNs the training steps alone."""
+    """Of one epoch of each job in torch; of CNNs without validation, unlike ours."""
     rows, validation_rows = data.rows
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     asked = [described(one.architecture, one.hyperparameters) for one in jobs]

@@ -14,8 +14,8 @@ what a machine asks for waking its second core for a product of 0.2 ms.
 
 On an accelerator another list of cases runs instead: bfloat16, batch 4096, the output
 and both gradients of a layer, twenty steps to a measurement, since a step takes less
-than starting one. There `error` is the largest relative difference to the dense product
-of the same weights (both round to bfloat16).
+than starting one. There `error` is the norm of the difference to the dense product of
+the same weights over the norm of that, at most (both round to bfloat16).
 The last line is a JSON object: size, block, density in per cent -> speed-up.
 """
 
