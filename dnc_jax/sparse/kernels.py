@@ -10,7 +10,7 @@ block:
   whose rows are then gathered and summed; for input blocks of a node or a few.
 - `elements`: fused multiply-adds of gathered rows; for single nodes.
 - `dense`: the weight is laid out as a full matrix; for patterns that are nearly so.
-- `pallas`: blocks read in place by a kernel for TPU or GPU (`pallas.py`).
+- `pallas`: blocks read in place by a kernel for TPU or GPU (`tiles.py`).
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnc_jax.errors import InputError
+from dnc_jax.sparse import tiles
 from dnc_jax.sparse.choice import break_even, choose
 from dnc_jax.sparse.gather import (
     CHUNK_BYTES,
@@ -373,102 +374,19 @@ def _dense_d_weight(pattern: Pattern, x: jax.Array, dy: jax.Array) -> jax.Array:
     return lookup_of(blocks, len(blocks))(outputs * pattern.blocks_in + sources)
 
 
-# Pallas. Of its three products each is the derivative of the two others.
-
-
-def _pallas_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
-    from dnc_jax.sparse import pallas
-
-    edges = pattern.edges_in
-    if edges is None:
-        edges = jnp.arange(pattern.block_edges, dtype=jnp.int32)
-        edges = edges.reshape(pattern.sources.shape)
-    y = pallas.gather_matmul(
-        pattern.sources, edges, weight, rows_of(x, pattern.block[0]), transpose=True
-    )
-    return y[..., : x.shape[1]].reshape(-1, x.shape[1])
-
-
-def _pallas_backward(
-    weight: jax.Array, pattern: Pattern, x: jax.Array, dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    d_weight: Any = _pallas_d_weight(weight.dtype, pattern, x, dy)
-    dx: Any = _pallas_dx(weight, pattern, dy)
-    return d_weight, dx
-
-
-@jax.custom_vjp
-def _pallas_dx(weight: jax.Array, pattern: Pattern, dy: jax.Array) -> jax.Array:
-    """The gradient of x, [n_in, B], by that of y, [n_out, B]."""
-    from dnc_jax.sparse import pallas
-
-    dx = pallas.gather_matmul(
-        pattern.targets,
-        pattern.edges_out,
-        weight,
-        rows_of(dy, pattern.block[1]),
-        transpose=False,
-    )
-    return dx[..., : dy.shape[1]].reshape(-1, dy.shape[1])
-
-
-def _pallas_dx_fwd(
-    weight: jax.Array, pattern: Pattern, dy: jax.Array
-) -> tuple[jax.Array, Any]:
-    return _pallas_dx(weight, pattern, dy), (weight, pattern, dy)
-
-
-def _pallas_dx_bwd(saved: Any, d_dx: jax.Array) -> Any:
-    weight, pattern, dy = saved
-    d_weight = _pallas_d_weight(weight.dtype, pattern, d_dx, dy)
-    return d_weight, None, _matmul("pallas", weight, pattern, d_dx)
-
-
-_pallas_dx.defvjp(_pallas_dx_fwd, _pallas_dx_bwd)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pallas_d_weight(
-    dtype: Any, pattern: Pattern, x: jax.Array, dy: jax.Array
-) -> jax.Array:
-    """The gradient of the weight, [E, b_in, b_out]: of x [n_in, B], dy [n_out, B]."""
-    from dnc_jax.sparse import pallas
-
-    b_in, b_out = pattern.block
-    return pallas.edge_outer(
-        *ends(pattern), rows_of(x, b_in), rows_of(dy, b_out), dtype=dtype
-    )
-
-
-def _pallas_d_weight_fwd(
-    dtype: Any, pattern: Pattern, x: jax.Array, dy: jax.Array
-) -> tuple[jax.Array, Any]:
-    return _pallas_d_weight(dtype, pattern, x, dy), (pattern, x, dy)
-
-
-def _pallas_d_weight_bwd(dtype: Any, saved: Any, d_weight: jax.Array) -> Any:
-    del dtype
-    pattern, x, dy = saved
-    dx: Any = _pallas_dx(d_weight, pattern, dy)
-    return None, dx.astype(x.dtype), _matmul("pallas", d_weight, pattern, x)
-
-
-_pallas_d_weight.defvjp(_pallas_d_weight_fwd, _pallas_d_weight_bwd)
-
-
 _FORWARD: dict[str, Callable[..., jax.Array]] = {
     "blocks": _gemm_forward,
     "groups": _gemm_forward,
     "elements": _elements_forward,
     "dense": _dense_forward,
-    "pallas": _pallas_forward,
+    "pallas": tiles.product,
 }
 _BACKWARD: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
     "blocks": _blocks_backward,
     "groups": _groups_backward,
     "elements": _elements_backward,
     "dense": _dense_backward,
-    "pallas": _pallas_backward,
+    "pallas": tiles.gradients,
 }
 
 IMPLS = ("auto", *_FORWARD)
