@@ -110,11 +110,14 @@ def test_both_weight_gradients_of_single_elements_equal_the_oracle(
     assert_close(results, oracle(pattern, *arguments), 1e-5)
 
 
-@pytest.mark.parametrize("block", [(1, 1), (4, 1), (2, 3)])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("block", [(1, 1), (4, 1), (2, 3), (1, 8), (4, 2)])
 @pytest.mark.parametrize("regular", [False, True])
 def test_the_dense_kernel_finds_its_cells_where_no_table_of_them_is_kept(
-    block, regular
+    block, regular, backend, monkeypatch
 ):
+    """On a GPU by a scatter, which is forward only: gradients gather as everywhere."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     family = sparse.structured if regular else sparse.random
     pattern = family(KEY, 12 * block[0], 8 * block[1], density=0.25, block=block)
     bare = dataclasses.replace(pattern, cells=None)
@@ -228,19 +231,6 @@ def test_blocks_that_a_gpu_cannot_take_are_refused_with_those_it_can(monkeypatch
     weight, x, _ = problem(pattern, 3, "float32")
     with pytest.raises(ValueError, match=r"24 x 24 .* sides of 16, 32, 64, 128"):
         kernels.matmul(weight, pattern, x, impl="pallas")
-
-
-@pytest.mark.parametrize("block", [(1, 1), (1, 8), (4, 2)])
-@pytest.mark.parametrize("regular", [False, True])
-def test_a_gpu_lays_out_what_has_no_table_of_cells(block, regular, monkeypatch):
-    """By its scatter, which is forward only: gradients gather as everywhere."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    family = sparse.structured if regular else sparse.random
-    pattern = family(KEY, 12 * block[0], 8 * block[1], density=0.25, block=block)
-    bare = dataclasses.replace(pattern, cells=None)
-    arguments = problem(bare, 9, "float32")
-    results = computed(bare, *arguments, "dense")
-    assert_close(results, oracle(bare, *arguments), 1e-5)
 
 
 @pytest.mark.parametrize("impl", ["blocks", "pallas"])

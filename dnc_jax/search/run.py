@@ -47,16 +47,8 @@ def check(
         range, the space yields no candidates, or the budget ends before the first rung
         or caps energy that nobody counts.
     """
-    _refuse_other_kinds(
-        space=space,
-        data=data,
-        objective=objective,
-        strategy=strategy,
-        constraints=constraints,
-        budget=budget,
-        meter=meter,
-    )
     problem = Problem(space, data, objective, strategy, constraints, seed)
+    _refuse_other_kinds(**problem._asdict(), budget=budget, meter=meter)
     own, meter = _counted_here(budget or Budget(), meter)
     Scorer(problem, meter)
     own.check_counted(meter)
@@ -127,21 +119,17 @@ def search(
       OSError: the folder cannot be written.
     """
     begin = time.perf_counter()
-    _refuse_other_kinds(
-        space=space,
-        data=data,
-        objective=objective,
-        strategy=strategy,
-        store=store,
-        constraints=constraints,
-        budget=budget,
-        meter=meter,
-        callback=callback,
-    )
     callback = callback or Callback()
     strategy = strategy or halving(space)
     problem = Problem(
         space, data, objective or Objective(), strategy, constraints, seed
+    )
+    _refuse_other_kinds(
+        **problem._asdict(),
+        store=store,
+        budget=budget,
+        meter=meter,
+        callback=callback,
     )
     budget, meter = _counted_here(budget or Budget(), meter)
     spending = Spending(budget, meter)
@@ -231,9 +219,11 @@ def _refuse_other_kinds(**arguments: Any) -> None:
     Raises:
       InputError: names the argument, its kind and an example.
     """
-    for name, value in arguments.items():
-        kind, example = _KINDS[name]
-        missing = value is None and name not in ("space", "data", "constraints")
+    for name, (kind, example) in _KINDS.items():
+        if name not in arguments:  # of this function
+            continue
+        value = arguments[name]
+        missing = value is None and name in ("store", "budget", "meter")
         if not missing and not isinstance(value, kind):
             raise InputError(
                 f"{name} must be of the type {kind.__name__}, such as {example}, got "

@@ -218,8 +218,7 @@ class Store:
             self._db.execute(
                 "INSERT OR IGNORE INTO facts VALUES (?, ?)", [name, json.dumps(value)]
             )
-            query = "SELECT value FROM facts WHERE name = ?"
-            return json.loads(self._db.execute(query, [name]).fetchone()[0])
+        return self.fact(name)
 
     def fact(self, name: str) -> Any:
         """What was stored first under `name`; None if nothing was.

@@ -26,7 +26,8 @@ _COLUMNS = 128  # of the batch in a tile
 # On a GPU blocks of less than 64 fill a tile with twice as many columns, and a product
 # is of _DEPTH numbers at a time, of which the loads run ahead: the fastest of those
 # tried on an H200.
-_WIDE_COLUMNS, _DEPTH, _WARPS, _STAGES = 256, 64, 4, 3
+_WIDE_COLUMNS, _DEPTH = 256, 64
+_TRITON = triton.CompilerParams(num_warps=4, num_stages=3)
 
 
 def gather_matmul(
@@ -104,7 +105,7 @@ def gather_matmul(
                 pl.BlockSpec((*x.shape[:2], columns), lambda r, b: (0, 0, b)),
             ],
             out_specs=pl.BlockSpec((1, side_out, columns), lambda r, b: (r, 0, b)),
-            compiler_params=_triton(),
+            compiler_params=_TRITON,
             interpret=interpret,
         )
     return call(index, edges, weight, x)
@@ -134,12 +135,11 @@ def edge_outer(
     Raises:
       InputError: as `gather_matmul`.
     """
-    block = x.shape[1], dy.shape[1]
-    machine, interpret = _machine(machine, block)
-    columns, x = _tiled(x, block, machine)
+    sides = x.shape[1], dy.shape[1]
+    machine, interpret = _machine(machine, sides)
+    columns, x = _tiled(x, sides, machine)
     dy = jnp.pad(dy, ((0, 0), (0, 0), (0, x.shape[2] - dy.shape[2])))
     count, steps = len(sources), x.shape[2] // columns
-    sides = (x.shape[1], dy.shape[1])
     out_shape = _like(x, (count, *sides), dtype or x.dtype)
     if machine == "tpu":
         grid_spec = pltpu.PrefetchScalarGridSpec(
@@ -178,7 +178,7 @@ def edge_outer(
                 pl.BlockSpec(dy.shape, lambda e: (0, 0, 0)),
             ],
             out_specs=pl.BlockSpec((1, *sides), lambda e: (e, 0, 0)),
-            compiler_params=_triton(),
+            compiler_params=_TRITON,
             interpret=interpret,
         )
     return call(sources, outputs, x, dy)[:count]
@@ -188,10 +188,6 @@ def _like(x: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStr
     """An array that varies over the same axes of a mesh as `x`, under `shard_map`."""
     axes = jax.typeof(x).manual_axis_type
     return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=axes)
-
-
-def _triton() -> triton.CompilerParams:
-    return triton.CompilerParams(num_warps=_WARPS, num_stages=_STAGES)
 
 
 def _machine(machine: Machine | None, block: tuple[int, ...]) -> tuple[Machine, bool]:

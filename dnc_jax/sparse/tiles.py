@@ -66,22 +66,10 @@ def _weight_gradient(
     )
 
 
-def _product_fwd(
-    weight: jax.Array, pattern: Pattern, x: jax.Array
-) -> tuple[jax.Array, Any]:
-    return product(weight, pattern, x), (weight, pattern, x)
-
-
 def _product_bwd(saved: Any, dy: jax.Array) -> Any:
     weight, pattern, x = saved
     d_weight, dx = gradients(weight, pattern, x, dy)
     return d_weight, None, dx
-
-
-def _input_gradient_fwd(
-    weight: jax.Array, pattern: Pattern, dy: jax.Array
-) -> tuple[jax.Array, Any]:
-    return _input_gradient(weight, pattern, dy), (weight, pattern, dy)
 
 
 def _input_gradient_bwd(saved: Any, d_dx: jax.Array) -> Any:
@@ -90,18 +78,18 @@ def _input_gradient_bwd(saved: Any, d_dx: jax.Array) -> Any:
     return d_weight, None, product(weight, pattern, d_dx)
 
 
-def _weight_gradient_fwd(
-    dtype: Any, pattern: Pattern, x: jax.Array, dy: jax.Array
-) -> tuple[jax.Array, Any]:
-    return _weight_gradient(dtype, pattern, x, dy), (pattern, x, dy)
-
-
 def _weight_gradient_bwd(dtype: Any, saved: Any, d_weight: jax.Array) -> Any:
     del dtype
     pattern, x, dy = saved
     return None, _input_gradient(d_weight, pattern, dy), product(d_weight, pattern, x)
 
 
-product.defvjp(_product_fwd, _product_bwd)
-_input_gradient.defvjp(_input_gradient_fwd, _input_gradient_bwd)
-_weight_gradient.defvjp(_weight_gradient_fwd, _weight_gradient_bwd)
+# Each keeps what it was given.
+product.defvjp(lambda *given: (product(*given), given), _product_bwd)
+_input_gradient.defvjp(
+    lambda *given: (_input_gradient(*given), given), _input_gradient_bwd
+)
+_weight_gradient.defvjp(
+    lambda dtype, *given: (_weight_gradient(dtype, *given), given),
+    _weight_gradient_bwd,
+)

@@ -153,13 +153,24 @@ def arrays(n_in: int, n_out: int, pattern: sparse.Pattern) -> list[jax.Array]:
     return [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes]
 
 
+# Of the dense product: weight [in, out] or [out, in], and batch first.
+LAYOUTS: dict[str, tuple[Callable[..., jax.Array], Callable[..., Any]]] = {
+    "dense W^T x": (lambda w, x: w.T @ x, lambda w, x, dy: (w, x, dy)),
+    "dense W x": (lambda w, x: w @ x, lambda w, x, dy: (w.T.copy(), x, dy)),
+    "dense x W": (
+        lambda w, x: x @ w,
+        lambda w, x, dy: (w, x.T.copy(), dy.T.copy()),
+    ),
+}
+
+
 def dense_layouts(w: Any, x: Any, dy: Any) -> Timed:
-    """The dense product: weight [in, out] or [out, in], and batch first."""
-    return {
-        "dense W^T x": gradients(lambda w, x: w.T @ x, dy, w, x)[2],
-        "dense W x": gradients(lambda w, x: w @ x, dy, w.T.copy(), x)[2],
-        "dense x W": gradients(lambda w, x: x @ w, dy.T.copy(), w, x.T.copy())[2],
-    }
+    """The dense product and its gradients in each layout."""
+    functions = {}
+    for name, (product, laid_out) in LAYOUTS.items():
+        weight, rows, cotangent = laid_out(w, x, dy)
+        functions[name] = gradients(product, cotangent, weight, rows)[2]
+    return functions
 
 
 def case(
@@ -199,18 +210,11 @@ def accelerator_case(block: tuple[int, int], density: float) -> dict[str, Any]:
         for key, shape in zip(keys, shapes, strict=True)
     )
     ours = layer(lambda w, x, p: kernels.matmul(w, p, x))
-    dense = layer(lambda w, x: w.T @ x)
-    functions = {
-        "ours": repeated(lambda: ours(weight, x, dy, pattern)),
-        # Of zeros a GPU makes products faster than of other numbers.
-        "dense W^T x": repeated(lambda: dense(full, x, dy)),
-    }
-    for name, product, arguments in (
-        ("dense W x", lambda w, x: w @ x, (full.T.copy(), x, dy)),
-        ("dense x W", lambda w, x: x @ w, (full, x.T.copy(), dy.T.copy())),
-    ):
-        other = layer(product)
-        functions[name] = repeated(partial(other, *arguments))
+    dense = {name: layer(product) for name, (product, _) in LAYOUTS.items()}
+    functions = {"ours": repeated(partial(ours, weight, x, dy, pattern))}
+    for name, (_, laid_out) in LAYOUTS.items():
+        # Random weights: of zeros a GPU makes products faster.
+        functions[name] = repeated(partial(dense[name], *laid_out(full, x, dy)))
     times = medians(functions, REPEATS.value)
     fastest = min(times[name] for name in times if name.startswith("dense"))
 
@@ -218,7 +222,7 @@ def accelerator_case(block: tuple[int, int], density: float) -> dict[str, Any]:
     sources, outputs = pattern.edge_list()
     same[sources, outputs] = np.asarray(weight, np.float32)
     same = jnp.asarray(same.transpose(0, 2, 1, 3).reshape(n, n), jnp.bfloat16)
-    y, d_weight, dx = dense(same, x, dy)
+    y, d_weight, dx = dense["dense W^T x"](same, x, dy)
     blocks = d_weight.reshape(pattern.blocks_in, block[0], -1, block[1])
     expected = y, blocks[sources, :, outputs], dx
     errors = [

@@ -2,11 +2,11 @@
 
 Reads a JSON object on standard input and prints one: {"mlps": [{hidden, activation,
 dropout, learning_rate, weight_decay, batch_size}, ...], "rows", "validation_rows"}
-gives the seconds of one epoch of each, {"cnns": [{channels, pools, batch_size}, ...],
-"steps"} the seconds of a training step of each; strides, batch_norm, dropout (of each
-layer) and shortcuts (pairs of layers, [from, to)) are optional. Data are random tensors
-in memory, Adam is the fused one. On a GPU, where {"device": "cuda"} asks for it, matrix
-products are of TF32, as JAX's are.
+gives the seconds of one epoch of each, {"cnns": [{batch_size, activation, shortcuts
+(pairs of layers, [from, to)), and of each layer channels, pools, strides, batch_norm
+and dropout}, ...], "steps"} the seconds of a training step of each. Data are random
+tensors in memory, Adam is the fused one. On a GPU, where {"device": "cuda"} asks for
+it, matrix products are of TF32, as JAX's are.
 """
 
 import json
@@ -66,24 +66,19 @@ class Cnn(nn.Module):
 
     def __init__(self, one: dict[str, Any]) -> None:
         super().__init__()
-        count, width = len(one["channels"]), 3
-        self.pools = one["pools"]
-        self.shortcuts = dict(one.get("shortcuts", ()))
-        strides = one.get("strides", [1] * count)
-        norms = one.get("batch_norm") or [False] * count
-        rates = one.get("dropout") or [0.0] * count
+        width = 3
+        self.pools, self.shortcuts = one["pools"], dict(one["shortcuts"])
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         self.dropouts = nn.ModuleList()
-        for channels, stride, norm, rate in zip(
-            one["channels"], strides, norms, rates, strict=True
-        ):
+        layers = (one[n] for n in ("channels", "strides", "batch_norm", "dropout"))
+        for channels, stride, norm, rate in zip(*layers, strict=True):
             self.convolutions.append(
                 nn.Conv2d(width, channels, 3, padding=1, stride=stride)
             )
             self.norms.append(nn.BatchNorm2d(channels) if norm else nn.Identity())
             self.dropouts.append(nn.Dropout(rate) if rate else nn.Identity())
             width = channels
-        self.activate = ACTIVATIONS[one.get("activation", "relu")]()
+        self.activate = ACTIVATIONS[one["activation"]]()
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Any) -> Any:
