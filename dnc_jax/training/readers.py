@@ -5,6 +5,7 @@ yet checked; `data.from_arrays` does that.
 """
 
 import csv
+import math
 import os
 import pathlib
 import zipfile
@@ -152,12 +153,16 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
         features = row[:place] + row[place + 1 :]
         try:
             into[:] = features
-        except ValueError as error:
-            bad = next(i for i, text in enumerate(features) if not _is_number(text))
-            raise InputError(
-                f"{path}, row {number}, column {names[bad]!r}: {features[bad]!r} is "
-                "not a number; encode or remove the column"
-            ) from error
+        except ValueError:  # looked at one by one below, which takes long
+            into[:] = np.nan
+        if not np.isfinite(into).all():
+            bad = next(i for i, text in enumerate(features) if not _is_finite(text))
+            what = (
+                f"{features[bad]!r} is not a finite number; encode or remove the column"
+                if features[bad].strip()
+                else "no value; fill it in, or remove the row or the column"
+            )
+            raise InputError(f"{path}, row {number}, column {names[bad]!r}: {what}")
     return x, _parsed([row[place] for row in rows.values()]), columns
 
 
@@ -173,6 +178,10 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_finite(text: str) -> bool:
+    return _is_number(text) and math.isfinite(float(text))
 
 
 def _parsed(texts: list[str]) -> np.ndarray:
