@@ -1,5 +1,7 @@
 """Trials in the forms of other tools; each test needs its tool."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from dnc_jax.errors import load_tool
 from dnc_jax.report import table
 from dnc_jax.search import CustomSpace, MLPSpace, Objective, Real
 from dnc_jax.search.run import search
+from dnc_jax.search.trials import each
 from tests.test_report_page import trials_of
 
 SPACE = MLPSpace(8, 3, width=(4, 64))
@@ -22,6 +25,11 @@ def test_a_parquet_file_holds_every_trial(tmp_path):
     frame = pandas.read_parquet(tmp_path / "trials.parquet")
     assert frame["score"].tolist() == table(TRIALS)["score"]
     assert frame["candidate.learning_rate"].gt(0).all()
+
+
+def test_what_holds_trials_is_not_taken_for_them():
+    with pytest.raises(InputError, match="got a list; those of a SearchResult"):
+        list(inspect.unwrap(each)([TRIALS, 9, True]))
 
 
 def test_tensorboard_gets_a_run_for_each_candidate(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dnc_jax.search.space import Candidate
-from dnc_jax.search.trials import Trial
+from dnc_jax.search.trials import Trial, each
 
 Value = int | float | str
 
@@ -78,7 +78,7 @@ def table(trials: Sequence[Trial]) -> dict[str, list[Any]]:
                 for name, value in hyperparameters(trial.candidate).items()
             },
         }
-        for trial in trials
+        for trial in each(trials)
     ]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}

@@ -80,10 +80,25 @@ class Trial:
         return max(self.val_accuracy, default=0.0)
 
 
+def each(trials: Iterable[Trial]) -> Iterator[Trial]:
+    """These trials, one after another.
+
+    Raises:
+      InputError: one of them is no trial.
+    """
+    for trial in trials:
+        if not isinstance(trial, Trial):
+            raise InputError(
+                f"trials must be of type Trial, got a {type(trial).__name__}; those of "
+                "a SearchResult are its `trials`"
+            )
+        yield trial
+
+
 def ranking(trials: Iterable[Trial]) -> list[Trial]:
     """The best trial of each candidate, best first; those not `done` are left out."""
     best: dict[int, Trial] = {}
-    for trial in trials:
+    for trial in each(trials):
         if trial.status == "done":
             other = best.get(trial.candidate_id, trial)
             best[trial.candidate_id] = min(trial, other, key=_order)
@@ -93,7 +108,7 @@ def ranking(trials: Iterable[Trial]) -> list[Trial]:
 def longest(trials: Iterable[Trial]) -> dict[int, Trial]:
     """The trial of the most epochs of each candidate, by its number."""
     last: dict[int, Trial] = {}
-    for trial in trials:
+    for trial in each(trials):
         other = last.get(trial.candidate_id, trial)
         last[trial.candidate_id] = max(trial, other, key=lambda t: t.epochs)
     return last
