@@ -9,9 +9,11 @@ import pathlib
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import jax
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -37,7 +39,9 @@ _VERBOSE = flags.DEFINE_bool("verbose", False, "Print what JAX and Orbax narrate
 _TERMINATED = ("terminated",)  # arguments of the interrupt that SIGTERM becomes
 
 
-def run(main: Main, default_config: str, on_interrupt: str) -> None:
+def run(
+    main: Main, default_config: str, on_interrupt: str, *, several: bool = False
+) -> None:
     """Parses --config and --workdir, runs `main(config, workdir)` and exits.
 
     Unusable input (a bad flag, an unknown config field, an `InputError`, a file
@@ -50,6 +54,7 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
       main: the launch file's work.
       default_config: name of the file in experiments/configs used without --config.
       on_interrupt: says what becomes of the work, and how to go on.
+      several: whether it can be one of several processes.
     """
     try:
         config = config_flags.DEFINE_config_file(
@@ -82,7 +87,7 @@ def run(main: Main, default_config: str, on_interrupt: str) -> None:
             checks.check(config.value, _default(default_config))
         except (OSError, flags.Error) as error:
             raise InputError(f"cannot read the config: {error}") from error
-        pod.join()
+        pod.join(several)
         compilation.keep(cache.value)
         main(ml_collections.ConfigDict(config.value.to_dict()), folder)
 
@@ -127,7 +132,12 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
             _exit(f"{error}{advice if full else ''}")
         except KeyboardInterrupt as error:
             print(f"\ninterrupted{advice}", file=sys.stderr)
-            sys.exit(128 + _signal_of(error))
+            pod.end(128 + _signal_of(error))
+        except Exception:
+            if not jax.distributed.is_initialized():
+                raise
+            traceback.print_exc()
+            pod.end(1)
 
     def terminate(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt(*_TERMINATED)
@@ -287,4 +297,4 @@ def _field(error: Exception) -> str:
 def _exit(error: Exception | str) -> NoReturn:
     line = " ".join(str(error).split())
     print(f"error: {line}", file=sys.stderr)
-    sys.exit(2)
+    pod.end(2)

@@ -9,8 +9,10 @@ that either the platform says (--distributed) or three flags do:
       --coordinator_address=HOST:PORT --processes=2 --process_id=1
 """
 
+import contextlib
 import os
 import sys
+import threading
 from typing import NoReturn
 
 import jax
@@ -33,14 +35,16 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0
 LOST = 3  # exit code of a process whose search lost another one
 _HEARTBEAT_SECONDS = 30  # after which a silent process counts as dead
 _PATIENCE_SECONDS = 7 * 24 * 3600  # of the others, while process 0 trains the winner
+_PARTING_SECONDS = 20  # what ends one process for all reaches them within these
 
 
-def join() -> None:
+def join(can_be_one_of_several: bool) -> None:
     """Finds the other processes of this search, if there are to be any.
 
     Raises:
-      InputError: some of the three flags are missing or make no sense, or the platform
-        does not say what it should, or the others do not come.
+      InputError: this launch file knows of one process only, some of the three flags
+        are missing or make no sense, or the platform does not say what it should, or
+        the others do not come.
     """
     given = {
         "coordinator_address": COORDINATOR.value,
@@ -50,6 +54,11 @@ def join() -> None:
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given) and not DISTRIBUTED.value:
         return
+    if not can_be_one_of_several:
+        raise InputError(
+            f"--distributed and --{', --'.join(given)} are for searches; this runs in "
+            "one process"
+        )
     if missing and not DISTRIBUTED.value:
         raise InputError(
             f"--{' and --'.join(missing)} must be given too, or --distributed instead "
@@ -79,5 +88,30 @@ def join() -> None:
 
 def leave(error: ProcessError) -> NoReturn:
     """Ends this process at once: an orderly end would wait for the dead one."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    os._exit(LOST)
+    print(f"error: {error}", file=sys.stderr)
+    _stop(LOST)
+
+
+def end(code: int) -> NoReturn:
+    """Ends this process, whose work has failed; of several, after the others or alone.
+
+    An orderly end waits for all of them, which may be waiting for this one.
+    """
+    if jax.distributed.is_initialized():
+        parting = threading.Thread(target=_part, daemon=True)
+        parting.start()
+        parting.join(_PARTING_SECONDS)
+        if parting.is_alive():
+            _stop(code)
+    sys.exit(code)
+
+
+def _part() -> None:
+    with contextlib.suppress(RuntimeError):  # one of the others has ended already
+        jax.distributed.shutdown()
+
+
+def _stop(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

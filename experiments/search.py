@@ -38,6 +38,7 @@ def cli() -> None:
         main,
         default_config="digits",
         on_interrupt="what was trained is kept; the same command goes on from there",
+        several=True,
     )
 
 

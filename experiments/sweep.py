@@ -93,4 +93,5 @@ if __name__ == "__main__":
         main,
         default_config="digits",
         on_interrupt="what was trained is kept; the same command goes on from there",
+        several=True,
     )

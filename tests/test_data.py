@@ -202,6 +202,20 @@ def test_a_csv_file_is_read_by_its_header(tmp_path):
     assert len(load(str(path), test=str(tmp_path / "more.csv")).test.y) == 50
 
 
+def test_a_constant_column_of_doubles_is_no_column_far_from_0(tmp_path):
+    rows = "".join(f"0.1,{n},{n % 2}\n" for n in range(100))
+    (tmp_path / "rows.csv").write_text("a,b,kind\n" + rows)
+    found = load(str(tmp_path / "rows.csv"))
+    assert set(np.asarray(found.train.x)[:, 0]) == {np.float32(0.1)}
+
+
+def test_labels_may_be_bytes():
+    x = np.arange(24.0).reshape(12, 2)
+    names = np.array([b"cat", b"dog"] * 6)
+    found = from_arrays((x, names), (x, names))
+    assert found.labels == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

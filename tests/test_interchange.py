@@ -9,7 +9,7 @@ import pytest
 from dnc_jax import InputError, interchange
 from dnc_jax.errors import load_tool
 from dnc_jax.report import table
-from dnc_jax.search import CustomSpace, MLPSpace, Objective, Real
+from dnc_jax.search import Choice, CustomSpace, MLPSpace, Objective, Real
 from dnc_jax.search.run import search
 from dnc_jax.search.trials import each
 from tests.test_report_page import trials_of
@@ -87,6 +87,21 @@ def test_a_sampler_of_optuna_finds_the_valley():
 
 def point(x, y):
     return (x, y)
+
+
+def test_choices_that_read_alike_are_told_apart():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    values = (1, "1", (1,), "(1,)")
+    strategy = interchange.sampled(
+        CustomSpace({"x": Choice(values)}, lambda x: (x,)),
+        lambda seed: optuna.samplers.RandomSampler(seed=seed),
+        candidates=40,
+        batch=40,
+        epochs=1,
+    )
+    evaluations = strategy.ask(strategy.init(jax.random.key(0)))
+    assert {repr(e.candidate[0]) for e in evaluations} == set(map(repr, values))
 
 
 def test_a_search_by_a_sampler_is_the_same_for_the_same_seed(small):

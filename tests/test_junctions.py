@@ -316,6 +316,28 @@ def test_a_function_of_a_pattern_is_exported_for_any_batch(nodes, side):
     np.testing.assert_allclose(read.call(params, pattern, x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("impl", ["blocks", "groups", "elements", "dense"])
+def test_a_gradient_is_exported_for_any_batch(impl):
+    pattern = sparse.block(KEY, 64, 32, density=0.25, side=4)
+    params = sparse.init(KEY, pattern)
+
+    def gradients(params, x):
+        def loss(params, x):
+            return jnp.sum(sparse.apply(params, pattern, x, impl=impl) ** 2)
+
+        return jax.grad(loss, (0, 1))(params, x)
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    rows = jax.ShapeDtypeStruct((batch, 64), jnp.float32)
+    exported = jax.export.export(jax.jit(gradients))(params, rows)
+    x = normal(5, 64)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+        exported.call(params, x),
+        gradients(params, x),
+    )
+
+
 def test_a_pattern_is_shown_by_its_size():
     text = "Pattern(128 x 96, block=(1, 1), edges=1536, density=0.125)"
     assert repr(PATTERN) == text

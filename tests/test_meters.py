@@ -28,10 +28,21 @@ def move(path, microjoules):
     fresh.replace(path / "energy_uj")
 
 
-@pytest.mark.parametrize("name", ["idle_seconds", "interval_seconds"])
-def test_a_meter_cannot_wait_for_less_than_no_time(name):
-    with pytest.raises(ValueError, match=f"{name} must be seconds >= 0, got -1"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("idle_seconds", "idle_seconds must be seconds >= 0, got -1"),
+        ("interval_seconds", "interval_seconds must be seconds > 0, got -1"),
+    ],
+)
+def test_a_meter_cannot_wait_for_less_than_no_time(name, message):
+    with pytest.raises(ValueError, match=message):
         Meter(Found((), None), **{name: -1.0})
+
+
+def test_a_meter_does_not_read_without_a_pause():
+    with pytest.raises(ValueError, match="interval_seconds must be seconds > 0, got 0"):
+        Meter(Found((), None), interval_seconds=0)
 
 
 @pytest.fixture

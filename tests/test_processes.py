@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 import time
 
@@ -22,11 +23,11 @@ QUICK = (
 )
 
 
-def start(workdir, *flags, devices=1):
-    return Running(f"--workdir={workdir}", *QUICK, *flags, devices=devices)
+def start(workdir, *flags, devices=1, code=None):
+    return Running(f"--workdir={workdir}", *QUICK, *flags, devices=devices, code=code)
 
 
-def together(workdir, processes, *flags):
+def together(workdir, processes, *flags, code=None):
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"
@@ -37,6 +38,7 @@ def together(workdir, processes, *flags):
             f"--processes={processes}",
             f"--process_id={number}",
             *flags,
+            code=code,
         )
         for number in range(processes)
     ]
@@ -88,6 +90,25 @@ def test_a_budget_that_is_too_small_is_refused_in_every_process(tmp_path):
     errors = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [2, 2], errors
     assert all("budget.seconds = 0.001 ends before" in error for error in errors)
+
+
+IMPATIENT = """
+import runpy
+from experiments import pod
+pod._PARTING_SECONDS = 1
+runpy.run_module("experiments.search", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_what_one_process_refuses_ends_the_others_too(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "mine.txt").touch()
+    running = together(tmp_path, 2, code=IMPATIENT)
+    errors = [process.communicate(timeout=60)[1] for process in running]
+    assert running[0].returncode == 2, errors
+    assert "holds no architecture.json" in errors[0]
+    # 134: JAX's own heartbeat was faster.
+    assert running[1].returncode in (pod.LOST, -signal.SIGABRT), errors
 
 
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"

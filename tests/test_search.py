@@ -389,6 +389,11 @@ class Unsure(Objective):
         return math.nan
 
 
+class Certain(Objective):
+    def score(self, *arguments):
+        return -math.inf
+
+
 class Silent(Objective):
     def score(self, *arguments):
         pass
@@ -404,6 +409,7 @@ class Silent(Objective):
             r"pass constraints\.limited\(space\)",
         ),
         ({"objective": Unsure()}, r"Unsure\.score gave nan for candidate \d; a score"),
+        ({"objective": Certain()}, r"Certain\.score gave -inf for candidate \d; a"),
         ({"objective": Silent()}, r"Silent\.score gave None for candidate \d; a score"),
     ],
 )

@@ -52,12 +52,12 @@ class Meter:
         idle_seconds: float = 0.0,
         assumed: Assumed | None = None,
     ) -> None:
-        for name, seconds in (
-            ("interval_seconds", interval_seconds),
-            ("idle_seconds", idle_seconds),
-        ):
-            if not 0 <= seconds < math.inf:
-                raise InputError(f"{name} must be seconds >= 0, got {seconds}")
+        if not 0 < interval_seconds < math.inf:
+            raise InputError(
+                f"interval_seconds must be seconds > 0, got {interval_seconds}"
+            )
+        if not 0 <= idle_seconds < math.inf:
+            raise InputError(f"idle_seconds must be seconds >= 0, got {idle_seconds}")
         self._found = found
         self._interval_seconds = interval_seconds
         self._idle_seconds = idle_seconds

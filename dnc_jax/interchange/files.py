@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Sequence
 
 from dnc_jax.errors import load_tool
-from dnc_jax.report import table
 from dnc_jax.search import Trial
+from dnc_jax.search.columns import table
 from dnc_jax.search.trials import longest
 
 

@@ -206,8 +206,8 @@ def _suggest(trial: Any, space: Space) -> dict[str, Any]:
 
 def _suggest_one(trial: Any, name: str, one: Dimension) -> Any:
     if isinstance(one, Choice):
-        # By their names: Optuna stores no tuples.
-        known = {str(value): value for value in one.values}
+        # By their names, which tell 1 from "1": Optuna stores no tuples.
+        known = {repr(value): value for value in one.values}
         return known[trial.suggest_categorical(name, list(known))]
     if isinstance(one, Integer):
         # Optuna's logarithmic integers know no step.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -85,8 +86,10 @@ class NetworkSpace(Space):
                 )
         for name, least in self._least.items():
             pair = getattr(self, name)
-            if len(pair) != 2:
-                raise InputError(f"{name} must be (lower, upper), got {pair}")
+            if len(pair) != 2 or not all(isinstance(n, numbers.Real) for n in pair):
+                raise InputError(
+                    f"{name} must be two numbers (lower, upper), got {pair}"
+                )
             if not pair[0] <= pair[1]:
                 raise InputError(
                     f"{name}: lower {pair[0]} > upper {pair[1]}; swap them"

@@ -138,11 +138,11 @@ class Scorer:
             epoch,
         )
         value = _number(score)
-        if math.isnan(value):
+        if math.isnan(value) or value == -math.inf:
             name = type(self._problem.objective).__name__
             raise InputError(
                 f"{name}.score gave {score!r} for candidate {number}; a score is a "
-                "number, infinity for what is of no use"
+                "number, lower for better, and infinity for what is of no use"
             )
         return Trial(
             candidate_id=number,

@@ -132,8 +132,6 @@ def _matmul_bwd(impl: str, saved: Any, dy: jax.Array) -> Any:
 _matmul.defvjp(_matmul_fwd, _matmul_bwd)
 
 
-# Blocks and groups: gather, then a matrix product for each output block.
-
 
 def _gemm_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
     b_in, b_out = pattern.block
@@ -159,7 +157,7 @@ def _gemm_d_weight(
         gathered = blocks[sources].reshape(len(sources), -1, x.shape[1])
         return einsum("qib,qob->qio", gathered, dy).astype(dtype)
 
-    row_bytes = pattern.sources.shape[1] * b_in * x.shape[1] * x.dtype.itemsize
+    row_bytes = pattern.sources.shape[1] * b_in * columns_of(x) * x.dtype.itemsize
     d_weight = chunked(outputs, row_bytes, pattern.sources, rows_of(dy, b_out))
     return by_edge(d_weight.reshape(*pattern.sources.shape, b_in, b_out), pattern)
 
@@ -178,7 +176,7 @@ def _blocks_backward(
         flat = lookup(edges).swapaxes(2, 3).reshape(len(targets), -1, b_in)
         return einsum("poi,pob->pib", flat, gathered).astype(x.dtype)
 
-    row_bytes = pattern.targets.shape[1] * b_out * x.shape[1] * x.dtype.itemsize
+    row_bytes = pattern.targets.shape[1] * b_out * columns_of(x) * x.dtype.itemsize
     dx = chunked(inputs, row_bytes, pattern.targets, pattern.edges_out)
     return _gemm_d_weight(pattern, x, dy, weight.dtype), dx.reshape(x.shape)
 
@@ -200,12 +198,12 @@ def _groups_backward(
         dx = sum_terms(lambda k: lookup(column(edges, k)), edges.shape[1])
         return dx.reshape(-1, dy.shape[1]).astype(x.dtype)
 
-    batch = x.shape[1]
+    batch = columns_of(x)
     # Never less than a register's columns: products of single ones are slow.
     parts = -(-4 * flat.size // b_out * batch // CHUNK_BYTES)
     parts = min(parts, max(1, batch // _VECTOR))
     parts = next((p for p in range(parts, 2 * parts) if batch % p == 0), parts)
-    if parts == 1:
+    if parts == 1 or batch != x.shape[1]:  # open under `jax.export`
         dx = inputs(dy)
     else:  # the products of all columns together would be large
         columns = -(-batch // parts)
@@ -214,8 +212,6 @@ def _groups_backward(
         dx = lax.map(inputs, split).swapaxes(0, 1).reshape(len(x), -1)[:, :batch]
     return _gemm_d_weight(pattern, x, dy, weight.dtype), dx
 
-
-# Elements: a few gathered rows at a time in one fused loop.
 
 
 def _elements_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
@@ -288,8 +284,6 @@ def _outer_sum(weight: jax.Array, rows: jax.Array) -> jax.Array:
         weight[:, i, :, None] * rows[:, i, None, :] for i in range(weight.shape[1])
     )  # pyright: ignore
 
-
-# Dense: the weight laid out in full.
 
 
 def _matrix(weight: jax.Array, pattern: Pattern, axes: str) -> jax.Array:

@@ -78,6 +78,8 @@ def _refuse_far(x: np.ndarray, where: str) -> None:
     values = x.astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         mean, spread = values.mean(0), values.std(0)
+        # The mean of equal numbers is rounded, and so their spread is not quite zero.
+        spread = np.where(np.ptp(values, axis=0) > 0, spread, 0.0)
     refuse_far(mean, spread, f"{where}: feature")
 
 

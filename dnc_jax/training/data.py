@@ -293,6 +293,8 @@ def _classes(
             f"{name}: labels are {y.dtype} in train and {test_y.dtype} in test; they "
             "must be numbers in both, or names in both"
         )
+    # Names as h5py and some TFDS sets have them.
+    y, test_y = (np.char.decode(a) if a.dtype.kind == "S" else a for a in (y, test_y))
     known = np.unique(y)
     if len(known) < 2:
         raise InputError(
