@@ -23,8 +23,38 @@ def check_whole(least: int, **values: Any) -> list[int]:
     """
     for name, value in values.items():
         if not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{name} must be a whole number >= {least}, got {value}")
+            raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
     return list(map(int, values.values()))
+
+
+def check_numbers(**values: Any) -> None:
+    """These arguments, by name, must be numbers.
+
+    Raises:
+      InputError: one is a text, None, a list or the like.
+    """
+    for name, value in values.items():
+        if not hasattr(value, "__float__"):
+            raise InputError(f"{name} must be a number, got {value!r}")
+
+
+def check_kind(kind: type, example: str, **values: Any) -> None:
+    """These arguments, by name, must be of a type.
+
+    Args:
+      kind: the type.
+      example: of how a value of it is made or where it is found.
+      **values: of the arguments.
+
+    Raises:
+      InputError: one is of another type.
+    """
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise InputError(
+                f"{name} must be of the type {kind.__name__}, such as {example}, got "
+                f"{type(value).__name__}"
+            )
 
 
 def load_tool(module: str, extra: str, package: str = "") -> ModuleType:

@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dnc_jax.errors import InputError
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.run import search
@@ -159,10 +160,8 @@ class DncClassifier(ClassifierMixin, _Searched):
         """
         x, y = validate_data(self, X, y, ensure_min_samples=2)
         check_classification_targets(y)
-        self.classes_, numbers = np.unique(y, return_inverse=True)
-        self._search(x, numbers, "classification")
-        labels = tuple(map(str, self.classes_))
-        self.network_ = dataclasses.replace(self.network_, labels=labels)
+        self.classes_ = np.unique(y)
+        self._search(x, y, "classification")
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -201,6 +200,12 @@ class DncRegressor(MultiOutputMixin, RegressorMixin, _Searched):
         x, y = validate_data(
             self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
+        if (constant := np.ptp(y.reshape(len(y), -1), axis=0) == 0).any():
+            number = int(constant.argmax())
+            raise InputError(
+                f"target {number} is {y.reshape(len(y), -1)[0, number]:g} in every "
+                "row; there is nothing to predict"
+            )
         self._one = y.ndim == 1
         # Targets may lie too far from 0 for float32, in which networks compute.
         near = y.mean(axis=0)

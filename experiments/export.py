@@ -37,7 +37,9 @@ def write(run: Run) -> None:
     if NETWORK.value:
         print(dnc_jax.export(dnc_jax.load(run.folder / BEST), NETWORK.value))
     if OPTUNA.value:
-        study = interchange.to_study(run.trials, run.folder.name, OPTUNA.value)
+        study = interchange.to_study(
+            run.trials, run.folder.resolve().name, OPTUNA.value
+        )
         print(f"study {study.study_name} in {OPTUNA.value}")
     if PARQUET.value:
         interchange.to_parquet(run.trials, PARQUET.value)

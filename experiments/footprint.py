@@ -241,7 +241,14 @@ def chip_watts() -> float:
         return WATTS.value
     if not HARDWARE.value:
         raise InputError("--hardware=NAME or --watts=W says what worked")
-    return hardware.chip(HARDWARE.value).tdp_watts
+    chip = hardware.chip(HARDWARE.value)
+    if FORMULA.value == "green_algorithms" and chip.kind == "CPU":
+        raise InputError(
+            f"green_algorithms multiplies watts of one core by --cores, and "
+            f"{chip.tdp_watts:g} W are those of all cores of {chip.name}; give "
+            "--watts=W of one"
+        )
+    return chip.tdp_watts
 
 
 def checked_utilisation() -> float:

@@ -21,9 +21,9 @@ from dnc_jax.search.forecast import calibration
 from dnc_jax.search.problem import Problem
 from dnc_jax.search.results import Callback, Callbacks
 from dnc_jax.search.run import check, search
-from dnc_jax.search.rungs import shared
+from dnc_jax.search.rungs import refuse_other_rows, shared
 from dnc_jax.search.strategies import make
-from dnc_jax.search.trials import read
+from dnc_jax.search.trials import read, read_fact
 from dnc_jax.search.winner import retrain
 from dnc_jax.training import (
     checkpoints,
@@ -33,6 +33,7 @@ from dnc_jax.training import (
     resources,
 )
 from dnc_jax.training.costs import CostModel
+from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
 
 
@@ -100,7 +101,7 @@ def run(
     """
     begin = time.perf_counter()
     problem, budget, grid, assumed = describe(config, space)
-    prior = [trial for folder in forks for trial in _prior(folder, config)]
+    prior = [t for folder in forks for t in _prior(folder, config, problem.data)]
     cost = _cost_model(workdir)
     watts = assumed.watts if assumed else 0.0
     meter = Meter(find(), idle_seconds=config.energy.idle_seconds, assumed=assumed)
@@ -126,8 +127,20 @@ def run(
     with Store(workdir / TRIALS, recorded, free=("budget",)) as store:
         path = workdir / SUMMARY
         found = _finished(path)
+        if found:
+            if not store.trials():
+                raise InputError(
+                    f"{path} tells of a search that {TRIALS} knows nothing of; move "
+                    f"{workdir} away, or name another --workdir"
+                )
+            refuse_other_rows(store, problem.data.name, problem.data.digest())
+        again = ""
         if found and store.changed and not found["complete"]:
-            terminal.say(out, f"{workdir}: another budget, so the search goes on")
+            again = "another budget, so the search goes on"
+        elif found and not (workdir / BEST).exists():
+            again = f"{BEST}/ is gone, so the winner is trained again"
+        if again:
+            terminal.say(out, f"{workdir}: {again}")
             path.unlink()
             found = None
         processes.from_first(found is not None)
@@ -164,8 +177,20 @@ def run(
 
 
 def _finished(path: pathlib.Path) -> report.Summary | None:
-    """What the search came to, if it has ended."""
-    return cast(report.Summary, launch.read_json(path)) if path.exists() else None
+    """What the search came to, if it has ended.
+
+    Raises:
+      InputError: the file is damaged, or of something else than a search.
+    """
+    if not path.exists():
+        return None
+    summary = launch.read_json(path)
+    if missing := report.Summary.__required_keys__ - summary.keys():
+        raise InputError(
+            f"{path} is of something else than a search (it has no {min(missing)}); "
+            "name another --workdir"
+        )
+    return cast(report.Summary, summary)
 
 
 def _cost_model(workdir: pathlib.Path) -> CostModel:
@@ -194,7 +219,7 @@ def _progress(
         yield Callbacks(progress, reporter, trace)
 
 
-def _prior(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
+def _prior(folder: pathlib.Path, config: launch.Config, data: Dataset) -> list[Trial]:
     """Trials of the search in `folder`, which saw the same rows.
 
     Raises:
@@ -209,6 +234,12 @@ def _prior(folder: pathlib.Path, config: launch.Config) -> list[Trial]:
                 f"{folder}: the {name} of that search is {stored.get(name)}, of this "
                 f"one {wanted[name]}; trials of other rows say nothing about these"
             )
+    digest = read_fact(folder / TRIALS, "rows") if processes.is_first() else None
+    if processes.from_first(digest) != data.digest():
+        raise InputError(
+            f"{folder}: the rows of {data.name} have changed since that search; trials "
+            "of other rows say nothing about these"
+        )
     return trials
 
 

@@ -1,8 +1,10 @@
 """What every launch file shares: flags, and errors in one line."""
 
+import contextlib
 import errno
 import importlib
 import inspect
+import io
 import json
 import os
 import pathlib
@@ -88,6 +90,7 @@ def run(
         except (OSError, flags.Error) as error:
             raise InputError(f"cannot read the config: {error}") from error
         pod.join(several)
+        pod.refuse_others(_same_everywhere(config.value))
         compilation.keep(cache.value)
         main(ml_collections.ConfigDict(config.value.to_dict()), folder)
 
@@ -112,7 +115,8 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
         wanted = {"--help", "-h", "-help"} & set(argv)
         rest = _parse([arg for arg in argv if arg not in wanted])
         if wanted:
-            print(describe())
+            with contextlib.suppress(BrokenPipeError):  # of `| head`
+                print(describe(), flush=True)
             sys.exit(0)
         return rest
 
@@ -142,6 +146,9 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
     def terminate(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt(*_TERMINATED)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # neither closed nor replaced
+            stream.reconfigure(errors="replace")  # where it cannot write a label
     signal.signal(signal.SIGTERM, terminate)
     sys.unraisablehook = _send_again
     app.run(checked, flags_parser=parse)
@@ -230,7 +237,7 @@ def _help(main: Callable[..., None], config: Config | None) -> str:
         for module, defined in listed.items()
         if module == sys.argv[0] or (config and module.startswith("experiments."))
         for flag in defined
-        if flag.name not in ("config", "workdir", "quiet", "verbose")
+        if not config or flag.name not in ("config", "workdir", "quiet", "verbose")
     ]
     return "\n".join(
         [
@@ -244,6 +251,15 @@ def _help(main: Callable[..., None], config: Config | None) -> str:
             f"Exit codes: {codes}.",
         ]
     )
+
+
+def _same_everywhere(config: Config) -> dict[str, Any]:
+    """What all processes of a search are asked for: not where their files lie."""
+    asked = json.loads(config.to_json_best_effort())
+    with contextlib.suppress(KeyError, TypeError):  # a config of one's own
+        asked["data"] |= {"dir": "", "name": pathlib.Path(asked["data"]["name"]).name}
+    own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], [])
+    return asked | {f"--{one.name}": one.value for one in own if one.name != "workdir"}
 
 
 def _typed(value: Any) -> str:

@@ -10,15 +10,20 @@ that either the platform says (--distributed) or three flags do:
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import jax
 from absl import flags
 
+import dnc_jax
 from dnc_jax.errors import InputError, ProcessError
+from dnc_jax.training import processes
 
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
@@ -70,6 +75,8 @@ def join(can_be_one_of_several: bool) -> None:
             f"--process_id must lie in [0, {count}), got {number}: processes are "
             "counted from 0"
         )
+    # Else JAX takes SIGTERM for itself, and a search would go on until it is killed.
+    jax.config.update("jax_enable_preemption_service", False)
     # How processes on CPUs talk; other devices have their own ways.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -84,6 +91,21 @@ def join(can_be_one_of_several: bool) -> None:
         raise InputError(
             f"the processes do not find each other ({error}); see docs/pod.md"
         ) from error
+
+
+def refuse_others(asked: Mapping[str, Any]) -> None:
+    """What is asked for, as JSON has it, must be the same in every process.
+
+    Raises:
+      InputError: it is not.
+    """
+    versions = {"jax": jax.__version__, "dnc_jax": dnc_jax.__version__}
+    text = json.dumps([asked, versions], sort_keys=True)
+    if not processes.alike(hashlib.sha256(text.encode()).digest()):
+        raise InputError(
+            "the processes were started with different configs, flags or versions; "
+            "start all of them with the same command and the same installation"
+        )
 
 
 def leave(error: ProcessError) -> NoReturn:

@@ -11,6 +11,10 @@ set -euo pipefail
 python=${PYTHON:-python}
 
 if [ -n "${PROCESSES:-}" ]; then
+  if ! [[ $PROCESSES =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: PROCESSES must be a whole number >= 1, got '$PROCESSES'" >&2
+    exit 2
+  fi
   address=${COORDINATOR:-127.0.0.1:$((20000 + RANDOM % 20000))}
   pids=()
   # A process that ends early takes the others with it within seconds; wait for all.
@@ -31,6 +35,7 @@ fi
 
 if [ -n "${COORDINATOR:-}" ]; then
   exec "$python" -m experiments.search "$@" --coordinator_address="$COORDINATOR" \
-    --processes="$COUNT" --process_id="$ID"
+    --processes="${COUNT:?is the number of processes}" \
+    --process_id="${ID:?is the number of this one, from 0}"
 fi
 exec "$python" -m experiments.search "$@" --distributed

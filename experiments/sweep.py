@@ -1,4 +1,4 @@
-"""The same search for several weights of complexity; what is trained once is shared.
+r"""The same search for several weights of complexity; what is trained once is shared.
 
   python -m experiments.sweep --w_c=0,0.01,0.1,1,10
   python -m experiments.sweep --config=experiments/configs/mnist_mlp.py \
@@ -14,6 +14,7 @@ import math
 import pathlib
 from typing import Any
 
+import ml_collections
 from absl import flags
 from rich.table import Table
 
@@ -45,11 +46,14 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if not weights:
         raise InputError("--w_c names no weight; --w_c=0,0.1,1 names three")
     folders = [workdir / f"w_c-{weight:g}" for weight in weights]
+    if len(set(folders)) < len(folders):
+        raise InputError(f"--w_c: {','.join(WEIGHTS.value)} names a weight twice")
     summaries: list[dict[str, Any]] = []
     for number, (weight, folder) in enumerate(zip(weights, folders, strict=True)):
         out.rule(f"w_c = {weight:g}")
-        config.objective.w_c = weight
-        job.run(config, folder, forks=folders[:number])
+        own: launch.Config = ml_collections.ConfigDict(config.to_dict())
+        own.objective.w_c = weight
+        job.run(own, folder, forks=folders[:number])
         if processes.is_first():  # the others may not see its files
             summaries.append(launch.read_json(folder / SUMMARY))
     if not processes.is_first():

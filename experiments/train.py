@@ -1,4 +1,4 @@
-"""Trains one network; a sparse one, fixed before, beside its dense twin.
+r"""Trains one network; a sparse one, fixed before, beside its dense twin.
 
   python -m experiments.train --config=experiments/configs/sparse_mnist.py \
       --config.data.dir=DIR --workdir=runs/sparse_mnist
@@ -31,7 +31,7 @@ from dnc_jax.footprint.roofline import (
 )
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.report.folder import BEST, SUMMARY, write_summary
+from dnc_jax.report.folder import BEST, SUMMARY, TRIALS, write_summary
 from dnc_jax.training import Hyperparameters, checkpoints, feed, trainer
 from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
@@ -54,6 +54,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         raise InputError(
             f"{workdir} holds a run of another config; choose another --workdir"
         )
+    if (workdir / TRIALS).exists():
+        raise InputError(f"{workdir} holds a search; choose another --workdir")
     checkpoints.check_place(workdir / BEST)
     workdir.mkdir(parents=True, exist_ok=True)
     runs = {"sparse" if network.sparsity else "network": network}
@@ -217,7 +219,7 @@ def train(
         seconds,
         # Before and after: what else runs on the machine comes and goes.
         max(peak, measured_peak()),
-        examples=rows[0],
+        examples=rows[0] - rows[0] % min(batch_size, rows[0]),  # full batches
         # Of the whole run: validation and compiling are in it.
         joules=energy.joules and energy.joules / epochs,
     )

@@ -1,4 +1,4 @@
-"""Takes the architectures that a search found to other data, and tunes their training.
+r"""Takes the architectures that a search found to other data, and tunes their training.
 
   python -m experiments.transfer --source=runs/digits --config.data.name=rows.npz \
       --workdir=runs/rows

@@ -57,6 +57,9 @@ class Running:
         """Ctrl-C."""
         os.kill(self._process.pid, signal.SIGINT)
 
+    def terminate(self):
+        self._process.terminate()
+
     def communicate(self, timeout=240):
         """What it has printed, once it has ended."""
         self._process.join(timeout)

@@ -209,6 +209,41 @@ def test_a_constant_column_of_doubles_is_no_column_far_from_0(tmp_path):
     assert set(np.asarray(found.train.x)[:, 0]) == {np.float32(0.1)}
 
 
+def test_bytes_and_what_is_scaled_do_not_go_together():
+    images = np.zeros((20, 4, 4, 1), np.uint8)
+    y = np.arange(20) % 2
+    with pytest.raises(InputError, match="one are bytes, from 0 to 255, and the"):
+        from_arrays((images, y), (images / 255.0, y))
+
+
+def test_data_frames_keep_their_columns():
+    pandas = pytest.importorskip("pandas")
+    y = np.arange(20) % 2
+    frame = pandas.DataFrame({"a": np.arange(20.0), "b": y > 0, "c": range(20)})
+    found = from_arrays((frame, y), (frame, y))
+    assert found.inputs == 3
+    assert found.train.x.dtype == np.float32
+    with pytest.raises(InputError, match=r"in train and \['c', 'a', 'b'\] in test"):
+        from_arrays((frame, y), (frame[["c", "a", "b"]], y))
+    named = frame.assign(b="red")
+    with pytest.raises(InputError, match="examples of type object"):
+        from_arrays((named, y), (named, y))
+    counts = pandas.Series(y, dtype="Int64")
+    assert from_arrays((frame, counts), (frame, counts)).labels == ("0", "1")
+
+
+def test_masked_values_are_no_values():
+    x = np.ma.masked_array(np.ones((20, 2)), mask=np.eye(20, 2))
+    with pytest.raises(InputError, match="masked values"):
+        from_arrays((x, np.arange(20) % 2), (np.ones((2, 2)), np.arange(2)))
+
+
+def test_one_hot_labels_are_refused_with_the_remedy():
+    x, y = np.ones((20, 2)), np.eye(2, dtype=int)[np.arange(20) % 2]
+    with pytest.raises(InputError, match=r"of one-hot rows, y\.argmax\(1\);"):
+        from_arrays((x, y), (x, y))
+
+
 def test_labels_may_be_bytes():
     x = np.arange(24.0).reshape(12, 2)
     names = np.array([b"cat", b"dog"] * 6)

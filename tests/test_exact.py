@@ -163,14 +163,17 @@ def test_a_network_whose_patches_exceed_the_memory_is_trained_without(
     assert len(outcome.val_loss) == 1
 
 
-def test_with_64_bits_switched_on_networks_train_in_32_as_before(pictures):
+@pytest.mark.parametrize(
+    "setting", [jax.enable_x64(True), jax.numpy_dtype_promotion("strict")]
+)
+def test_a_setting_of_jax_does_not_change_what_is_trained(pictures, setting):
     jobs = [
         job(i, ())._replace(architecture=one)
         for i, one in enumerate(EVERY_LAYER.values())
     ]
     jobs.append(job(9, (5,))._replace(architecture=MLP(72, (5,), 3)))
     before = population.train(jobs, population.Programs(pictures, ORDER))
-    with jax.enable_x64(True):
+    with setting:
         after = population.train(jobs, population.Programs(pictures, ORDER))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one.val_loss, other.val_loss, rtol=1e-5)

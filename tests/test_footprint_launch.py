@@ -119,6 +119,16 @@ def test_the_parts_of_a_training_run_are_added(run, tmp_path):
             ("--hours=3", "--watts=1", "--formula=strubell", "--region=nowhere"),
             "--region means nothing with --formula=strubell, which reads --hardware",
         ),
+        (
+            (
+                "--hours=1",
+                "--hardware=AMD EPYC 7763",
+                "--cores=64",
+                "--region=FR",
+                "--formula=green_algorithms",
+            ),
+            "280 W are those of all cores of AMD EPYC 7763; give --watts=W of one",
+        ),
         (("--summary=x.json", "--watts=3"), "--watts means nothing with --summary"),
         (("--summary=x.json", "--formula=strubell"), "--formula means nothing with"),
         (("--summary=setup.py",), "setup.py is not the summary.json of a run"),

@@ -89,6 +89,14 @@ def point(x, y):
     return (x, y)
 
 
+def test_a_sampler_is_made_anew_for_each_batch():
+    optuna = pytest.importorskip("optuna")
+    space = CustomSpace({"x": Real(0.0, 1.0)}, lambda x: (x,))
+    sampled = inspect.unwrap(interchange.sampled)
+    with pytest.raises(InputError, match=r"such as lambda seed: RandomSampler\(seed="):
+        sampled(space, optuna.samplers.RandomSampler())
+
+
 def test_choices_that_read_alike_are_told_apart():
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

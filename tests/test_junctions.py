@@ -32,6 +32,16 @@ def test_the_example_of_the_readme_has_one_weight_for_each_edge():
     assert sparse.apply(params, PATTERN, jnp.ones((4, 128))).shape == (4, 96)
 
 
+def test_a_bias_is_a_number_or_none():
+    assert "bias" not in sparse.init(KEY, PATTERN, bias=None)
+    assert "bias" not in sparse.conv_init(KEY, PATTERN, bias=None)
+    for bias in (True, False):
+        with pytest.raises(ValueError, match=f"or None for none; got {bias}"):
+            sparse.init(KEY, PATTERN, bias=bias)
+        with pytest.raises(ValueError, match=f"or None for none; got {bias}"):
+            sparse.linen.Dense(PATTERN, bias=bias).init(KEY, jnp.ones((1, 128)))
+
+
 def test_the_initial_scale_comes_from_the_true_fan_in():
     pattern = sparse.random(KEY, 200, 300, density=0.3)
     weight = np.asarray(sparse.init(KEY, pattern, bias=0.1)["weight"]).ravel()

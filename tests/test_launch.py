@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -234,6 +235,54 @@ TRAIN = (
     "--config.train.batch_size=32",
     "--config.train.learning_rate=0.01",
 )
+
+
+def test_a_work_folder_is_believed_of_its_own_rows_and_files_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(120, 3)), np.arange(120) % 2
+
+    def write(labels):
+        lines = [
+            ",".join(map(str, [*row, label]))
+            for row, label in zip(x, labels, strict=True)
+        ]
+        (tmp_path / "rows.csv").write_text("\n".join(["a,b,c,kind", *lines]))
+
+    def run(folder, *flags, module="search"):
+        search = () if module == "train" else QUICK
+        return launch(
+            f"--config.data.name={tmp_path / 'rows.csv'}",
+            f"--workdir={folder}",
+            *search,
+            *flags,
+            module=module,
+        )
+
+    def refused(process, message):
+        assert (process.returncode, message in process.stderr) == (2, True), (
+            process.stderr
+        )
+
+    write(y)
+    folder, copy = tmp_path / "found", tmp_path / "copy"
+    assert run(folder).returncode == 0
+    shutil.rmtree(folder / "best")
+    again = run(folder)
+    assert "best/ is gone, so the winner is trained again" in again.stdout
+    assert (folder / "best" / "architecture.json").exists()
+
+    shutil.copytree(folder, copy)
+    (copy / "summary.json").unlink()
+    refused(run(copy, module="train"), "holds a search; choose another --workdir")
+    (copy / "summary.json").write_text('{"config": {}}')
+    refused(run(copy), "is of something else than a search")
+    shutil.copy(folder / "summary.json", copy)
+    (copy / "trials.sqlite").unlink()
+    refused(run(copy), "tells of a search that trials.sqlite knows nothing of")
+
+    write(1 - y)
+    refused(run(folder), "are not those that the store's trials were made with")
+    refused(run(tmp_path / "new", f"--fork={folder}"), "have changed since that search")
 
 
 def test_training_a_sparse_network_compares_it_with_its_dense_twin(tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnc_jax.errors import InputError, check_whole
-from dnc_jax.networks import CNN, MLP, Sparsity, from_json, mlp, network, to_json
+from dnc_jax.errors import InputError, check_numbers, check_whole
+from dnc_jax.networks import (
+    CNN,
+    MLP,
+    Sparsity,
+    architecture,
+    from_json,
+    mlp,
+    network,
+    to_json,
+)
 from dnc_jax.networks.draws import normals
 from dnc_jax.networks.dropout import dropout, fold_in
 from dnc_jax.plain import plain
@@ -53,10 +63,30 @@ def test_an_impossible_architecture_is_refused_by_name(fields, message):
         MLP(inputs=3, outputs=2, **fields)
 
 
+@pytest.mark.parametrize("sparsity", [0.5, (0.5, None)])
+def test_a_density_alone_is_no_sparsity(sparsity):
+    with pytest.raises(InputError, match="sparsity must be a tuple with a Sparsity"):
+        architecture._check_sparsity(sparsity)
+
+
+@pytest.mark.parametrize("dense", [MLP(4, (4,), 2), CNN((4, 4, 4), (4,), 2)])
+def test_a_sparse_network_begins_with_its_patterns(dense):
+    sparse = dataclasses.replace(dense, sparsity=(Sparsity(0.5), None))
+    with pytest.raises(InputError, match=r"draw them by network\.patterns"):
+        network.init(jax.random.key(0), sparse)
+
+
+@pytest.mark.parametrize("value", ["3", None, (1, 2)])
+def test_what_is_no_number_is_refused_by_name(value):
+    check_numbers(nodes=1.5, layers=np.float32(7))
+    with pytest.raises(InputError, match="layers must be a number, got"):
+        check_numbers(nodes=1.5, layers=value)
+
+
 @pytest.mark.parametrize("value", [3.5, "3", None, 0, np.int64(0)])
 def test_what_is_no_whole_number_is_refused_by_name(value):
     check_whole(1, nodes=1, layers=np.int64(7))
-    message = f"layers must be a whole number >= 1, got {value}"
+    message = re.escape(f"layers must be a whole number >= 1, got {value!r}")
     with pytest.raises(InputError, match=message):
         check_whole(1, nodes=1, layers=value)
 

@@ -44,7 +44,12 @@ def test_a_perfect_network_scores_half_an_error_and_a_diverged_one_infinity():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"w_c": -0.1}, {"w_c": math.nan}, {"flops": -1.0}, {"performance": "auc"}],
+    [
+        {"w_c": -0.1},
+        {"w_c": math.nan},
+        {"flops": -1.0},
+        {"performance": "auc"},
+    ],
 )
 def test_an_impossible_objective_is_refused_by_name(fields):
     with pytest.raises(InputError, match=f"^{next(iter(fields))} must"):

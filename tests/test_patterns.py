@@ -1,7 +1,9 @@
 """Patterns: what they store, how families draw them, and what is refused."""
 
 import dataclasses
+import inspect
 import itertools
+import json
 import math
 import pickle
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from dnc_jax import sparse
 from dnc_jax.sparse import families
+from dnc_jax.sparse.pattern import grid
 
 KEY = jax.random.key(0)
 # Small junctions of every family: (n_in, n_out) and the constant degrees, if any.
@@ -188,6 +191,16 @@ def test_butterfly_stages_are_powers_of_two_apart():
     shared = pattern.to_dense().T.astype(int) @ pattern.to_dense()
     for q in range(16):
         assert set(np.flatnonzero(shared[q])) == {q, q ^ 1, q ^ 8, q ^ 9}
+
+
+def test_sides_are_pythons_own_whatever_they_were():
+    unchecked = inspect.unwrap(sparse.from_edges)
+    ends = np.arange(2)
+    listed = unchecked(ends, ends, 8, 8, [np.int64(4), 4])
+    assert json.dumps(listed.block) == "[4, 4]"
+    assert isinstance(listed.block, tuple)
+    with pytest.raises(ValueError, match=r"two sides, \(b_in, b_out\), got 4"):
+        inspect.unwrap(grid)(16, 8, 4)
 
 
 def test_dense_and_back():

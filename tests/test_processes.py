@@ -92,6 +92,38 @@ def test_a_budget_that_is_too_small_is_refused_in_every_process(tmp_path):
     assert all("budget.seconds = 0.001 ends before" in error for error in errors)
 
 
+def test_what_schedulers_send_ends_every_process(tmp_path):
+    running = together(tmp_path, 2, "--config.search.rungs=(20,6000)")
+    while not list(tmp_path.glob("under_way/rung-*")):
+        time.sleep(0.05)
+        assert running[0].poll() is None, running[0].communicate()
+    for process in running:
+        process.terminate()
+    errors = [process.communicate(timeout=60)[1] for process in running]
+    codes = [process.returncode for process in running]
+    assert codes[0] == 143, errors
+    assert codes[1] in (143, pod.LOST), errors
+
+
+def test_processes_that_were_asked_for_different_things_do_not_begin(tmp_path):
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{one.getsockname()[1]}"
+    running = [
+        start(
+            tmp_path,
+            f"--coordinator_address={address}",
+            "--processes=2",
+            f"--process_id={number}",
+            f"--config.seed={number}",
+        )
+        for number in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in running]
+    assert [process.returncode for process in running] == [2, 2], errors
+    assert all("different configs, flags or versions" in error for error in errors)
+
+
 IMPATIENT = """
 import runpy
 from experiments import pod

@@ -239,6 +239,12 @@ def test_a_folder_without_a_search_is_refused(tmp_path):
         page.write(tmp_path)
 
 
+@pytest.mark.parametrize("line", [b"5", b"\xff\xfe", b'{"trials": [[0, 0]]}', b"{}"])
+def test_a_line_that_is_no_moment_is_left_out(tmp_path, line):
+    (tmp_path / "timeline.jsonl").write_bytes(line + b"\n")
+    assert folder.read_timeline(tmp_path) == []
+
+
 def test_the_timeline_survives_a_line_that_was_cut_off(tmp_path):
     moment = Moment(((0, 0), (1, 0)), 1.5, None, 10)
     folder.add_moment(tmp_path, moment)

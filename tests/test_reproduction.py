@@ -17,6 +17,9 @@ from experiments.configs import (
     density_sweep as density_config,
 )
 from experiments.configs import (
+    frameworks as frameworks_config,
+)
+from experiments.configs import (
     large_sparse_small_dense as large_config,
 )
 from experiments.configs import (
@@ -24,7 +27,9 @@ from experiments.configs import (
 )
 from experiments.configs import weights as weights_config
 from experiments.reproduction import (
+    cifar_head,
     density_sweep,
+    frameworks,
     large_sparse_small_dense,
     record,
     results,
@@ -228,6 +233,38 @@ def test_the_verdict_on_large_networks_is_what_the_numbers_say(sparse, verdict):
     ]
     (finding,) = large_sparse_small_dense.findings({"accuracy": rows})
     assert finding["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [("0.1", record.AGREES), ("nan", record.UNDECIDED)],
+)
+def test_one_seed_decides_nothing_about_a_head(error, verdict):
+    rows = [
+        {
+            "family": family,
+            "net density %": density,
+            "test accuracy %": "90",
+            "standard error": error,
+        }
+        for family, density in (("dense", "100"), ("structured", "5"))
+    ]
+    (finding,) = cifar_head.findings({"accuracy": rows})
+    assert finding["verdict"] == verdict
+
+
+def test_what_could_not_be_told_apart_is_refused_before_it_is_trained(tmp_path):
+    config = small(
+        density_config.get_config(),
+        layers=((64, 20, 10),),
+        families=(("structured",),),
+        densities=(((0.25, 1.0),),),
+    )
+    with pytest.raises(InputError, match="need an entry of ones"):
+        density_sweep.main(config, tmp_path / "sweep")
+    config = small(frameworks_config.get_config(), frameworks=("optuna", "mine"))
+    with pytest.raises(InputError, match=r"ours and some of optuna.*got optuna, mine"):
+        frameworks.main(config, tmp_path / "frameworks")
 
 
 def program_of(study):

@@ -31,6 +31,7 @@ from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking, read
 from dnc_jax.search.winner import retrain
 from dnc_jax.training import Hyperparameters
+from dnc_jax.training.checkpoints import save
 from tests.clock import Clock
 
 SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
@@ -438,6 +439,16 @@ def test_an_argument_of_another_kind_is_named_with_an_example(
     unchecked = inspect.unwrap(search)  # not held against its annotations
     with pytest.raises(InputError, match=f"{name} must be of the {message}"):
         unchecked(**arguments)
+
+
+def test_what_another_function_takes_is_named_with_an_example(small, whole):
+    unchecked = inspect.unwrap(retrain)
+    with pytest.raises(InputError, match="result must be of the type SearchResult"):
+        unchecked(SPACE, whole, small, seed=0, epochs=1)
+    with pytest.raises(
+        InputError, match=r"trained must .* winner\.network, got Search"
+    ):
+        inspect.unwrap(save)("nowhere", whole)
 
 
 def test_a_space_that_builds_no_candidates_is_refused(small):

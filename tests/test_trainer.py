@@ -101,11 +101,22 @@ def test_the_learning_rate_drops_at_half_and_three_quarters():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"learning_rate": 0.0}, {"weight_decay": -1e-4}, {"batch_size": 0}],
+    [
+        {"learning_rate": 0.0},
+        {"weight_decay": -1e-4},
+        {"batch_size": 0},
+    ],
 )
 def test_impossible_hyperparameters_are_refused_by_name(fields):
     with pytest.raises(InputError, match=next(iter(fields))):
         Hyperparameters(**fields)
+
+
+@pytest.mark.parametrize("network", [MLP(5, (8,), 4), MLP(6, (8,), 1)])
+def test_a_network_of_other_data_is_not_trained(small, network):
+    key = jax.random.key(0)
+    with pytest.raises(InputError, match=r"inputs and \d outputs, the data has 6 and"):
+        trainer.train(key, network, Hyperparameters(), small, order_key=key, epochs=1)
 
 
 def test_a_step_may_take_a_single_example():

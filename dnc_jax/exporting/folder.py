@@ -8,6 +8,7 @@ from types import ModuleType
 import jax
 import numpy as np
 
+from dnc_jax.errors import check_kind
 from dnc_jax.exporting import cnn, mlp
 from dnc_jax.exporting.layers import Layers
 from dnc_jax.files import new_folder
@@ -47,12 +48,13 @@ def export(network: Network, path: str | os.PathLike[str]) -> pathlib.Path:
       The path.
 
     Raises:
-      InputError: `path` holds something else.
+      InputError: `path` holds something else, or what is no network.
       OSError: it cannot be written; what was there before is kept.
     """
     import jinja2
     from safetensors.numpy import save
 
+    check_kind(Network, "winner.network", network=network)
     path = pathlib.Path(path)
     check_place(path, (MODEL, WEIGHTS, PREDICT, PROGRAM, README))
     architecture = network.architecture

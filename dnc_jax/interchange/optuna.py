@@ -125,14 +125,21 @@ def sampled(
       epochs: of each.
 
     Raises:
-      InputError: Optuna is not installed, a count below 1, or, from `init`, a sampler
-        that finds no candidate that the space allows, or that keeps what it knows in
-        its study (QMC, genetic algorithms, CMA-ES, grids) and so would forget it.
+      InputError: Optuna is not installed, a count below 1, a sampler instead of what
+        makes one, or, from `init`, a sampler that finds no candidate that the space
+        allows, or that keeps what it knows in its study (QMC, genetic algorithms,
+        CMA-ES, grids) and so would forget it.
     """
     optuna = load_tool("optuna", "optuna")
     candidates, batch, epochs = check_whole(
         1, candidates=candidates, batch=batch, epochs=epochs
     )
+
+    if not callable(sampler):
+        raise InputError(
+            f"sampler must make a sampler from a seed, such as lambda seed: "
+            f"{type(sampler).__name__}(seed=seed), got a {type(sampler).__name__}"
+        )
 
     def propose(seed: int, told: tuple[Told, ...]) -> State:
         wanted = min(batch, candidates - len(told))

@@ -72,6 +72,16 @@ class Sparsity:
         )
 
 
+def _check_sparsity(sparsity: Any) -> None:
+    if not isinstance(sparsity, tuple) or not all(
+        one is None or isinstance(one, Sparsity) for one in sparsity
+    ):
+        raise InputError(
+            "sparsity must be a tuple with a Sparsity, or None, for each junction, as "
+            f"(Sparsity(0.25), None), got {sparsity!r}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class MLP:
     """A multilayer perceptron: `inputs -> hidden[0] -> ... -> outputs`.
@@ -108,6 +118,7 @@ class MLP:
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must lie in [0, 1), got {self.dropout}")
+        _check_sparsity(self.sparsity)
         if self.sparsity and len(self.sparsity) != len(self.junctions):
             raise InputError(
                 f"sparsity describes {len(self.sparsity)} junctions, the network has "
@@ -253,6 +264,7 @@ class CNN:
                     f"a shortcut leads from {self.channels[first - 1]} to "
                     f"{self.channels[first + 1]} channels; it can only add channels"
                 )
+        _check_sparsity(self.sparsity)
         if self.sparsity and len(self.sparsity) != len(self.junctions):
             raise InputError(
                 f"sparsity describes {len(self.sparsity)} junctions, the network has "

@@ -11,7 +11,7 @@ from dnc_jax.networks.architecture import CNN
 from dnc_jax.networks.convolution import TAPS, Form, convolution
 from dnc_jax.networks.draws import weights
 from dnc_jax.networks.dropout import dropout, fold_in
-from dnc_jax.networks.patterns import Patterns
+from dnc_jax.networks.patterns import Patterns, check
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
 
 EPSILON = 1e-5  # added to a variance
@@ -25,7 +25,11 @@ def init(key: Key, architecture: CNN, patterns: Patterns = ()) -> Params:
     sparse) as `draws.scaled` makes it, a bias of 0 and, where the layer has batch norm,
     a scale of 1 and an offset of 0, all [O]; for the head a weight [I, O] or
     [E, b_in, b_out], and a bias.
+
+    Raises:
+      InputError: the patterns are not those of the architecture.
     """
+    check(architecture, patterns)
     count = len(architecture.channels)
     keys = jax.random.split(key, count + 1)
     convolutions = architecture.convolutions

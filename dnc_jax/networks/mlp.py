@@ -12,7 +12,7 @@ from dnc_jax.networks import draws
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.architecture import MLP
 from dnc_jax.networks.dropout import dropout, fold_in
-from dnc_jax.networks.patterns import Patterns
+from dnc_jax.networks.patterns import Patterns, check
 from dnc_jax.typing import Array, Junction, Key, Params, Scalar
 
 
@@ -28,7 +28,11 @@ def init(key: Key, architecture: MLP, patterns: Patterns = ()) -> Params:
       key: consumed.
       architecture: what to make.
       patterns: as `network.patterns` draws them.
+
+    Raises:
+      InputError: they are not those of the architecture.
     """
+    check(architecture, patterns)
     junctions = architecture.junctions
     if patterns:
         keys = jax.random.split(key, len(patterns))

@@ -1,5 +1,6 @@
 """What a work folder holds, read for people: of a search that runs or has ended."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -116,7 +117,7 @@ def read(workdir: str | pathlib.Path) -> Run:
     """The search in `workdir`, at any moment of its life; nothing is written.
 
     Raises:
-      InputError: there is no search.
+      InputError: there is no search, or its summary is damaged.
     """
     folder = pathlib.Path(workdir)
     if not (folder / TRIALS).is_file():
@@ -124,14 +125,20 @@ def read(workdir: str | pathlib.Path) -> Run:
             f"{folder} holds no search: it has no {TRIALS}; name the work folder of one"
         )
     config, done = trials.read(folder / TRIALS)
-    summary = folder / SUMMARY
-    return Run(
-        done,
-        read_timeline(folder),
-        json.loads(summary.read_text()) if summary.exists() else None,
-        config,
-        folder,
-    )
+    return Run(done, read_timeline(folder), _summary(folder / SUMMARY), config, folder)
+
+
+def _summary(path: pathlib.Path) -> Summary | None:
+    if not path.exists():
+        return None
+    try:
+        summary: Any = json.loads(path.read_text())
+        Candidate.from_json(summary["best"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove it, and the search writes it anew"
+        ) from error
+    return summary
 
 
 def write_summary(folder: pathlib.Path, summary: Mapping[str, Any]) -> None:
@@ -144,13 +151,11 @@ def read_timeline(folder: pathlib.Path) -> list[Moment]:
     """The moments noted so far; a line that was cut off by a crash is left out."""
     path = folder / TIMELINE
     moments = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             fields = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        ended = tuple((number, rung) for number, rung in fields.pop("trials"))
-        moments.append(Moment(ended, **fields))
+            ended = tuple((number, rung) for number, rung in fields.pop("trials"))
+            moments.append(Moment(ended, **fields))
     return moments
 
 

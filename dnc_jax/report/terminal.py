@@ -1,5 +1,6 @@
 """What a person sees in the terminal: progress while a search runs, then tables."""
 
+import io
 import pathlib
 import sys
 import threading
@@ -30,6 +31,8 @@ WIDTH_WITHOUT_TERMINAL = 110
 
 def console(*, quiet: bool = False) -> Console:
     """A console for standard output: live on a terminal, plain lines in a file."""
+    if sys.stdout is None:  # closed
+        return Console(file=io.StringIO(), quiet=True)
     terminal = sys.stdout.isatty()
     width = None if terminal else WIDTH_WITHOUT_TERMINAL
     return Console(width=width, highlight=False, quiet=quiet)

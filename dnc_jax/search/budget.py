@@ -5,7 +5,7 @@ import math
 import threading
 import time
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_numbers
 from dnc_jax.footprint import Meter
 from dnc_jax.footprint.carbon import Grid
 from dnc_jax.search.forecast import Forecast, Interval
@@ -46,9 +46,10 @@ class Budget:
     def __post_init__(self) -> None:
         for name in CAPS:
             value = getattr(self, name)
+            check_numbers(**{name: value})
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(f"{name} must be finite and >= 0, got {value}")
-        if self.grams_co2e and not self.grid:
+        if self.grams_co2e and not isinstance(self.grid, Grid):
             raise InputError(
                 "grams_co2e needs a grid, as carbon.grid has it by region, such as FR, "
                 "or intensity, in grams a kWh"

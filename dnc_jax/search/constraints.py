@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_numbers
 from dnc_jax.footprint import Complexity, complexity
 from dnc_jax.plain import make_plain
 from dnc_jax.search.dimensions import Dimension
@@ -44,6 +44,7 @@ class Constraints:
     def __post_init__(self) -> None:
         make_plain(self, Constraints)
         for name, value in dataclasses.asdict(self).items():
+            check_numbers(**{name: value})
             if not value >= 0:
                 raise InputError(f"{name} must be >= 0, got {value}")
 

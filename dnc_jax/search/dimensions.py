@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_numbers
 from dnc_jax.plain import make_plain, plain
 
 Number = float | int
@@ -301,6 +301,7 @@ def _check_condition(when: Any) -> None:
 
 
 def _check(low: Number, high: Number) -> None:
+    check_numbers(low=low, high=high)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"a range needs finite ends, got {low} and {high}")
     if low > high:

@@ -2,12 +2,11 @@
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from dnc_jax.errors import InputError, check_whole
+from dnc_jax.errors import InputError, check_numbers, check_whole
 from dnc_jax.networks import Sparsity
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.plain import make_plain
@@ -86,10 +85,9 @@ class NetworkSpace(Space):
                 )
         for name, least in self._least.items():
             pair = getattr(self, name)
-            if len(pair) != 2 or not all(isinstance(n, numbers.Real) for n in pair):
-                raise InputError(
-                    f"{name} must be two numbers (lower, upper), got {pair}"
-                )
+            if len(pair) != 2:
+                raise InputError(f"{name} must be (lower, upper), got {pair}")
+            check_numbers(**{f"{name}[{end}]": value for end, value in enumerate(pair)})
             if not pair[0] <= pair[1]:
                 raise InputError(
                     f"{name}: lower {pair[0]} > upper {pair[1]}; swap them"

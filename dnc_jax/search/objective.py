@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_numbers
 from dnc_jax.footprint import Complexity
 from dnc_jax.plain import make_plain
 from dnc_jax.training.timing import UNMEASURED, EpochCost
@@ -54,6 +54,7 @@ class Objective:
             )
         for name in (field.name for field in dataclasses.fields(Objective)[1:]):
             value = getattr(self, name)
+            check_numbers(**{name: value})
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(f"{name} must be a finite number >= 0, got {value}")
 

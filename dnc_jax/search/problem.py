@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 
 from dnc_jax.errors import InputError, check_whole
-from dnc_jax.networks import Architecture
 from dnc_jax.search.constraints import Constraints
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.space import Space
@@ -28,20 +27,6 @@ class Problem(NamedTuple):
     def measured(self) -> frozenset[str]:
         """Terms of an epoch that are measured for each candidate."""
         return self.objective.measured | self.constraints.measured
-
-
-def check_sizes(what: str, network: Architecture, data: Dataset) -> None:
-    """Whether a network takes the examples of a data set and answers as it asks.
-
-    Raises:
-      InputError: it does not; `what` says whose it is.
-    """
-    sizes = (network.inputs, network.outputs)
-    if sizes != (data.inputs, data.outputs):
-        raise InputError(
-            f"{what} has {sizes[0]} inputs and {sizes[1]} outputs, the data has "
-            f"{data.inputs} and {data.outputs}; make_space(data) gives a space for it"
-        )
 
 
 class Keys(NamedTuple):

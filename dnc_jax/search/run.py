@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_kind
 from dnc_jax.footprint import Meter
 from dnc_jax.search.budget import CAPS, Budget, Spending
 from dnc_jax.search.constraints import NO_CONSTRAINTS, Constraints
@@ -223,12 +223,8 @@ def _refuse_other_kinds(**arguments: Any) -> None:
         if name not in arguments:  # of this function
             continue
         value = arguments[name]
-        missing = value is None and name in ("store", "budget", "meter")
-        if not missing and not isinstance(value, kind):
-            raise InputError(
-                f"{name} must be of the type {kind.__name__}, such as {example}, got "
-                f"{type(value).__name__}"
-            )
+        if value is not None or name not in ("store", "budget", "meter"):
+            check_kind(kind, example, **{name: value})
 
 
 def _counted_here(budget: Budget, meter: Meter | None) -> tuple[Budget, Meter | None]:

@@ -11,13 +11,13 @@ from dnc_jax.errors import InputError
 from dnc_jax.footprint import Meter, training_work
 from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.ledger import Ledger
-from dnc_jax.search.problem import Problem, check_sizes, keys
+from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import Evaluation
-from dnc_jax.search.trials import Store, Trial, from_row, to_row
+from dnc_jax.search.trials import Store, Trial, each, from_row, to_row
 from dnc_jax.training import grouping, population, processes, resources
 from dnc_jax.training.costs import CostModel
-from dnc_jax.training.data import Dataset
+from dnc_jax.training.data import check_sizes
 from dnc_jax.training.jobs import Job, Outcome, Progress, Snapshot
 from dnc_jax.training.programs import Programs
 from dnc_jax.typing import FilePath
@@ -29,7 +29,17 @@ def shared(trials: Sequence[Trial]) -> list[Trial]:
     return [from_row(row) for row in rows]
 
 
-def _refuse_other_rows(store: Store, name: str, digest: str) -> None:
+def refuse_other_rows(store: Store, name: str, digest: str) -> None:
+    """Whether the store's trials were made with these rows; of a new one, they will be.
+
+    Args:
+      store: of the search.
+      name: of the data.
+      digest: as `Dataset.digest` gives it.
+
+    Raises:
+      InputError: they were not.
+    """
     if store.first("rows", digest) != digest:
         raise InputError(
             f"the rows of {name} are not those that the store's trials were made "
@@ -91,14 +101,14 @@ class Rungs:
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self._scorer = Scorer(problem, meter, store)
+        self._problem, self._scorer = problem, Scorer(problem, meter, store)
         self._keys = keys(problem.seed)
         self._epochs = problem.strategy.epochs
-        data = self._data = problem.data
+        data = problem.data
         constants, digest = (cost or resources.cost_model())._asdict(), data.digest()
         if store:
             constants = store.first("cost_model", constants)
-            _refuse_other_rows(store, data.name, digest)
+            refuse_other_rows(store, data.name, digest)
         cost = CostModel(**processes.from_first(constants))
         self.programs = Programs(data, self._keys.order, processes.mesh(), cost)
         self.ledger = Ledger(meter, self.programs)
@@ -108,7 +118,9 @@ class Rungs:
         self._known = {(t.candidate_id, t.rung): t for t in known}
         self.anew = not known and not self._chunks.begun
         self._scorer.remember(known)
-        self._prior = {(t.candidate, t.epochs, t.schedule_epochs): t for t in prior}
+        self._prior = {
+            (t.candidate, t.epochs, t.schedule_epochs): t for t in each(prior)
+        }
         self._on_epoch, self._should_stop = on_epoch, should_stop
         self._number = 0  # of rungs so far, over all brackets
         self._asked: set[int] = set()  # candidates so far
@@ -132,7 +144,8 @@ class Rungs:
           OSError: the folder cannot be written.
         """
         before = self._before.trials
-        _refuse_impossible(evaluations, before, self._asked - set(before), self._data)
+        gone = self._asked - set(before)
+        _refuse_impossible(evaluations, before, gone, self._problem)
         self._asked |= {e.candidate_id for e in evaluations}
         self._number += 1
         reused = self._reuse(evaluations)
@@ -310,7 +323,7 @@ class Rungs:
         self.flops += training_work(
             evaluation.candidate.architecture,
             evaluation.candidate.hyperparameters.batch_size,
-            *self._data.rows,
+            *self._problem.data.rows,
             epochs=outcome.epochs,
         ).flops
         return trial
@@ -320,7 +333,7 @@ def _refuse_impossible(
     evaluations: Sequence[Evaluation],
     before: Mapping[int, Trial],
     gone: Collection[int],
-    data: Dataset,
+    problem: Problem,
 ) -> None:
     """A strategy or a space of one's own may ask for anything.
 
@@ -328,7 +341,7 @@ def _refuse_impossible(
       evaluations: of the rung to come.
       before: trials of the rung before, by candidate.
       gone: candidates of earlier rungs that did not come to the one before.
-      data: whose sizes networks need.
+      problem: for whose space and data networks are.
     """
     numbers = {e.candidate_id for e in evaluations}
     if len(numbers) < len(evaluations):
@@ -337,10 +350,11 @@ def _refuse_impossible(
             "candidates; in one rung each candidate_id may come once"
         )
     for e in evaluations:
-        if not 0 <= e.start < e.stop:
+        if not 0 <= e.start < e.stop <= problem.strategy.epochs:
             raise InputError(
                 f"candidate {e.candidate_id}: epochs {e.start} to {e.stop}; an "
-                "evaluation needs 0 <= start < stop"
+                "evaluation needs 0 <= start < stop <= epochs of the strategy, "
+                f"{problem.strategy.epochs}"
             )
         past = before.get(e.candidate_id)
         # A bracket of Hyperband may begin with any rung.
@@ -352,5 +366,16 @@ def _refuse_impossible(
                 "next from the epoch they have reached, others start from epoch 0 with "
                 "a candidate_id that is new"
             )
+        if past and past.candidate != e.candidate:
+            raise InputError(
+                f"the strategy asks for candidate {e.candidate_id} as {e.candidate}, "
+                f"which was {past.candidate} in the rung before; another network needs "
+                "a candidate_id that is new"
+            )
         network = e.candidate.architecture
-        check_sizes(f"candidate {e.candidate_id}, {network},", network, data)
+        check_sizes(f"candidate {e.candidate_id}, {network},", network, problem.data)
+        if not problem.space.allows(e.candidate):
+            raise InputError(
+                f"the strategy asks for candidate {e.candidate_id}, {network}, which "
+                "the space does not allow; make the strategy from the limited space"
+            )

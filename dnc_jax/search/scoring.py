@@ -12,11 +12,12 @@ from dnc_jax.footprint import Meter, complexity
 from dnc_jax.footprint.counters import CounterError
 from dnc_jax.networks import Architecture
 from dnc_jax.search.constraints import Limited
-from dnc_jax.search.problem import Problem, check_sizes, keys
+from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.space import Candidate
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
 from dnc_jax.training import processes, timing
+from dnc_jax.training.data import check_sizes
 from dnc_jax.training.timing import UNMEASURED, EpochCost
 
 

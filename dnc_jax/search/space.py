@@ -259,13 +259,20 @@ class CustomSpace(Space):
         returns what is to be trained and scored, hashable.
 
     Raises:
-      InputError: no dimensions, one of another kind, or a condition on one that does
+      InputError: no dict and function, no dimensions, one of another kind, or a
+        condition on one that does
         not come before, or on a value that it never has.
     """
 
     def __init__(
         self, dimensions: Mapping[str, Dimension], function: Callable[..., Any]
     ) -> None:
+        if not isinstance(dimensions, Mapping) or not callable(function):
+            raise InputError(
+                "a space is made of a dict of dimensions and a function of their "
+                "values, such as CustomSpace({'nodes': Integer(8, 64)}, build), got a "
+                f"{type(dimensions).__name__} and a {type(function).__name__}"
+            )
         if not dimensions:
             raise InputError("a space needs at least one dimension, got none")
         before: dict[str, Dimension] = {}

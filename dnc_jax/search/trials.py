@@ -242,9 +242,7 @@ class Store:
           InputError: the file is damaged.
         """
         with _clear(f"{self._path} is damaged", "move it away to search anew"):
-            query = "SELECT value FROM facts WHERE name = ?"
-            row = self._db.execute(query, [name]).fetchone()
-        return json.loads(row[0]) if row else None
+            return _fact(self._db, name)
 
     def trials(self) -> list[Trial]:
         """All trials, by rung of each candidate.
@@ -300,11 +298,33 @@ def read(path: FilePath) -> tuple[dict[str, Any], list[Trial]]:
     Raises:
       InputError: there is no store.
     """
+    with _reading(path) as db:
+        row = db.execute("SELECT config FROM search").fetchone()
+        return (json.loads(row[0]) if row else {}), _trials(db)
+
+
+def read_fact(path: FilePath, name: str) -> Any:
+    """`Store.fact` of the store in `path`, also while a search writes to it.
+
+    Raises:
+      InputError: there is no store.
+    """
+    with _reading(path) as db:
+        return _fact(db, name)
+
+
+@contextlib.contextmanager
+def _reading(path: FilePath) -> Iterator[sqlite3.Connection]:
     with _clear(f"no trial store in {path}", "name a folder that holds a search"):
         uri = f"{pathlib.Path(path).absolute().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-            row = db.execute("SELECT config FROM search").fetchone()
-            return (json.loads(row[0]) if row else {}), _trials(db)
+            yield db
+
+
+def _fact(db: sqlite3.Connection, name: str) -> Any:
+    query = "SELECT value FROM facts WHERE name = ?"
+    row = db.execute(query, [name]).fetchone()
+    return json.loads(row[0]) if row else None
 
 
 def _trials(db: sqlite3.Connection) -> list[Trial]:

@@ -8,17 +8,17 @@ from typing import NamedTuple
 import jax
 from absl import logging
 
-from dnc_jax.errors import InputError, check_whole
+from dnc_jax.errors import InputError, check_kind, check_whole
 from dnc_jax.footprint import Work, complexity, training_work
 from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.objective import Objective
-from dnc_jax.search.problem import Keys, check_sizes, keys
+from dnc_jax.search.problem import Keys, keys
 from dnc_jax.search.results import Callback, SearchResult, Winner
 from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
 from dnc_jax.training import feed, trainer
 from dnc_jax.training.checkpoints import Network
-from dnc_jax.training.data import Dataset, joined
+from dnc_jax.training.data import Dataset, check_sizes, joined
 from dnc_jax.training.trainer import History, Trained
 from dnc_jax.typing import FilePath
 
@@ -62,6 +62,8 @@ def retrain(
         length.
       OSError: the folder cannot be written.
     """
+    check_kind(SearchResult, "search(space, data, seed=0)", result=result)
+    check_kind(Space, "that of the search", space=space)
     (epochs,) = check_whole(1, epochs=epochs)
     begin = time.perf_counter()
     callback = callback or Callback()

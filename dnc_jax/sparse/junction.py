@@ -1,4 +1,4 @@
-"""One sparse junction, dense or convolutional, as pure `init` and `apply` functions.
+"""One sparse junction, of nodes or of channels, as pure `init` and `apply` functions.
 
 Parameters hold one weight for each edge and nothing else: `weight` is
 [E, b_in, b_out] (for convolutions [height, width, E, b_in, b_out]), `bias` [n_out].
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.plain import plain
 from dnc_jax.sparse import gather, kernels
 from dnc_jax.sparse.pattern import Pattern
 from dnc_jax.typing import Array, Key
@@ -23,10 +24,10 @@ def init(
     key: Key,
     pattern: Pattern,
     *,
-    bias: float = 0.0,
+    bias: float | None = 0.0,
     dtype: Any = jnp.float32,
 ) -> dict[str, jax.Array]:
-    """Fresh parameters of a dense junction. Consumes `key`.
+    """Fresh parameters of a junction. Consumes `key`.
 
     Weights are normal with a standard deviation of sqrt(2 / fan_in), where fan_in is
     the number of edges that the output really has.
@@ -34,11 +35,14 @@ def init(
     Args:
       key: consumed.
       pattern: which edges there are.
-      bias: initial value of every bias.
+      bias: initial value of every bias; None for none.
       dtype: of the parameters.
 
     Returns:
       `weight` [E, b_in, b_out] and `bias` [n_out].
+
+    Raises:
+      InputError: bias is True or False.
 
     Reference: K. He et al., "Delving Deep into Rectifiers" (2015), equation 10.
     """
@@ -104,7 +108,7 @@ def conv_init(
     pattern: Pattern,
     *,
     kernel_size: int | tuple[int, int] = (3, 3),
-    bias: float = 0.0,
+    bias: float | None = 0.0,
     dtype: Any = jnp.float32,
 ) -> dict[str, jax.Array]:
     """Fresh parameters of a convolution from channels to channels. Consumes `key`.
@@ -115,7 +119,7 @@ def conv_init(
       `weight` [height, width, E, b_in, b_out] and `bias` [n_out].
 
     Raises:
-      InputError: a side of the kernel below 1.
+      InputError: a side of the kernel below 1, or bias is True or False.
     """
     return _init(key, pattern, _pair("kernel_size", kernel_size), bias, dtype)
 
@@ -244,8 +248,12 @@ def _on_any_mesh(
 
 
 def _init(
-    key: Key, pattern: Pattern, taps: tuple[int, ...], bias: float, dtype: Any
+    key: Key, pattern: Pattern, taps: tuple[int, ...], bias: float | None, dtype: Any
 ) -> dict[str, jax.Array]:
+    if isinstance(bias, bool):
+        raise InputError(
+            f"bias is the initial value of every bias, or None for none; got {bias}"
+        )
     shape = (*taps, pattern.block_edges, *pattern.block)
     fan_in: Any = pattern.sources.shape[1]
     if pattern.edges_in is not None:
@@ -255,15 +263,16 @@ def _init(
     normals = jax.random.normal(key, shape, jnp.float32)
     if taps:
         scale = jnp.broadcast_to(scale, shape)
-    return {
-        "weight": (normals * scale).astype(dtype),
-        "bias": jnp.full(pattern.n_out, bias, dtype),
-    }
+    params = {"weight": (normals * scale).astype(dtype)}
+    if bias is not None:
+        params["bias"] = jnp.full(pattern.n_out, bias, dtype)
+    return params
 
 
 def _pair(name: str, sides: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width, which one number gives both."""
-    height, width = (sides, sides) if isinstance(sides, int) else sides
+    pair: Any = plain(sides)
+    height, width = pair if isinstance(pair, tuple) else (pair, pair)
     if min(height, width) < 1:
         raise InputError(f"{name} must be >= 1, got {sides}")
     return height, width

@@ -132,7 +132,6 @@ def _matmul_bwd(impl: str, saved: Any, dy: jax.Array) -> Any:
 _matmul.defvjp(_matmul_fwd, _matmul_bwd)
 
 
-
 def _gemm_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
     b_in, b_out = pattern.block
     # Flat, here and below: XLA copies arrays that have axes of one.
@@ -213,7 +212,6 @@ def _groups_backward(
     return _gemm_d_weight(pattern, x, dy, weight.dtype), dx
 
 
-
 def _elements_forward(weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax.Array:
     blocks = rows_of(x, pattern.block[0]).astype(wide_type(x))
     weights = by_output(weight, pattern).astype(wide_type(x))
@@ -283,7 +281,6 @@ def _outer_sum(weight: jax.Array, rows: jax.Array) -> jax.Array:
     return sum(
         weight[:, i, :, None] * rows[:, i, None, :] for i in range(weight.shape[1])
     )  # pyright: ignore
-
 
 
 def _matrix(weight: jax.Array, pattern: Pattern, axes: str) -> jax.Array:

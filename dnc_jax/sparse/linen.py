@@ -89,10 +89,7 @@ def _bound(module: Any, init: Callable[..., Any], x: Any) -> tuple[Pattern, Any,
             pattern = dataclasses.replace(module.pattern, **pattern)
 
     def fresh(key: Any) -> dict[str, jax.Array]:
-        params = init(key, pattern, bias=module.bias or 0.0, dtype=module.param_dtype)
-        if module.bias is None:
-            del params["bias"]
-        return params
+        return init(key, pattern, bias=module.bias, dtype=module.param_dtype)
 
     params = module.param("junction", fresh)
     if module.dtype is not None:

@@ -14,6 +14,7 @@ import jax.export
 import numpy as np
 
 from dnc_jax.errors import InputError
+from dnc_jax.plain import plain
 from dnc_jax.typing import Array
 
 # A table of all cells makes a dense fallback cheap. It is kept where it is small
@@ -190,6 +191,7 @@ def from_edges(
       InputError: no edges, lists of unequal length, indices that are not integers or
         out of range, an edge given twice, nodes that blocks do not divide.
     """
+    block = plain(block)
     blocks_in, blocks_out = grid(n_in, n_out, block)
     sources, outputs = (
         _checked(index, count, name)
@@ -267,8 +269,11 @@ def grid(n_in: int, n_out: int, block: tuple[int, int]) -> tuple[int, int]:
     """Input and output blocks of a junction.
 
     Raises:
-      InputError: a size below 1, or blocks that do not divide the nodes.
+      InputError: a size below 1, sides that are not two, or blocks that do not divide
+        the nodes.
     """
+    if np.shape(block) != (2,):
+        raise InputError(f"block must be its two sides, (b_in, b_out), got {block}")
     for nodes, side, name in ((n_in, block[0], "n_in"), (n_out, block[1], "n_out")):
         if side < 1 or nodes < 1:
             raise InputError(f"{name} = {nodes} and block side {side} must be >= 1")

@@ -1,5 +1,6 @@
 """Arrays as users have them: checked, and brought to the types that networks take."""
 
+import contextlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,14 +8,11 @@ import numpy as np
 
 from dnc_jax.errors import InputError
 from dnc_jax.training import rows
-from dnc_jax.typing import Array
 
 _DISTINCT = 100  # steps of float32 that a feature's standard deviation has at least
 
 
-def checked(
-    x: rows.Rows, y: Array, where: str, channels: str
-) -> tuple[Any, np.ndarray]:
+def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]:
     """Examples as a network takes them, uint8 or float32, and their labels or targets.
 
     Args:
@@ -32,8 +30,13 @@ def checked(
             "zeros too: x.toarray()"
         )
     x, y = x if isinstance(x, rows.FileRows) else _plain(x), _plain(y)
-    if y.dtype == object and all(isinstance(label, str) for label in y.ravel()):
-        y = y.astype(str)  # as pandas keeps names
+    if (
+        isinstance(x, np.ndarray) and x.dtype == object
+    ):  # a data frame of numbers of several types
+        with contextlib.suppress(TypeError, ValueError):  # names among them
+            x = x.astype(np.float64)
+    if y.dtype == object:  # as pandas keeps names, and integers that may be missing
+        y = np.array(y.tolist())
     if not x.ndim or not len(x):
         raise InputError(f"{where}: no rows; at least one is needed")
     if not np.prod(x.shape[1:]):
@@ -65,8 +68,24 @@ def checked(
     return x, y
 
 
-def _plain(array: Array) -> np.ndarray:
+def refuse_other_columns(train: Any, test: Any, name: str) -> None:
+    """Raises an InputError for data frames whose columns differ, or their order."""
+    if not (hasattr(train, "columns") and hasattr(test, "columns")):
+        return
+    columns, others = list(train.columns), list(test.columns)
+    if columns != others:
+        raise InputError(
+            f"{name}: columns are {columns} in train and {others} in test; give both "
+            "in one order: test[train.columns]"
+        )
+
+
+def _plain(array: Any) -> np.ndarray:
     """In NumPy, where bfloat16 is not a number like others."""
+    if np.ma.is_masked(array):
+        raise InputError(
+            "an array with masked values; fill them in, or remove the rows"
+        )
     array = np.asarray(array)
     return array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_kind
 from dnc_jax.files import new_folder
 from dnc_jax.networks import Architecture, from_json, network, to_json
 from dnc_jax.networks.patterns import Patterns
@@ -121,9 +121,10 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
     whole or not at all, see `files.new_folder`.
 
     Raises:
-      InputError: as `check_place`.
+      InputError: as `check_place`, or what is no network.
       OSError: it cannot be written; what was there before is kept.
     """
+    check_kind(Network, "winner.network", trained=trained)
     check_place(path)
     description = {
         "architecture": to_json(trained.architecture),

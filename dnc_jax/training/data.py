@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc_jax.errors import InputError, check_whole
+from dnc_jax.errors import InputError, check_numbers, check_whole
+from dnc_jax.networks import Architecture
 from dnc_jax.training import arrays, readers, rows
 from dnc_jax.typing import Array, Scalar
 
@@ -116,7 +117,9 @@ class Dataset(NamedTuple):
 
     def __str__(self) -> str:
         rows = [len(split.y) for split in (self.train, self.validation, self.test)]
-        kind = "classes" if self.task == "classification" else "numbers to predict"
+        kind = "classes"
+        if self.task == "regression":
+            kind = f"number{'s' * (self.outputs > 1)} to predict"
         text = (
             "{:,} training, {:,} validation and {:,} test rows of ".format(*rows)
             + f"{self.inputs} features, {self.outputs} {kind}"
@@ -136,6 +139,20 @@ def normalise(x: Array, mean: Array, scale: Array) -> jax.Array:
         scale, (0, 1)
     )
     return centred.reshape(shape)
+
+
+def check_sizes(what: str, network: Architecture, data: Dataset) -> None:
+    """Whether a network takes the examples of a data set and answers as it asks.
+
+    Raises:
+      InputError: it does not; `what` says whose it is.
+    """
+    sizes = (network.inputs, network.outputs)
+    if sizes != (data.inputs, data.outputs):
+        raise InputError(
+            f"{what} has {sizes[0]} inputs and {sizes[1]} outputs, the data has "
+            f"{data.inputs} and {data.outputs}; make_space(data) gives a space for it"
+        )
 
 
 def load(
@@ -181,8 +198,8 @@ def load(
 
 
 def from_arrays(
-    train: Split | tuple[rows.Rows, Array],
-    test: Split | tuple[rows.Rows, Array],
+    train: Split | tuple[Any, Any],
+    test: Split | tuple[Any, Any],
     *,
     name: str = "arrays",
     task: str = "auto",
@@ -195,7 +212,8 @@ def from_arrays(
     """A data set from arrays `(x [N, ...], y [N])`; validation comes out of `train`.
 
     Args:
-      train, test: rows; y is [N] labels (integers or names), or [N] or [N, C] floats.
+      train, test: rows, as arrays or data frames of numbers; y is [N] labels (integers
+        or names), or [N] or [N, C] floats.
       name: for people.
       task: `classification`, `regression`, or `auto`: by the type of y.
       channels: `last` for images [N, H, W, channels], `first` for [N, channels, H, W].
@@ -208,9 +226,11 @@ def from_arrays(
       InputError: no rows, unequal lengths, NaN or infinite values, y that does not suit
         the task, fewer than two classes, a class of the test rows that is not in the
         training rows, a class with too few training rows to split, a constant target
-        or one far from 0 for its spread,
-        a fraction outside (0, 1), a negative seed or number of bytes.
+        or one far from 0 for its spread, examples of train and test that are of
+        other types, shapes or columns, a fraction outside (0, 1), a negative seed or
+        number of bytes.
     """
+    check_numbers(validation_fraction=validation_fraction)
     if not 0 < validation_fraction < 1:
         raise InputError(
             f"validation_fraction must lie in (0, 1), got {validation_fraction}"
@@ -228,6 +248,7 @@ def from_arrays(
                 f"{name}, {part}: a pair (x, y) is needed, got a "
                 f"{type(split).__name__}; from_arrays((x, y), (test_x, test_y))"
             )
+    arrays.refuse_other_columns(train[0], test[0], name)
     (x, y), (test_x, test_y) = (
         arrays.checked(*split, f"{name}, {part}", channels)
         for split, part in ((train, "train"), (test, "test"))
@@ -236,6 +257,11 @@ def from_arrays(
         raise InputError(
             f"{name}: a training example has shape {x.shape[1:]}, a test "
             f"example {test_x.shape[1:]}; they must agree"
+        )
+    if x.dtype != test_x.dtype:  # bytes are taken as they are, all else as float32
+        raise InputError(
+            f"{name}: of training and test examples one are bytes, from 0 to 255, and "
+            "the others are not; give both as they were stored"
         )
     if task == "auto":
         task = "regression" if y.dtype.kind == "f" else "classification"
@@ -286,7 +312,9 @@ def _classes(
         if labels.ndim != 1 or labels.dtype.kind not in "buiUS":
             raise InputError(
                 f"{name}, {part}: labels must be integers or names, one for each "
-                f"example, got {labels.dtype} of shape {labels.shape}; " + _REGRESSION
+                f"example, got {labels.dtype} of shape {labels.shape}; "
+                + ("y.ravel() or, of one-hot rows, y.argmax(1); " * (labels.ndim == 2))
+                + _REGRESSION
             )
     if (y.dtype.kind in "US") != (test_y.dtype.kind in "US"):
         raise InputError(
@@ -332,8 +360,9 @@ def _stratified(
         label = int(left.argmin())
         raise InputError(
             f"{name}: label {labels[label]} has {(y == label).sum()} training row(s), "
-            f"and none is left when {fraction:g} of them validate; 2 or more are "
-            f"needed, or a smaller validation_fraction; {_REGRESSION}"
+            f"and none is left when {fraction:g} of them validate; "
+            + ("a smaller validation_fraction, or " * bool((y == label).sum() > 1))
+            + f"more rows of it are needed; {_REGRESSION}"
         )
     return held_out
 

@@ -242,7 +242,8 @@ def train(
         seed = fold_in(settings.seed, step)
         gradient = jax.grad(loss)(weights, x, y, seed)
         gradient = jax.tree.map(lambda g, w, d: g + d * w, gradient, weights, decay)
-        update, adam = trainer.ADAM.update(gradient, adam)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts steps in int32
+            update, adam = trainer.ADAM.update(gradient, adam)
         weights = jax.tree.map(lambda w, u, r: w - r * u, weights, update, rate)
         return State(weights, adam, step + 1), jnp.float32(0)
 

@@ -80,6 +80,21 @@ def any_of(flags: int) -> int:
     return int(np.bitwise_or.reduce(np.asarray(everywhere)))
 
 
+def alike(digest: bytes) -> bool:
+    """Whether all processes pass the same bytes, of one length.
+
+    Raises:
+      ProcessError: another process has ended.
+    """
+    if jax.process_count() == 1:
+        return True
+    with _together():
+        everywhere = np.asarray(
+            multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+        )
+    return bool((everywhere == everywhere[0]).all())
+
+
 def from_first(tree: Any) -> Any:
     """What process 0 passes, in every process; data as `under_way.write` takes it.
 

@@ -18,7 +18,7 @@ from dnc_jax.networks.patterns import Patterns
 from dnc_jax.training import compilation, feed, losses
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.course import Course, Epoch, Kept, identity
-from dnc_jax.training.data import Dataset, Split, View, normalise
+from dnc_jax.training.data import Dataset, Split, View, check_sizes, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
 
@@ -172,7 +172,8 @@ def epoch_steps(
         gradient = jax.tree.map(
             lambda g, p: g + settings.weight_decay * p, gradient, state.params
         )
-        update, adam = ADAM.update(gradient, state.adam)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts steps in int32
+            update, adam = ADAM.update(gradient, state.adam)
         params = jax.tree.map(
             lambda p, u: p - settings.learning_rate * u, state.params, update
         )
@@ -350,12 +351,13 @@ def train(
 
     Raises:
       FloatingPointError: the loss is no longer finite.
-      InputError: the patterns are not those of the architecture.
+      InputError: the architecture does not suit the data, or the patterns are not
+        those of the architecture.
     """
+    check_sizes(str(architecture), architecture, data)
     init_key, dropout_key, pattern_key = keys_of(key)
     if patterns is None:
         patterns = network.patterns(pattern_key, architecture)
-    network.check(architecture, patterns)
     rows = len(data.train.y)
     batch_size = min(hyperparameters.batch_size, rows)
     order = partial(epoch_order, order_key, rows=rows)

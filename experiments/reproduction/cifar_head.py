@@ -7,6 +7,7 @@ convolution computes is the input of every head, stored in bytes. The work folde
 CSV, plots.html and tables.md; heads that are trained are not trained again.
 """
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -55,7 +56,7 @@ def features(
     """The features of a small CNN as bytes, and its best validation accuracy.
 
     Raises:
-      InputError: the data is not of images.
+      InputError: the data is not of images, or the CNN has learned nothing.
     """
     if data.train.x.ndim != 4:
         raise InputError(
@@ -103,6 +104,11 @@ def features(
         return np.concatenate([to_bytes(part, most) for part in parts])
 
     most = float(np.percentile(np.asarray(of_batch(data.train.x[:_BATCH])), _BRIGHTEST))
+    if not most > 0:
+        raise InputError(
+            f"the CNN's features are at most {most:g}, so it has learned nothing; "
+            "lower train.learning_rate or raise cnn_epochs"
+        )
     splits = [
         Split(of_rows(np.asarray(split.x)), split.y)
         for split in (data.train, data.validation, data.test)
@@ -130,7 +136,7 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
             record.finding(
                 f"no loss with {row['net density %']} % of the head's edges",
                 f"{lost:+.2f} points lost, {errors:+.1f} standard errors",
-                errors <= study.SURE,
+                None if math.isnan(errors) else errors <= study.SURE,
             )
         )
     return result

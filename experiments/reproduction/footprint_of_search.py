@@ -9,7 +9,6 @@ where config.energy.tdp_watts is assumed, else empty. The work folder gets `tuni
 `search`, the work folders of the two searches, and CSV, plots.html and tables.md.
 """
 
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -108,7 +107,7 @@ def _one(config: launch.Config, workdir: pathlib.Path) -> dict[str, Any]:
         "test_accuracy": float(test.accuracy),
         "parameters": complexity(network).parameters,
     }
-    path.write_text(json.dumps(one, indent=2) + "\n")
+    record.write_json(path, one)
     return one
 
 

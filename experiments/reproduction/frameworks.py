@@ -1,4 +1,4 @@
-"""The talk's comparison of frameworks: same data, same seconds, same machine.
+r"""The talk's comparison of frameworks: same data, same seconds, same machine.
 
   experiments/frameworks/install.sh ENVIRONMENTS
   python -m experiments.reproduction.frameworks --environments=ENVIRONMENTS \
@@ -23,6 +23,7 @@ import ml_collections
 import numpy as np
 from absl import flags
 
+from dnc_jax.errors import InputError
 from dnc_jax.search import Candidate
 from dnc_jax.training.data import Dataset
 from experiments import job, launch
@@ -77,6 +78,12 @@ NOTES = (
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """Runs every framework, then writes the tables."""
+    unknown = [name for name in config.frameworks if name not in NAMES]
+    if unknown or "ours" not in config.frameworks:
+        raise InputError(
+            f"frameworks must be ours and some of {', '.join(PEERS)}, got "
+            f"{', '.join(config.frameworks) or 'none'}"
+        )
     study_ = Study(config, workdir)
     data = launch.load_data(config)
     rows_file = workdir / "rows.npz"
@@ -162,7 +169,7 @@ def peer(
     found = json.loads(process.stdout.strip().splitlines()[-1])
     found = {**found, **found.pop("best", {})}
     found.setdefault("search_seconds", time.perf_counter() - begin)
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    record.write_json(path, found)
     return found
 
 

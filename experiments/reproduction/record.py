@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import io
 import json
 import pathlib
 import platform
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 
+from dnc_jax import files
 from dnc_jax.training.machine import processor
 from dnc_jax.training.resources import cores
 from experiments import launch
@@ -22,11 +24,19 @@ AGREES, DISAGREES, UNDECIDED = "agrees", "does not agree", "undecided"
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Row]) -> None:
-    """Rows of equal columns, at least one of them."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    """Rows of equal columns, at least one of them, in a file that is whole or not."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with files.new_file(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """What `launch.read_json` reads, in a file that is whole or not at all."""
+    with files.new_file(path) as file:
+        file.write(f"{json.dumps(content, indent=2)}\n".encode())
 
 
 def read_csv(path: pathlib.Path) -> list[dict[str, str]]:

@@ -1,6 +1,5 @@
 """Networks of many points and seeds trained together, and what comes of them."""
 
-import csv
 import json
 import math
 import pathlib
@@ -28,7 +27,6 @@ from experiments.reproduction.record import Row
 
 BLOCK = 4  # nodes to a side of the family "block"
 SURE = 2  # standard errors beyond which a difference is no accident
-_RUNS = ("point", "seed", "test_accuracy", "core_seconds")
 
 
 class Point(NamedTuple):
@@ -88,6 +86,7 @@ class Study:
         networks = config.get("networks", 1)
         check_whole(1, networks=networks)
         self.config, self.folder = config, workdir
+        self._path = workdir / "runs.csv"
         self.seeds = list(range(config.seed, config.seed + networks))
         self.out = launch.console()
         self._tables: dict[str, str] = {}
@@ -99,7 +98,7 @@ class Study:
                 f"{workdir} holds a study of another config; choose another --workdir"
             )
         workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(recorded, indent=2) + "\n")
+        record.write_json(path, recorded)
 
     def train(
         self, points: Sequence[Point], data: Dataset, epochs: int = 0
@@ -166,8 +165,7 @@ class Study:
         """
         about = record.about(self.config, self.seeds)
         run = {"title": title, **about, "notes": list(notes), "tables": self._tables}
-        text = json.dumps({**run, **more}, indent=2)
-        (self.folder / "run.json").write_text(text + "\n")
+        record.write_json(self.folder / "run.json", {**run, **more})
         (self.folder / "tables.md").write_text(record.section(self.folder))
         for number, figure in enumerate(self._figures):
             with (self.folder / "plots.html").open("a" if number else "w") as page:
@@ -175,19 +173,22 @@ class Study:
         self.out.print(f"{self.folder}: tables.md, CSV, plots.html", markup=False)
 
     def _done(self) -> dict[tuple[str, int], float]:
-        path = self.folder / "runs.csv"
-        rows = record.read_csv(path) if path.exists() else []
-        return {(r["point"], int(r["seed"])): float(r["test_accuracy"]) for r in rows}
+        return {
+            (run["point"], int(run["seed"])): float(run["test_accuracy"])
+            for run in self._runs()
+        }
+
+    def _runs(self) -> list[dict[str, str]]:
+        return record.read_csv(self._path) if self._path.exists() else []
 
     def _append(self, name: str, seed: int, outcome: Outcome) -> None:
-        path = self.folder / "runs.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if new:
-                writer.writerow(_RUNS)
-            seconds = f"{outcome.seconds:.2f}"
-            writer.writerow([name, seed, outcome.val_accuracy[-1], seconds])
+        run = {
+            "point": name,
+            "seed": str(seed),
+            "test_accuracy": str(outcome.val_accuracy[-1]),
+            "core_seconds": f"{outcome.seconds:.2f}",
+        }
+        record.write_csv(self._path, [*self._runs(), run])
 
 
 def point(

@@ -1,4 +1,4 @@
-"""What the weight of complexity w_c trades, beside Deep-n-Cheap's own figures.
+r"""What the weight of complexity w_c trades, beside Deep-n-Cheap's own figures.
 
   python -m experiments.reproduction.wc_sweep --config.data.dir=DIR
   python -m experiments.reproduction.wc_sweep \
@@ -62,7 +62,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             name=name,
         )
     study_.figure(chart)
-    study_.finish(f"The weight of complexity, {config.data.name}", NOTES)
+    weights = [float(row["w_c"]) for row in rows]
+    study_.finish(f"The weight of complexity, {config.data.name}", NOTES, w_c=weights)
 
 
 def _row(data: str, one: Mapping[str, str]) -> dict[str, str]:

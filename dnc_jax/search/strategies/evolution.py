@@ -44,9 +44,7 @@ def evolution(
     Reference: E. Real et al., "Regularized Evolution for Image Classifier Architecture
     Search" (2019), algorithm 1.
     """
-    check_whole(
-        1, candidates=candidates, population=population, tournament=tournament
-    )
+    check_whole(1, candidates=candidates, population=population, tournament=tournament)
     first = max(1, min(population, candidates // 2))
 
     def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
