@@ -31,6 +31,8 @@ def main() -> None:
     """Writes, serves or saves."""
     if WORKDIR.value is None:
         raise InputError("name the work folder of a search: --workdir=DIR")
+    if SERVE.value and IMAGES.value:
+        raise InputError("--serve saves no figures; give --images in a second command")
     workdir = pathlib.Path(WORKDIR.value)
     if SERVE.value:
         serve(workdir, PORT.value)

@@ -42,6 +42,8 @@ _COLUMNS = {
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search for each weight, then the table."""
     out = launch.console()
+    if "config.objective.w_c" in flags.FLAGS:  # defined where it is given
+        raise InputError("--config.objective.w_c means nothing here; --w_c has weights")
     weights = [_weight(text) for text in WEIGHTS.value]
     if not weights:
         raise InputError("--w_c names no weight; --w_c=0,0.1,1 names three")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -40,6 +41,17 @@ def test_saving_again_replaces_what_was_there(tmp_path):
     checkpoints.save(tmp_path / "best", network((7,)))
     assert dnc_jax.load(str(tmp_path / "best")).architecture.hidden == (7,)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_network_predicts_names_or_numbers():
+    x = np.random.default_rng(0).integers(0, 255, (9, 1, 2, 3), np.uint8)
+    named = dataclasses.replace(network(), labels=("cat", "dog", "owl"))
+    best = np.asarray(named(x)).argmax(1)
+    assert named.predict(x).tolist() == [named.labels[i] for i in best]
+    numbers = dataclasses.replace(
+        network(), target_mean=(9.0, 8.0, 7.0), target_scale=(1.0, 2.0, 3.0)
+    )
+    np.testing.assert_array_equal(numbers.predict(x), np.asarray(numbers(x)))
 
 
 def test_whole_numbers_beyond_32_bits_are_taken_as_they_are():

@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as orbax
 import pytest
 from flax import linen as nn
-from flax import serialization
+from flax import nnx, serialization
 
 from dnc_jax import sparse
 from tests.oracle import dense_of
@@ -30,6 +30,21 @@ def test_the_example_of_the_readme_has_one_weight_for_each_edge():
     assert params["weight"].size == PATTERN.edges == 128 * 96 // 8
     assert params["bias"].shape == (96,)
     assert sparse.apply(params, PATTERN, jnp.ones((4, 128))).shape == (4, 96)
+
+
+def test_parameters_may_be_those_of_nnx():
+    class Layer(nnx.Module):
+        def __init__(self):
+            self.pattern = nnx.data(PATTERN)
+            self.weight = nnx.Param(sparse.init(KEY, PATTERN, bias=None)["weight"])
+
+        def __call__(self, x):
+            return sparse.apply({"weight": self.weight}, self.pattern, x)
+
+    x = normal(4, 128)
+    found = nnx.jit(lambda layer, x: layer(x))(Layer(), x)
+    expected = apply(sparse.init(KEY, PATTERN), PATTERN, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_bias_is_a_number_or_none():

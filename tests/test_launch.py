@@ -350,11 +350,13 @@ def test_a_sweep_shares_trials_and_a_transfer_tunes_what_was_found(tmp_path):
     assert moved.returncode == 0, moved.stderr
     tuned = json.loads((tmp_path / "moved" / "summary.json").read_text())
     assert tuned["best"]["architecture"] == found["best"]["architecture"]
-    refused = launch("--w_c=0,x", f"--workdir={tmp_path / 'no'}", module="sweep")
-    assert (refused.returncode, "'x' is not a finite number" in refused.stderr) == (
-        2,
-        True,
-    )
+    for flags, message in (
+        (("--w_c=0,x",), "'x' is not a finite number"),
+        (("--w_c=0.1,0.10000001",), "names a weight twice"),
+        (("--config.objective.w_c=1",), "--config.objective.w_c means nothing"),
+    ):
+        refused = launch(*flags, f"--workdir={tmp_path / 'no'}", module="sweep")
+        assert (refused.returncode, message in refused.stderr) == (2, True)
     assert not (tmp_path / "no").exists()
 
 

@@ -56,6 +56,11 @@ def test_an_impossible_objective_is_refused_by_name(fields):
         Objective(**fields)
 
 
+def test_a_weight_of_nothing_is_refused():
+    with pytest.raises(InputError, match=r"w_c = 0\.1 weighs nothing"):
+        Objective(w_c=0.1, parameters=0.0)
+
+
 def test_complexity_counts_beside_the_least_error_that_can_be_seen():
     one, largest = Complexity(10, 1), Complexity(100, 1)
     perfect = Objective(w_c=0.5).score((0.0,), (1.0,), one, largest, 0.01)

@@ -58,6 +58,13 @@ class Objective:
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(f"{name} must be a finite number >= 0, got {value}")
 
+        terms = (self.parameters, self.flops, self.seconds, self.joules)
+        if self.w_c and not any(terms):
+            raise InputError(
+                f"w_c = {self.w_c:g} weighs nothing: parameters, flops, seconds and "
+                "joules are 0; one of them must be > 0"
+            )
+
     @property
     def measured(self) -> frozenset[str]:
         """The fields of `EpochCost` that weigh something."""

@@ -74,6 +74,7 @@ def apply(
     Raises:
       InputError: x or the parameters do not fit the pattern.
     """
+    params = _arrays(params)
     x = gather.floating(x, params["weight"])
     if axis not in (0, -1):
         raise InputError(f"axis must be 0 or -1, got {axis}")
@@ -154,6 +155,7 @@ def conv_apply(
         below 1, or an image that is smaller than the kernel and not padded.
     """
     strides = _pair("strides", strides)
+    params = _arrays(params)
     x = gather.floating(x, params["weight"])
     if x.ndim != 4 or x.shape[-1] != pattern.n_in:
         raise InputError(
@@ -276,6 +278,11 @@ def _pair(name: str, sides: int | tuple[int, int]) -> tuple[int, int]:
     if min(height, width) < 1:
         raise InputError(f"{name} must be >= 1, got {sides}")
     return height, width
+
+
+def _arrays(params: Any) -> dict[str, jax.Array]:
+    """The parameters themselves of what holds them, such as Flax's `nnx.Param`."""
+    return {name: jnp.asarray(value) for name, value in params.items()}
 
 
 def _check(params: Any, pattern: Pattern, taps: tuple[int, ...]) -> None:

@@ -91,6 +91,18 @@ class Network:
         mean, scale = jnp.array([self.target_mean]), jnp.array([self.target_scale])
         return outputs / scale + mean
 
+    def predict(self, x: Array) -> np.ndarray:
+        """What the network says of raw examples [B, *example_shape].
+
+        Names [B] of the most probable classes, or predictions [B, C] in the units of
+        the targets.
+
+        Raises:
+          InputError: the examples have another shape.
+        """
+        outputs = np.asarray(self(x))
+        return outputs if self.target_mean else np.array(self.labels)[outputs.argmax(1)]
+
     def standardised(self, x: Array) -> jax.Array:
         """As calling, but predictions in units of the training targets' spread.
 

@@ -16,10 +16,10 @@ from dnc_jax.training import compilation
 
 _AT_ONCE = 10_000  # rows to decode
 _KEPT_BYTES = 2**30  # of a larger set decoded rows are not kept
-Split = tuple[np.ndarray, np.ndarray]
+Arrays = tuple[np.ndarray, np.ndarray]
 
 
-def read(name: str, directory: pathlib.Path) -> tuple[Split, Split]:
+def read(name: str, directory: pathlib.Path) -> tuple[Arrays, Arrays]:
     """Images [N, H, W, channels] uint8 and labels [N] int32 for training and test.
 
     Decoding is what takes time: 12 s for MNIST's 70,000 images. Where compiled programs
@@ -58,7 +58,7 @@ def read(name: str, directory: pathlib.Path) -> tuple[Split, Split]:
     return rows
 
 
-def _decoded(builder: Any, split: str) -> Split:
+def _decoded(builder: Any, split: str) -> Arrays:
     if split not in builder.info.splits:
         raise InputError(
             f"{builder.name!r} has no split {split!r}, only {list(builder.info.splits)}"
@@ -96,7 +96,7 @@ def _kept_at(name: str, prepared: pathlib.Path) -> pathlib.Path | None:
     return folder / f"rows-{name.replace('/', '-')}-{digest}.npz"
 
 
-def _kept(path: pathlib.Path) -> tuple[Split, Split] | None:
+def _kept(path: pathlib.Path) -> tuple[Arrays, Arrays] | None:
     """The rows of a file that `_keep` wrote; None where it is missing or damaged."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -105,7 +105,7 @@ def _kept(path: pathlib.Path) -> tuple[Split, Split] | None:
         return None
 
 
-def _keep(path: pathlib.Path, train: Split, test: Split) -> None:
+def _keep(path: pathlib.Path, train: Arrays, test: Arrays) -> None:
     """Raises OSError where the file cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as file:

@@ -1,12 +1,8 @@
 """Random search: every candidate drawn independently."""
 
-import numpy as np
-
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies.base import Strategy
-from dnc_jax.search.strategies.history import Seen, drawn
-from dnc_jax.search.strategies.single import generator, single
-from dnc_jax.typing import Key
+from dnc_jax.search.strategies.single import at_random, single
 
 
 def random(
@@ -30,8 +26,4 @@ def random(
     Reference: J. Bergstra and Y. Bengio, "Random Search for Hyper-Parameter
     Optimization" (2012).
     """
-
-    def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
-        return drawn(space, set(seen.candidates), count, generator(key, seen))
-
-    return single(space, propose, candidates=candidates, batch=batch, epochs=epochs)
+    return single(space, at_random, candidates=candidates, batch=batch, epochs=epochs)

@@ -86,9 +86,10 @@ def single(
         return waiting(state.key, seen, propose)
 
     tell = partial(told_to, propose)
-    rehearse = partial(told_to, _at_random) if modelled else None
+    rehearse = partial(told_to, at_random) if modelled else None
     return Strategy(init, ask, tell, epochs, candidates * epochs, rehearse)
 
 
-def _at_random(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
+def at_random(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
+    """A `Propose` that learns nothing: points of candidates not seen before."""
     return drawn(space, set(seen.candidates), count, generator(key, seen))
