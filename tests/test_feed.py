@@ -148,3 +148,22 @@ def test_a_container_may_have_less_memory_than_the_machine(monkeypatch, tmp_path
 def test_a_negative_limit_is_refused(pictures):
     with pytest.raises(InputError, match="resident_bytes must be a whole number >= 0"):
         data.from_arrays(pictures.train, pictures.test, resident_bytes=-1)
+
+
+def test_orders_of_many_epochs_are_not_all_kept(pictures, monkeypatch):
+    drawn = []
+
+    def order(number):
+        drawn.append(number)
+        return trainer.epoch_order(ORDER, number, rows=160)
+
+    monkeypatch.setattr(feed, "_ORDER_BYTES", 3 * 4 * 160)
+    one = feed.Feed(pictures.train, 1e9, order)
+    whole = fed(pictures.train, 1e9)
+    for epoch in (0, 1, 2, 0, 3, 0, 1):
+        for part, other in zip(
+            one.epoch(epoch, 16), whole.epoch(epoch, 16), strict=True
+        ):
+            np.testing.assert_array_equal(part.order, other.order)
+    # The first was used again and again, the second gave way to the fourth.
+    assert drawn == [0, 1, 2, 3, 1]

@@ -22,6 +22,7 @@ from dnc_jax.training.rows import FileRows, taken
 from dnc_jax.typing import Array
 
 VALIDATION_SHARE = 0.25  # of the bytes that training rows may take
+_ORDER_BYTES = 2**26  # of orders of epochs that are kept for the next networks
 
 # Bytes that a container may have, by version 2 and version 1 of Linux's cgroups.
 _CONTAINER_LIMITS = (
@@ -83,7 +84,8 @@ class Feed:
             self._rows = place(Split(x, rows.y))
         # Of each reader's share, one half trains while the other is gathered.
         self._segment_bytes = limit_bytes / readers / 2
-        self._orders: dict[int, Any] = {}
+        self._orders: dict[int, Any] = {}  # the last used is last
+        self._most_orders = max(readers, _ORDER_BYTES // (4 * self.count))
         self._lock = threading.Lock()
 
     @cached_property
@@ -135,12 +137,14 @@ class Feed:
 
     def _ordered(self, number: int) -> Any:
         with self._lock:
-            if number not in self._orders:
+            order = self._orders.pop(number, None)
+            if order is None:
                 order = self._order(number)
-                self._orders[number] = (
-                    np.asarray(order) if self.streamed else self._place(order)
-                )
-            return self._orders[number]
+                order = np.asarray(order) if self.streamed else self._place(order)
+            self._orders[number] = order
+            if len(self._orders) > self._most_orders:
+                del self._orders[next(iter(self._orders))]
+            return order
 
     def _segment_units(self, units: int, unit: int) -> int:
         """Of parts as large as they may be, and about equally large."""
