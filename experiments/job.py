@@ -102,14 +102,14 @@ def run(
     begin = time.perf_counter()
     problem, budget, grid, assumed = describe(config, space)
     prior = [t for folder in forks for t in _prior(folder, config, problem.data)]
-    cost = _cost_model(workdir)
+    cost_model = _cost_model(workdir)
     watts = assumed.watts if assumed else 0.0
     meter = Meter(find(), idle_seconds=config.energy.idle_seconds, assumed=assumed)
     asked: dict[str, Any] = {
         **problem._asdict(),
         "meter": meter,
-        "calibration": calibration(_others(workdir.parent), watts, cost),
-        "cost": cost,
+        "calibration": calibration(_others(workdir.parent), watts, cost_model),
+        "cost_model": cost_model,
     }
     begun = processes.from_first(workdir.exists())
     check(**asked, budget=None if begun else budget)
@@ -198,10 +198,10 @@ def _cost_model(workdir: pathlib.Path) -> CostModel:
 
     Measured, once on each machine, where compiled programs are kept.
     """
-    cost = resources.cost_model()
+    constants = resources.cost_model()
     if processes.is_first() and not (workdir / TRIALS).exists():
-        cost = machine.cost_model(compilation.folder())
-    return CostModel(**processes.from_first(cost._asdict()))
+        constants = machine.cost_model(compilation.folder())
+    return CostModel(**processes.from_first(constants._asdict()))
 
 
 @contextlib.contextmanager

@@ -82,9 +82,9 @@ def test_a_search_killed_within_units_ends_with_the_same_bits(
 def test_a_search_goes_on_with_the_constants_that_it_began_with(small, tmp_path):
     # With these each network has a program of its own, in its own width.
     cost = costs.CostModel(compile_seconds=1e-9)
-    whole = run(small, cost=cost)
+    whole = run(small, cost_model=cost)
     with Store(tmp_path / "t.sqlite", {}) as store, pytest.raises(KeyboardInterrupt):
-        run(small, store=store, folder=tmp_path, callback=Kill(3), cost=cost)
+        run(small, store=store, folder=tmp_path, callback=Kill(3), cost_model=cost)
     with Store(tmp_path / "t.sqlite", {}) as store:
         result = run(small, store=store, folder=tmp_path)
     assert timeless(result.trials) == timeless(whole.trials)

@@ -36,7 +36,7 @@ def check(
     budget: Budget | None = None,
     meter: Meter | None = None,
     calibration: Calibration | None = None,
-    cost: CostModel | None = None,
+    cost_model: CostModel | None = None,
 ) -> None:
     """Whether `search` can begin with these arguments; nothing is written or trained.
 
@@ -56,7 +56,7 @@ def check(
     strategy.ask(state)
     if budget and any(getattr(budget, cap) for cap in CAPS):  # else no rehearsal
         expected = forecast(
-            strategy, state, data, calibration, cost, measured=problem.measured
+            strategy, state, data, calibration, cost_model, measured=problem.measured
         )
         _refuse_together(own, expected)
 
@@ -75,17 +75,17 @@ def search(
     budget: Budget | None = None,
     meter: Meter | None = None,
     calibration: Calibration | None = None,
-    cost: CostModel | None = None,
+    cost_model: CostModel | None = None,
     callback: Callback | None = None,
 ) -> SearchResult:
     """Runs `strategy` to its end, training each rung's candidates together.
 
-    The same seed and `cost` on the same machine give the same trials, bit for bit,
-    unless a budget of time or energy cuts the search short, or measured seconds or
-    joules count. A search that was interrupted goes
-    on, with its store and folder, where it stopped: it repeats the last epoch at most,
-    or `under_way.SAVE_SECONDS`, and ends as if there had been no interruption; but
-    budgets of time and energy count from each start.
+    The same seed and `cost_model` on the same machine give the same trials, bit for
+    bit, unless a budget of time or energy cuts the search short, or measured seconds or
+    joules count. A search that was interrupted goes on, with its store and folder,
+    where it stopped: it repeats the last epoch at most, or `under_way.SAVE_SECONDS`,
+    and ends as if there had been no interruption; but budgets of time and energy count
+    from each start.
 
     Args:
       space: where the strategy's candidates come from; complexity is relative to
@@ -106,8 +106,8 @@ def search(
         read where objective or constraints ask for joules. Of several processes the
         first counts.
       calibration: from earlier searches on this machine, for the forecast.
-      cost: constants by which networks are grouped, such as `machine.cost_model`
-        gives; those in the store go before.
+      cost_model: constants by which networks are grouped, as `machine.cost_model`
+        measures them; those in the store go before.
       callback: told of progress.
 
     Returns:
@@ -139,7 +139,7 @@ def search(
         folder=folder,
         meter=meter,
         prior=prior,
-        cost=cost,
+        cost_model=cost_model,
         on_epoch=callback.on_epoch,
         should_stop=lambda: bool(spending.reached()),
     )

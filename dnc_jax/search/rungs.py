@@ -74,7 +74,7 @@ class Rungs:
       meter: of the search's energy; None if nobody counts, or process 0 counts.
       prior: trials of another search over the same data. A candidate that it has
         trained as long, by the same schedule, is scored anew and not trained again.
-      cost: constants of plans, unless the store holds others: plans decide how sums
+      cost_model: of plans, unless the store holds another: plans decide how sums
         are rounded.
       on_epoch, should_stop: as in `population.train`.
 
@@ -97,7 +97,7 @@ class Rungs:
         folder: FilePath | None,
         meter: Meter | None,
         prior: Sequence[Trial] = (),
-        cost: CostModel | None = None,
+        cost_model: CostModel | None = None,
         on_epoch: Callable[[Sequence[float]], None],
         should_stop: Callable[[], bool],
     ) -> None:
@@ -105,12 +105,13 @@ class Rungs:
         self._keys = keys(problem.seed)
         self._epochs = problem.strategy.epochs
         data = problem.data
-        constants, digest = (cost or resources.cost_model())._asdict(), data.digest()
+        digest = data.digest()
+        constants = (cost_model or resources.cost_model())._asdict()
         if store:
             constants = store.first("cost_model", constants)
             refuse_other_rows(store, data.name, digest)
-        cost = CostModel(**processes.from_first(constants))
-        self.programs = Programs(data, self._keys.order, processes.mesh(), cost)
+        cost_model = CostModel(**processes.from_first(constants))
+        self.programs = Programs(data, self._keys.order, processes.mesh(), cost_model)
         self.ledger = Ledger(meter, self.programs)
         self._search = f"{problem.seed} {self._epochs} {digest}"
         self._store, self._chunks = store, Chunks(folder)

@@ -16,7 +16,8 @@ class Evaluation(NamedTuple):
     Attributes:
       candidate_id: counts candidates of the search from 0; a promoted candidate
         keeps its own.
-      candidate: what the space builds, a `Candidate` for a space of networks.
+      candidate: what the space builds and allows, a `Candidate` for a space of
+        networks; a promoted one is what it was.
       rung: from 0; rung 0 starts from scratch.
       expected_epochs: from `start` on, later rungs included, by the share of candidates
         that come so far; 0 where none follow. Programs are planned for them.
