@@ -360,6 +360,48 @@ def test_the_smallest_searches_come_to_their_end(name, candidates, batch):
     assert sum(map(len, calls)) == candidates
 
 
+KNOWN = [
+    {"depth": 1, "width_1": 40, "activation": "tanh", "learning_rate": 0.01},
+    {"depth": 0, "batch_size": 512},
+    {"batch_size": 512, "depth": np.int64(0)},  # the same again
+]
+
+
+@pytest.mark.parametrize("name", ["halving", "bayes", "evolution", "random"])
+def test_a_search_begins_with_what_is_known(name):
+    space = MLPSpace(6, 4)
+    length = {"rungs": (1, 3)} if name == "halving" else {"epochs": 3, "batch": 1}
+    strategy = STRATEGIES[name](space, candidates=6, first=KNOWN, **length)
+    calls, _ = played(strategy, jax.random.key(0))
+    asked = {e.candidate_id: e.candidate for call in calls for e in call}
+    assert len(set(asked.values())) == len(asked) == 6
+    one, other = asked[0], asked[1]
+    assert str(one.architecture) == "6-40-4 tanh dropout 0.25"
+    assert one.hyperparameters.learning_rate == pytest.approx(0.01)
+    assert str(other.architecture) == "6-4"
+    assert other.hyperparameters.batch_size == 512
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"widht_1": 40},
+            r"first\[1\]: the space has no dimension 'widht_1', only",
+        ),
+        ({"width_1": 4000}, r"first\[1\]: width_1 = 4000 is not in Integer\(low=20"),
+        ({"activation": "step"}, r"first\[1\]: activation = 'step' is not in Choice"),
+        ({"depth": 1, "width_1": 400}, r"first\[1\] is .* the space does not allow"),
+        ({"depth": 1, "width_1": 30}, "first has 2 candidates, .* begins with 1; give"),
+    ],
+)
+def test_what_a_search_cannot_begin_with_is_refused(values, message):
+    space = Constraints(max_parameters=2000).limited(MLPSpace(6, 4))
+    for strategy in (random, halving):
+        with pytest.raises(InputError, match=message):
+            strategy(space, candidates=1, first=[{"depth": 0}, values])
+
+
 def test_bayes_begins_with_one_sobol_sequence_however_small_the_batches():
     def first(batch):
         strategy = STRATEGIES["bayes"](SPACE, candidates=8, batch=batch, epochs=1)

@@ -1,8 +1,10 @@
 """Bayesian optimisation of any space: candidates that a Gaussian process proposes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from dnc_jax.search.space import Space
+from dnc_jax.search.space import Space, Values
 from dnc_jax.search.strategies import model
 from dnc_jax.search.strategies.base import Strategy
 from dnc_jax.search.strategies.history import Seen, drawn, nothing, unseen
@@ -18,6 +20,7 @@ def bayes(
     candidates: int = 64,
     batch: int = 8,
     epochs: int = 27,
+    first: Sequence[Values] = (),
 ) -> Strategy:
     """Bayesian optimisation, a whole batch at a time.
 
@@ -30,9 +33,11 @@ def bayes(
       candidates: of the whole search.
       batch: asked for together.
       epochs: that each candidate is trained for, at once.
+      first: what to begin with: values by dimension of the space; one that is left
+        out takes the middle of its range.
 
     Raises:
-      InputError: a count below 1.
+      InputError: a count below 1, or values that the space has not.
 
     Reference: J. Snoek et al., "Practical Bayesian Optimization of Machine Learning
     Algorithms" (2012); D. Ginsbourger et al., "Kriging Is Well-Suited to Parallelize
@@ -58,5 +63,6 @@ def bayes(
         candidates=candidates,
         batch=batch,
         epochs=epochs,
+        first=first,
         modelled=True,
     )

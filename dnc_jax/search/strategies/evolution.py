@@ -1,9 +1,11 @@
 """Regularised evolution: the young are parents, the old are forgotten."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dnc_jax.errors import check_whole
-from dnc_jax.search.space import Space
+from dnc_jax.search.space import Space, Values
 from dnc_jax.search.strategies.base import REACH, Strategy
 from dnc_jax.search.strategies.history import Seen, drawn, unseen
 from dnc_jax.search.strategies.single import generator, single
@@ -19,6 +21,7 @@ def evolution(
     candidates: int = 64,
     batch: int = 8,
     epochs: int = 27,
+    first: Sequence[Values] = (),
     population: int = 24,
     tournament: int = 5,
 ) -> Strategy:
@@ -35,23 +38,25 @@ def evolution(
       candidates: of the whole search.
       batch: asked for together.
       epochs: that each candidate is trained for, at once.
+      first: what to begin with: values by dimension of the space; one that is left
+        out takes the middle of its range.
       population: so many of the youngest may be parents.
       tournament: the larger, the greedier.
 
     Raises:
-      InputError: a count below 1.
+      InputError: a count below 1, or values that the space has not.
 
     Reference: E. Real et al., "Regularized Evolution for Image Classifier Architecture
     Search" (2019), algorithm 1.
     """
     check_whole(1, candidates=candidates, population=population, tournament=tournament)
-    first = max(1, min(population, candidates // 2))
+    at_random = max(1, min(population, candidates // 2))
 
     def propose(space: Space, seen: Seen, count: int, key: Key) -> list[np.ndarray]:
         rng = generator(key, seen)
         known = set(seen.candidates)
         found: list[np.ndarray] = []
-        if len(seen.scores) >= first:
+        if len(seen.scores) >= at_random:
             youngest = seen.points[-population:], seen.scores[-population:]
             for _ in range(_TRIES):
                 children = _children(space, *youngest, tournament, count, rng)
@@ -60,7 +65,9 @@ def evolution(
                     break
         return found + drawn(space, known, count - len(found), rng)
 
-    return single(space, propose, candidates=candidates, batch=batch, epochs=epochs)
+    return single(
+        space, propose, candidates=candidates, batch=batch, epochs=epochs, first=first
+    )
 
 
 def _children(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dnc_jax.errors import InputError, check_whole
-from dnc_jax.search.space import Space
+from dnc_jax.search.space import Space, Values
 from dnc_jax.search.strategies import model
 from dnc_jax.search.strategies.base import (
     Evaluation,
@@ -18,7 +18,7 @@ from dnc_jax.search.strategies.base import (
     check_told,
     whole_epochs,
 )
-from dnc_jax.search.strategies.history import drawn
+from dnc_jax.search.strategies.history import begun_with, drawn, unseen
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
 
@@ -69,6 +69,7 @@ class _Arguments(NamedTuple):
     reduction: int
     hyperband: bool
     modelled: bool
+    first: np.ndarray  # [n, dimensions]
 
 
 def rung_sizes(candidates: int, rungs: int, reduction: int) -> tuple[int, ...]:
@@ -106,6 +107,7 @@ def halving(
     brackets: int = 1,
     hyperband: bool = False,
     modelled: bool = True,
+    first: Sequence[Values] = (),
 ) -> Strategy:
     """Successive halving, `brackets` times over.
 
@@ -125,9 +127,12 @@ def halving(
         candidates, and starts over when it would skip all: a guard against
         candidates that are slow to show what they are worth.
       modelled: whether the model proposes; otherwise all candidates are random.
+      first: what the first bracket begins with: values by dimension of the space; one
+        that is left out takes the middle of its range. The others are random.
 
     Raises:
-      InputError: a count below 1, a reduction below 2 or rungs that do not increase.
+      InputError: a count below 1, a reduction below 2, rungs that do not increase, or
+        values that the space has not.
 
     Reference: K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification
     and Hyperparameter Optimization" (2016), algorithm 1; S. Falkner et al., "BOHB"
@@ -138,7 +143,8 @@ def halving(
     (reduction,) = check_whole(2, reduction=reduction)
     if rungs[0] < 1 or any(b <= a for a, b in pairwise(rungs)):
         raise InputError(f"rungs must be epochs >= 1 that increase, got {rungs}")
-    given = _Arguments(space, candidates, rungs, reduction, hyperband, modelled)
+    points = begun_with(space, first, candidates)
+    given = _Arguments(space, candidates, rungs, reduction, hyperband, modelled, points)
 
     def init(key: Key) -> State:
         return _begun(given, State(key, 0, 0, (), ()))
@@ -199,7 +205,7 @@ def _begun(given: _Arguments, state: State) -> State:
     rung = sizes.count(0)
     rng = generator_of(jax.random.fold_in(state.key, state.brackets))
     known = {one.member.candidate for one in state.told}
-    points: list[np.ndarray] = []
+    points = [] if state.brackets else unseen(space, given.first, known, sizes[rung])
     if given.modelled and any(one.score < math.inf for one in state.told):
         wanted = round(_MODELLED * sizes[rung])
         points = _proposed(space, state.told, given.rungs[-1], known, wanted, rng)

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dnc_jax.search.space import Space
+from dnc_jax.errors import InputError
+from dnc_jax.plain import plain
+from dnc_jax.search.dimensions import can_be
+from dnc_jax.search.space import Space, Values
 
 _TRIES = 100  # draws for each new candidate wanted before a space counts as exhausted
 
@@ -37,6 +40,45 @@ class Seen(NamedTuple):
 def nothing(space: Space) -> Seen:
     """Before the first evaluation."""
     return Seen(np.empty((0, len(space.dimensions))), np.empty(0), frozenset())
+
+
+def begun_with(space: Space, first: Sequence[Values], most: int) -> np.ndarray:
+    """Points [n, dimensions] of what a search is to begin with, each candidate once.
+
+    Args:
+      space: where they lie.
+      first: values by dimension; one that is left out takes the middle of its range.
+      most: candidates that a search can begin with.
+
+    Raises:
+      InputError: more than that, an unknown dimension, a value that it cannot have, or
+        a candidate that the space does not allow.
+    """
+    for number, values in enumerate(first):
+        for name, value in values.items():
+            if name not in space.dimensions:
+                raise InputError(
+                    f"first[{number}]: the space has no dimension {name!r}, only "
+                    f"{', '.join(space.dimensions)}"
+                )
+            if not can_be(space.dimensions[name], plain(value)):
+                raise InputError(
+                    f"first[{number}]: {name} = {value!r} is not in "
+                    f"{space.dimensions[name]}"
+                )
+    points = space.encode([{n: plain(v) for n, v in one.items()} for one in first])
+    for number, candidate in enumerate(space.candidates(points)):
+        if not space.allows(candidate):
+            raise InputError(
+                f"first[{number}] is {candidate}, which the space does not allow"
+            )
+    once = unseen(space, points, set(), len(points))
+    if len(once) > most:
+        raise InputError(
+            f"first has {len(once)} candidates, and the search begins with {most}; "
+            "give fewer, or raise candidates"
+        )
+    return np.reshape(once, (-1, len(space.dimensions)))
 
 
 def unseen(

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from dnc_jax.errors import check_whole
-from dnc_jax.search.space import Space
+from dnc_jax.search.space import Space, Values
 from dnc_jax.search.strategies.base import (
     Evaluation,
     Strategy,
     check_told,
 )
-from dnc_jax.search.strategies.history import Seen, drawn, nothing
+from dnc_jax.search.strategies.history import Seen, begun_with, drawn, nothing
 from dnc_jax.sparse.families import generator_of
 from dnc_jax.typing import Key
 
@@ -43,6 +43,7 @@ def single(
     candidates: int,
     batch: int,
     epochs: int,
+    first: Sequence[Values] = (),
     modelled: bool = False,
 ) -> Strategy:
     """The strategy that asks for what `propose` says, `batch` candidates at a time.
@@ -55,19 +56,25 @@ def single(
       candidates: of the whole search.
       batch: asked for together.
       epochs: that each candidate is trained for, at once.
+      first: what to begin with, as for `begun_with`.
       modelled: whether proposing takes long; rehearsed proposals are random then.
 
     Raises:
-      InputError: a count below 1.
+      InputError: a count below 1, or as `begun_with`.
     """
     candidates, batch, epochs = check_whole(
         1, candidates=candidates, batch=batch, epochs=epochs
     )
+    given = begun_with(space, first, candidates)
+    kept = frozenset(space.candidates(given))  # for their turn
 
     def waiting(key: Key, seen: Seen, propose: Propose) -> State:
         told = len(seen.scores)
         count = min(batch, candidates - told)
-        points = propose(space, seen, count, key) if count else []
+        points = list(given[told : told + count])
+        if len(points) < count:
+            known = seen._replace(candidates=seen.candidates | kept)
+            points += propose(space, known, count - len(points), key)
         return State(key, seen, np.reshape(points, (-1, len(space.dimensions))))
 
     def init(key: Key) -> State:
