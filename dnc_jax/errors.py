@@ -34,7 +34,7 @@ def check_numbers(**values: Any) -> None:
       InputError: one is a text, None, a list or the like.
     """
     for name, value in values.items():
-        if not hasattr(value, "__float__"):
+        if not hasattr(value, "__float__") or np.ndim(value):
             raise InputError(f"{name} must be a number, got {value!r}")
 
 

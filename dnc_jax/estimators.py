@@ -200,11 +200,12 @@ class DncRegressor(MultiOutputMixin, RegressorMixin, _Searched):
         x, y = validate_data(
             self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
-        if (constant := np.ptp(y.reshape(len(y), -1), axis=0) == 0).any():
+        targets = y.reshape(len(y), -1)
+        if (constant := (targets == targets[0]).all(axis=0)).any():
             number = int(constant.argmax())
             raise InputError(
-                f"target {number} is {y.reshape(len(y), -1)[0, number]:g} in every "
-                "row; there is nothing to predict"
+                f"target {number} is {targets[0, number]:g} in every row; there is "
+                "nothing to predict"
             )
         self._one = y.ndim == 1
         # Targets may lie too far from 0 for float32, in which networks compute.

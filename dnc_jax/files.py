@@ -8,13 +8,14 @@ removes it when it is a day old.
 
 import contextlib
 import glob
+import json
 import os
 import pathlib
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _PARTIAL, _FORMER = "partial", "former"
 _ABANDONED_SECONDS = 24 * 3600.0  # no writing takes as long
@@ -48,6 +49,16 @@ def new_file(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[Bi
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Replaces a file by this as JSON, for people to read, whole or not at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with new_file(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager

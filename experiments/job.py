@@ -33,7 +33,6 @@ from dnc_jax.training import (
     resources,
 )
 from dnc_jax.training.costs import CostModel
-from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
 
 
@@ -101,7 +100,8 @@ def run(
     """
     begin = time.perf_counter()
     problem, budget, grid, assumed = describe(config, space)
-    prior = [t for folder in forks for t in _prior(folder, config, problem.data)]
+    digest = problem.data.digest() if forks else ""
+    prior = [trial for folder in forks for trial in _prior(folder, config, digest)]
     cost_model = _cost_model(workdir)
     watts = assumed.watts if assumed else 0.0
     meter = Meter(find(), idle_seconds=config.energy.idle_seconds, assumed=assumed)
@@ -134,15 +134,16 @@ def run(
                     f"{workdir} away, or name another --workdir"
                 )
             refuse_other_rows(store, problem.data.name, problem.data.digest())
-        again = ""
         if found and store.changed and not found["complete"]:
-            again = "another budget, so the search goes on"
-        elif found and not (workdir / BEST).exists():
-            again = f"{BEST}/ is gone, so the winner is trained again"
-        if again:
-            terminal.say(out, f"{workdir}: {again}")
+            terminal.say(out, f"{workdir}: another budget, so the search goes on")
             path.unlink()
             found = None
+        elif found and not (workdir / BEST).exists():
+            raise InputError(
+                f"{workdir} holds this search, finished, but {BEST}/ is gone; without "
+                f"{SUMMARY} the same command trains the winner again, and counts "
+                "seconds and energy anew"
+            )
         processes.from_first(found is not None)
         if found:
             tidy(workdir, found)  # it may have been killed just before
@@ -187,8 +188,8 @@ def _finished(path: pathlib.Path) -> report.Summary | None:
     summary = launch.read_json(path)
     if missing := report.Summary.__required_keys__ - summary.keys():
         raise InputError(
-            f"{path} is of something else than a search (it has no {min(missing)}); "
-            "name another --workdir"
+            f"{path} is of something else than a search, or of another version (it has "
+            f"no {min(missing)}); name another --workdir"
         )
     return cast(report.Summary, summary)
 
@@ -219,7 +220,7 @@ def _progress(
         yield Callbacks(progress, reporter, trace)
 
 
-def _prior(folder: pathlib.Path, config: launch.Config, data: Dataset) -> list[Trial]:
+def _prior(folder: pathlib.Path, config: launch.Config, digest: str) -> list[Trial]:
     """Trials of the search in `folder`, which saw the same rows.
 
     Raises:
@@ -234,11 +235,11 @@ def _prior(folder: pathlib.Path, config: launch.Config, data: Dataset) -> list[T
                 f"{folder}: the {name} of that search is {stored.get(name)}, of this "
                 f"one {wanted[name]}; trials of other rows say nothing about these"
             )
-    digest = read_fact(folder / TRIALS, "rows") if processes.is_first() else None
-    if processes.from_first(digest) != data.digest():
+    rows = read_fact(folder / TRIALS, "rows") if processes.is_first() else None
+    if trials and processes.from_first(rows) != digest:
         raise InputError(
-            f"{folder}: the rows of {data.name} have changed since that search; trials "
-            "of other rows say nothing about these"
+            f"{folder}: the rows of {config.data.name} are not those of that search; "
+            "trials of other rows say nothing about these"
         )
     return trials
 

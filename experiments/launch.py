@@ -85,11 +85,11 @@ def run(
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         name = pathlib.Path(file).stem
         folder = pathlib.Path(workdir.value or pathlib.Path("runs") / name)
+        pod.join(several)  # first: what is refused then ends all of them
         try:  # ml_collections loads the file only now
             checks.check(config.value, _default(default_config))
         except (OSError, flags.Error) as error:
             raise InputError(f"cannot read the config: {error}") from error
-        pod.join(several)
         pod.refuse_others(_same_everywhere(config.value))
         compilation.keep(cache.value)
         main(ml_collections.ConfigDict(config.value.to_dict()), folder)
@@ -127,6 +127,7 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
                     f"unexpected argument {argv[1]!r}; a flag starts with --"
                 )
             work()
+            pod.wait()
         except ProcessError as error:
             pod.leave(error)
         except InputError as error:
@@ -146,9 +147,8 @@ def _run(work: Callable[[], None], describe: Callable[[], str], advice: str) -> 
     def terminate(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt(*_TERMINATED)
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # neither closed nor replaced
-            stream.reconfigure(errors="replace")  # where it cannot write a label
+    if isinstance(sys.stdout, io.TextIOWrapper):  # neither closed nor replaced
+        sys.stdout.reconfigure(errors="replace")  # where it cannot write a label
     signal.signal(signal.SIGTERM, terminate)
     sys.unraisablehook = _send_again
     app.run(checked, flags_parser=parse)
@@ -257,9 +257,12 @@ def _same_everywhere(config: Config) -> dict[str, Any]:
     """What all processes of a search are asked for: not where their files lie."""
     asked = json.loads(config.to_json_best_effort())
     with contextlib.suppress(KeyError, TypeError):  # a config of one's own
-        asked["data"] |= {"dir": "", "name": pathlib.Path(asked["data"]["name"]).name}
+        data = asked["data"]
+        data |= {name: pathlib.Path(data[name]).name for name in ("name", "test")}
+        data["dir"] = ""
     own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], [])
-    return asked | {f"--{one.name}": one.value for one in own if one.name != "workdir"}
+    places = ("workdir", "fork", "source")
+    return asked | {f"--{one.name}": one.value for one in own if one.name not in places}
 
 
 def _typed(value: Any) -> str:

@@ -48,8 +48,7 @@ def join(can_be_one_of_several: bool) -> None:
 
     Raises:
       InputError: this launch file knows of one process only, some of the three flags
-        are missing or make no sense, or the platform does not say what it should, or
-        the others do not come.
+        are missing or make no sense, or the platform does not say what it should.
     """
     given = {
         "coordinator_address": COORDINATOR.value,
@@ -114,26 +113,44 @@ def leave(error: ProcessError) -> NoReturn:
     _stop(LOST)
 
 
+def wait() -> None:
+    """Waits until all processes have ended their work, and hears signals meanwhile."""
+    if jax.distributed.is_initialized():
+        parting = _parting()
+        while parting.is_alive():
+            parting.join(1.0)
+
+
 def end(code: int) -> NoReturn:
     """Ends this process, whose work has failed; of several, after the others or alone.
 
     An orderly end waits for all of them, which may be waiting for this one.
     """
     if jax.distributed.is_initialized():
-        parting = threading.Thread(target=_part, daemon=True)
-        parting.start()
-        parting.join(_PARTING_SECONDS)
+        parting = _parting()
+        with contextlib.suppress(KeyboardInterrupt):  # a second one: at once
+            parting.join(_PARTING_SECONDS)
         if parting.is_alive():
             _stop(code)
     sys.exit(code)
 
 
-def _part() -> None:
-    with contextlib.suppress(RuntimeError):  # one of the others has ended already
-        jax.distributed.shutdown()
+def _parting() -> threading.Thread:
+    """The thread in which this process meets the others to part."""
+
+    def part() -> None:
+        with contextlib.suppress(RuntimeError):  # one of the others has ended already
+            jax.distributed.shutdown()
+
+    thread = threading.Thread(target=part, daemon=True)
+    thread.start()
+    return thread
 
 
 def _stop(code: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream and not stream.closed:
+                stream.flush()
+    finally:
+        os._exit(code)  # also where nothing can be written

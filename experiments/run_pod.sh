@@ -17,7 +17,7 @@ if [ -n "${PROCESSES:-}" ]; then
   fi
   address=${COORDINATOR:-127.0.0.1:$((20000 + RANDOM % 20000))}
   pids=()
-  # A process that ends early takes the others with it within seconds; wait for all.
+  # A process that ends early takes the others with it within half a minute; wait.
   trap 'kill -TERM "${pids[@]}" 2> /dev/null || true' INT TERM
   for ((id = 0; id < PROCESSES; id++)); do
     "$python" -m experiments.search "$@" --coordinator_address="$address" \

@@ -42,14 +42,8 @@ _COLUMNS = {
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search for each weight, then the table."""
     out = launch.console()
-    if "config.objective.w_c" in flags.FLAGS:  # defined where it is given
-        raise InputError("--config.objective.w_c means nothing here; --w_c has weights")
-    weights = [_weight(text) for text in WEIGHTS.value]
-    if not weights:
-        raise InputError("--w_c names no weight; --w_c=0,0.1,1 names three")
+    weights = asked()
     folders = [workdir / f"w_c-{weight:g}" for weight in weights]
-    if len(set(folders)) < len(folders):
-        raise InputError(f"--w_c: {','.join(WEIGHTS.value)} names a weight twice")
     summaries: list[dict[str, Any]] = []
     for number, (weight, folder) in enumerate(zip(weights, folders, strict=True)):
         out.rule(f"w_c = {weight:g}")
@@ -66,6 +60,25 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         writer.writerows({**one, "network": _network(one)} for one in summaries)
     out.print(table(summaries))
     out.print(f"{workdir}: sweep.csv, and a work folder for each weight", markup=False)
+
+
+def asked() -> list[float]:
+    """The weights that --w_c names.
+
+    Raises:
+      InputError: none, something else, or two of one work folder.
+    """
+    if "config.objective.w_c" in flags.FLAGS:  # defined where it is given
+        raise InputError("--config.objective.w_c means nothing here; --w_c has weights")
+    weights = [_weight(text) for text in WEIGHTS.value]
+    if not weights:
+        raise InputError("--w_c names no weight; --w_c=0,0.1,1 names three")
+    if len({f"{weight:g}" for weight in weights}) < len(weights):
+        raise InputError(
+            f"--w_c: of {', '.join(WEIGHTS.value)} two have one work folder, which is "
+            "named with six digits"
+        )
+    return weights
 
 
 def table(summaries: list[dict[str, Any]]) -> Table:

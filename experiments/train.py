@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dnc_jax.errors import InputError
+from dnc_jax.files import write_json
 from dnc_jax.footprint import Meter, complexity, find, training_work
 from dnc_jax.footprint.roofline import (
     Roofline,
@@ -31,7 +32,7 @@ from dnc_jax.footprint.roofline import (
 )
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.report.folder import BEST, SUMMARY, TRIALS, write_summary
+from dnc_jax.report.folder import BEST, SUMMARY, TRIALS
 from dnc_jax.training import Hyperparameters, checkpoints, feed, trainer
 from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
@@ -75,7 +76,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     twin = len(runs) > 1
     if twin:
         summary["saving"] = saved(summary).to_json()
-    write_summary(workdir, summary)
+    write_json(summary_path, summary)
     out.print(table({name: summary[name] for name in runs}))
     if config.train.epochs == 1:
         out.print("One epoch: its seconds are those of compiling too.")

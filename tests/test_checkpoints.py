@@ -48,6 +48,7 @@ def test_a_network_predicts_names_or_numbers():
     named = dataclasses.replace(network(), labels=("cat", "dog", "owl"))
     best = np.asarray(named(x)).argmax(1)
     assert named.predict(x).tolist() == [named.labels[i] for i in best]
+    assert network().predict(x).tolist() == best.tolist()
     numbers = dataclasses.replace(
         network(), target_mean=(9.0, 8.0, 7.0), target_scale=(1.0, 2.0, 3.0)
     )

@@ -212,8 +212,11 @@ def test_a_constant_column_of_doubles_is_no_column_far_from_0(tmp_path):
 def test_bytes_and_what_is_scaled_do_not_go_together():
     images = np.zeros((20, 4, 4, 1), np.uint8)
     y = np.arange(20) % 2
-    with pytest.raises(InputError, match="one are bytes, from 0 to 255, and the"):
+    with pytest.raises(InputError, match="uint8 in train and float32 in test, and"):
         from_arrays((images, y), (images / 255.0, y))
+    bright = np.full_like(images, 200)
+    found = from_arrays((bright.astype(int), y), (bright, y))
+    assert (found.train.x.dtype, found.test.x.dtype) == (np.uint8, np.uint8)
 
 
 def test_data_frames_keep_their_columns():
@@ -246,9 +249,17 @@ def test_one_hot_labels_are_refused_with_the_remedy():
 
 def test_labels_may_be_bytes():
     x = np.arange(24.0).reshape(12, 2)
-    names = np.array([b"cat", b"dog"] * 6)
+    names = np.array([b"cat", b"d\xf6g"] * 6)
     found = from_arrays((x, names), (x, names))
-    assert found.labels == ("cat", "dog")
+    assert found.labels == ("cat", "d\\xf6g")
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, 1])
+def test_a_missing_name_is_no_class(missing):
+    x = np.arange(24.0).reshape(12, 2)
+    names = np.array(["cat", "dog"] * 5 + ["cat", missing], object)
+    with pytest.raises(InputError, match="labels must be integers or names"):
+        from_arrays((x, names), (x, names))
 
 
 @pytest.mark.parametrize(

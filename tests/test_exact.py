@@ -164,17 +164,22 @@ def test_a_network_whose_patches_exceed_the_memory_is_trained_without(
 
 
 @pytest.mark.parametrize(
-    "setting", [jax.enable_x64(True), jax.numpy_dtype_promotion("strict")]
+    ("name", "value"),
+    [("jax_enable_x64", True), ("jax_numpy_dtype_promotion", "strict")],
 )
-def test_a_setting_of_jax_does_not_change_what_is_trained(pictures, setting):
+def test_a_setting_of_jax_does_not_change_what_is_trained(pictures, name, value):
     jobs = [
         job(i, ())._replace(architecture=one)
         for i, one in enumerate(EVERY_LAYER.values())
     ]
     jobs.append(job(9, (5,))._replace(architecture=MLP(72, (5,), 3)))
     before = population.train(jobs, population.Programs(pictures, ORDER))
-    with setting:
+    usual = getattr(jax.config, name)
+    jax.config.update(name, value)  # in all threads
+    try:
         after = population.train(jobs, population.Programs(pictures, ORDER))
+    finally:
+        jax.config.update(name, usual)
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one.val_loss, other.val_loss, rtol=1e-5)
         kinds = {leaf.dtype for leaf in jax.tree.leaves(other.snapshot.params)}

@@ -10,7 +10,14 @@ from dnc_jax.search import MLPSpace, Objective
 from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.winner import retrain
-from dnc_jax.training import Hyperparameters, checkpoints, losses, population, trainer
+from dnc_jax.training import (
+    Hyperparameters,
+    checkpoints,
+    feed,
+    losses,
+    population,
+    trainer,
+)
 from dnc_jax.training.data import Dataset, from_arrays
 from dnc_jax.training.population import Job
 
@@ -102,3 +109,15 @@ def test_an_objective_for_numbers_is_refused_for_labels(small):
     space = MLPSpace(6, 4)
     with pytest.raises(InputError, match="'mse' is for regression"):
         search(space, small, Objective("mse"), halving(space), seed=0)
+
+
+def test_good_predictions_are_told_apart_from_better_ones(curve):
+    validation = feed.Feed(curve.validation, 1e9)
+    count, spread = validation.count, validation.target_variance
+
+    def accuracy(error):
+        evidence = np.array(error * count * spread, np.float32)
+        sums = trainer.Sums(np.float32(count * error), evidence)
+        return trainer.metrics_of([sums], validation).accuracy
+
+    assert accuracy(2e-8) < accuracy(1e-8) < 1

@@ -29,20 +29,16 @@ def move(path, microjoules):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "seconds", "message"),
     [
-        ("idle_seconds", "idle_seconds must be seconds >= 0, got -1"),
-        ("interval_seconds", "interval_seconds must be seconds > 0, got -1"),
+        ("idle_seconds", -1.0, "idle_seconds must be seconds >= 0, got -1"),
+        ("interval_seconds", -1.0, "interval_seconds must be seconds > 0, got -1"),
+        ("interval_seconds", 0.0, "interval_seconds must be seconds > 0, got 0"),
     ],
 )
-def test_a_meter_cannot_wait_for_less_than_no_time(name, message):
+def test_a_meter_cannot_wait_for_less_than_no_time(name, seconds, message):
     with pytest.raises(ValueError, match=message):
-        Meter(Found((), None), **{name: -1.0})
-
-
-def test_a_meter_does_not_read_without_a_pause():
-    with pytest.raises(ValueError, match="interval_seconds must be seconds > 0, got 0"):
-        Meter(Found((), None), interval_seconds=0)
+        Meter(Found((), None), **{name: seconds})
 
 
 @pytest.fixture

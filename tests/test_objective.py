@@ -56,7 +56,13 @@ def test_an_impossible_objective_is_refused_by_name(fields):
         Objective(**fields)
 
 
+class Latency(Objective):
+    def score(self, *arguments):
+        return 0.0
+
+
 def test_a_weight_of_nothing_is_refused():
+    assert Latency(w_c=0.1, parameters=0.0).w_c == 0.1
     with pytest.raises(InputError, match=r"w_c = 0\.1 weighs nothing"):
         Objective(w_c=0.1, parameters=0.0)
 

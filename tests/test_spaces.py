@@ -216,8 +216,6 @@ def test_batches_are_cut_to_the_training_rows():
         ({"activations": ()}, "must not be"),
         ({"batch_sizes": (0,)}, "batch_sizes must be a whole number >= 1, got 0"),
         ({"width": (20,)}, "must be .lower, upper."),
-        ({"family": "structured"}, "family = 'structured' means nothing where"),
-        ({"first_family": "windows"}, "first_family = 'windows' means nothing where"),
     ],
 )
 def test_an_impossible_range_is_refused_by_name(fields, message):
@@ -307,7 +305,7 @@ def test_the_first_junction_may_have_a_family_of_its_own():
     assert families == ["windows", "balanced"]
     assert space_from_json(space.to_json()) == space
     with pytest.raises(InputError, match="square image of 1 or 3 channels, got 65"):
-        MLPSpace(65, 10, densities=(0.1,), first_family="windows")
+        MLPSpace(65, 10, first_family="windows")
 
 
 def test_densities_make_networks_smaller_and_the_largest_stays_dense():

@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from dnc_jax.errors import InputError
-from dnc_jax.files import new_file
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.search import Candidate, Trial, trials
 from dnc_jax.training import checkpoints
@@ -139,12 +138,6 @@ def _summary(path: pathlib.Path) -> Summary | None:
             f"{path} is damaged ({error}); remove it, and the search writes it anew"
         ) from error
     return summary
-
-
-def write_summary(folder: pathlib.Path, summary: Mapping[str, Any]) -> None:
-    """Replaces summary.json, whole or not at all."""
-    with new_file(folder / SUMMARY) as file:
-        file.write((json.dumps(summary, indent=2) + "\n").encode())
 
 
 def read_timeline(folder: pathlib.Path) -> list[Moment]:

@@ -6,9 +6,10 @@ import pathlib
 
 import numpy as np
 
+from dnc_jax.files import write_json
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import page
-from dnc_jax.report.folder import BEST, Summary, write_summary
+from dnc_jax.report.folder import BEST, SUMMARY, Summary
 from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.results import SearchResult, Winner
@@ -102,7 +103,7 @@ def finish(
     """
     folder = pathlib.Path(workdir)
     checkpoints.save(folder / BEST, winner.network)
-    write_summary(folder, summary)
+    write_json(folder / SUMMARY, summary)
     report = page.write(folder)
     tidy(folder, summary)
     return report

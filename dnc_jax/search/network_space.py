@@ -104,16 +104,11 @@ class NetworkSpace(Space):
                 )
         for size in self.batch_sizes:
             check_whole(1, batch_sizes=size)
+        for density in self.densities:
+            check_numbers(densities=density)
         if not all(0 < density <= 1 for density in self.densities):
             raise InputError(f"densities must lie in (0, 1], got {self.densities}")
         check_family("family", self.family)
-        for name in ("family", "first_family"):
-            asked = getattr(self, name, "")
-            if asked not in ("", NetworkSpace.family) and set(self.densities) == {1}:
-                raise InputError(
-                    f"{name} = {asked!r} means nothing where densities are "
-                    f"{self.densities}; give some below 1"
-                )
 
     def limited_to(self, rows: int) -> "NetworkSpace":
         """The space with batches of at most `rows`, the size of the training set."""

@@ -59,7 +59,8 @@ class Objective:
                 raise InputError(f"{name} must be a finite number >= 0, got {value}")
 
         terms = (self.parameters, self.flops, self.seconds, self.joules)
-        if self.w_c and not any(terms):
+        own = type(self).score is not Objective.score
+        if self.w_c and not any(terms) and not own:
             raise InputError(
                 f"w_c = {self.w_c:g} weighs nothing: parameters, flops, seconds and "
                 "joules are 0; one of them must be > 0"

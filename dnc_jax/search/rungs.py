@@ -378,5 +378,6 @@ def _refuse_impossible(
         if not problem.space.allows(e.candidate):
             raise InputError(
                 f"the strategy asks for candidate {e.candidate_id}, {network}, which "
-                "the space does not allow; make the strategy from the limited space"
+                "the space does not allow; make the strategy from the space that is "
+                "searched"
             )

@@ -252,7 +252,7 @@ def _on_any_mesh(
 def _init(
     key: Key, pattern: Pattern, taps: tuple[int, ...], bias: float | None, dtype: Any
 ) -> dict[str, jax.Array]:
-    if isinstance(bias, bool):
+    if isinstance(bias, bool | np.bool_):
         raise InputError(
             f"bias is the initial value of every bias, or None for none; got {bias}"
         )
@@ -274,10 +274,12 @@ def _init(
 def _pair(name: str, sides: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width, which one number gives both."""
     pair: Any = plain(sides)
-    height, width = pair if isinstance(pair, tuple) else (pair, pair)
-    if min(height, width) < 1:
+    pair = pair if isinstance(pair, tuple) else (pair, pair)
+    if len(pair) != 2 or not all(isinstance(side, int) for side in pair):
+        raise InputError(f"{name} must be a whole number or two, got {sides!r}")
+    if min(pair) < 1:
         raise InputError(f"{name} must be >= 1, got {sides}")
-    return height, width
+    return pair
 
 
 def _arrays(params: Any) -> dict[str, jax.Array]:

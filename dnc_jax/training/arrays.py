@@ -1,6 +1,6 @@
 """Arrays as users have them: checked, and brought to the types that networks take."""
 
-import contextlib
+import numbers
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,14 +29,8 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
             f"{where}: examples in a {type(x).__name__}; networks take all numbers, "
             "zeros too: x.toarray()"
         )
-    x, y = x if isinstance(x, rows.FileRows) else _plain(x), _plain(y)
-    if (
-        isinstance(x, np.ndarray) and x.dtype == object
-    ):  # a data frame of numbers of several types
-        with contextlib.suppress(TypeError, ValueError):  # names among them
-            x = x.astype(np.float64)
-    if y.dtype == object:  # as pandas keeps names, and integers that may be missing
-        y = np.array(y.tolist())
+    x = x if isinstance(x, rows.FileRows) else _plain(x, where)
+    y = _plain(y, where)
     if not x.ndim or not len(x):
         raise InputError(f"{where}: no rows; at least one is needed")
     if not np.prod(x.shape[1:]):
@@ -47,7 +41,10 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
             "one for each example is needed"
         )
     if x.dtype.kind not in "buif":
-        raise InputError(f"{where}: examples of type {x.dtype}; numbers are needed")
+        missing = ", and no missing values" * (x.dtype == object)
+        raise InputError(
+            f"{where}: examples of type {x.dtype}; numbers are needed{missing}"
+        )
     if channels == "first":
         if x.ndim != 4:
             raise InputError(
@@ -80,13 +77,44 @@ def refuse_other_columns(train: Any, test: Any, name: str) -> None:
         )
 
 
-def _plain(array: Any) -> np.ndarray:
+def of_one_type(x: rows.Rows, test_x: rows.Rows, name: str) -> tuple[Any, Any]:
+    """Examples that `checked` returned: all uint8, or all float32.
+
+    Raises:
+      InputError: one of them are bytes, and the others of another scale.
+    """
+    if x.dtype == test_x.dtype:
+        return x, test_x
+    both = [one if one.dtype == np.uint8 else _as_bytes(one) for one in (x, test_x)]
+    if any(one is None for one in both):
+        raise InputError(
+            f"{name}: examples are {x.dtype} in train and {test_x.dtype} in test, and "
+            "not all whole numbers from 0 to 255; give both as they were stored"
+        )
+    return both[0], both[1]
+
+
+def _as_bytes(x: Any) -> np.ndarray | None:
+    """Of numbers that look like bytes, these; of those up to 1 nobody knows."""
+    if isinstance(x, rows.FileRows) or not ((x >= 0) & (x <= 255)).all():
+        return None
+    found = x.astype(np.uint8)
+    return found if x.max() > 1 and (found == x).all() else None
+
+
+def _plain(array: Any, where: str) -> np.ndarray:
     """In NumPy, where bfloat16 is not a number like others."""
     if np.ma.is_masked(array):
         raise InputError(
-            "an array with masked values; fill them in, or remove the rows"
+            f"{where}: masked values in an array; fill them in, or remove the rows"
         )
     array = np.asarray(array)
+    if array.dtype == object:  # as pandas keeps names, and columns of several types
+        kinds = (str, bytes, numbers.Number)
+        for kind in kinds:
+            if all(isinstance(value, kind) for value in array.flat):
+                array = np.array(array.tolist())
+                break
     return array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
 
 

@@ -94,14 +94,17 @@ class Network:
     def predict(self, x: Array) -> np.ndarray:
         """What the network says of raw examples [B, *example_shape].
 
-        Names [B] of the most probable classes, or predictions [B, C] in the units of
-        the targets.
+        Names [B] of the most probable classes, their numbers where they have no names,
+        or predictions [B, C] in the units of the targets.
 
         Raises:
           InputError: the examples have another shape.
         """
         outputs = np.asarray(self(x))
-        return outputs if self.target_mean else np.array(self.labels)[outputs.argmax(1)]
+        if self.target_mean:
+            return outputs
+        best = outputs.argmax(1)
+        return np.array(self.labels)[best] if self.labels else best
 
     def standardised(self, x: Array) -> jax.Array:
         """As calling, but predictions in units of the training targets' spread.

@@ -258,11 +258,7 @@ def from_arrays(
             f"{name}: a training example has shape {x.shape[1:]}, a test "
             f"example {test_x.shape[1:]}; they must agree"
         )
-    if x.dtype != test_x.dtype:  # bytes are taken as they are, all else as float32
-        raise InputError(
-            f"{name}: of training and test examples one are bytes, from 0 to 255, and "
-            "the others are not; give both as they were stored"
-        )
+    x, test_x = arrays.of_one_type(x, test_x, name)
     if task == "auto":
         task = "regression" if y.dtype.kind == "f" else "classification"
     # The constant keeps this draw apart from `default_rng(seed)`.
@@ -322,7 +318,12 @@ def _classes(
             "must be numbers in both, or names in both"
         )
     # Names as h5py and some TFDS sets have them.
-    y, test_y = (np.char.decode(a) if a.dtype.kind == "S" else a for a in (y, test_y))
+    y, test_y = (
+        np.char.decode(part, "utf-8", "backslashreplace")
+        if part.dtype.kind == "S"
+        else part
+        for part in (y, test_y)
+    )
     known = np.unique(y)
     if len(known) < 2:
         raise InputError(

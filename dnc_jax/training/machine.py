@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dnc_jax.files import new_file
+from dnc_jax.files import write_json
 from dnc_jax.networks import MLP
 from dnc_jax.networks.convolution import Form, convolution
 from dnc_jax.training import compilation, costs, engines, lanes, resources, shapes
@@ -87,8 +87,7 @@ def keep(folder: pathlib.Path, constants: costs.CostModel) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = {"machine": _place(), "constants": constants._asdict()}
-    with new_file(path(folder)) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    write_json(path(folder), content)
 
 
 def path(folder: pathlib.Path) -> pathlib.Path:

@@ -8,7 +8,6 @@ import csv
 import math
 import os
 import pathlib
-import re
 import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -257,14 +256,6 @@ def _mapped(folder: pathlib.Path, name: str) -> list[np.ndarray]:
         raise InputError(
             f"{folder} has no file {name}.npy, nor shards {name}-00000.npy and so on; "
             "a data set in a folder has xtr, ytr, xte and yte"
-        )
-    shards = [re.fullmatch(rf"{name}-(\d+)", path.stem) for path in paths]
-    numbers = sorted(int(shard[1]) for shard in shards if shard)
-    if missing := set(range(len(numbers))) - set(numbers):
-        raise InputError(
-            f"{folder} has {len(numbers)} shards of {name}, up to number "
-            f"{numbers[-1]}, and none of number {min(missing)}; they are numbered from "
-            "0 without a gap"
         )
     files = []
     for path in paths:

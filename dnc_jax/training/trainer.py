@@ -63,7 +63,7 @@ class Metrics(NamedTuple):
     """Of a network on a split."""
 
     loss: Array  # [] float32, mean cross-entropy in nats, or mean squared error
-    accuracy: Array  # [] float32, see `losses.accuracy`
+    accuracy: Array  # [] float64, see `losses.accuracy`
 
 
 class History(NamedTuple):
@@ -101,7 +101,7 @@ def keys_of(key: Key) -> tuple[Key, Key, Key]:
 
 def seed_of(key: Key) -> np.uint32:
     """The dropout seed that belongs to `key`: [] uint32. Consumes `key`."""
-    return np.uint32(jax.random.bits(key))
+    return np.uint32(jax.random.bits(key, dtype=jnp.uint32))
 
 
 def view_of(data: Dataset, order_key: Key) -> View:
@@ -277,7 +277,7 @@ def evaluate(
     view: View,
     limit_bytes: float | None = None,
 ) -> Metrics:
-    """Mean loss and accuracy over a split: [] float32 each, in NumPy.
+    """Mean loss and accuracy over a split, [] each, in NumPy.
 
     Args:
       trained, architecture: the network.

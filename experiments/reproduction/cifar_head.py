@@ -34,6 +34,7 @@ NOTES = (
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """Trains the CNN, then all heads on its features."""
+    density_sweep.check_densities(config.densities)
     study_ = Study(config, workdir)
     data, accuracy = features(config, launch.load_data(config), workdir, study_)
     rows = density_sweep.sweep(

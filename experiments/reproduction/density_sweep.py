@@ -52,6 +52,8 @@ NOTES = (
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """Trains all points, then writes the tables and the plots."""
+    for densities in config.densities:
+        check_densities(densities)
     study_ = Study(config, workdir)
     data = launch.load_data(config)
     rows: list[dict[str, str]] = []
@@ -74,6 +76,19 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     study_.finish("Accuracy against density on MNIST", NOTES)
 
 
+def check_densities(densities: Sequence[Sequence[float]]) -> None:
+    """Whether the dense network, which all others are compared with, is among them.
+
+    Raises:
+      InputError: it is not.
+    """
+    if not any(all(density == 1 for density in one) for one in densities):
+        raise InputError(
+            "densities need an entry of ones, the dense network that the others are "
+            f"compared with; got {[*map(tuple, densities)]}"
+        )
+
+
 def sweep(
     study_: Study,
     data: Dataset,
@@ -81,16 +96,7 @@ def sweep(
     families: Sequence[str],
     densities: Sequence[Sequence[float]],
 ) -> list[dict[str, str]]:
-    """A row for each family and density, and one for the dense network.
-
-    Raises:
-      InputError: no densities are those of the dense network.
-    """
-    if not any(all(density == 1 for density in pair) for pair in densities):
-        raise InputError(
-            "densities need an entry of ones, the dense network that the others are "
-            f"compared with; got {[*map(tuple, densities)]}"
-        )
+    """A row for each family and density, and one for the dense network."""
     names, points = [], []
     for family in families:
         for pair in densities:

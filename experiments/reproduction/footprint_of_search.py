@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from dnc_jax.files import write_json
 from dnc_jax.footprint import Energy, Meter, carbon, complexity, find, training_work
 from dnc_jax.footprint.carbon import GRAMS_PER_POUND, JOULES_PER_KWH
 from dnc_jax.networks import MLP
@@ -107,7 +108,7 @@ def _one(config: launch.Config, workdir: pathlib.Path) -> dict[str, Any]:
         "test_accuracy": float(test.accuracy),
         "parameters": complexity(network).parameters,
     }
-    record.write_json(path, one)
+    write_json(path, one)
     return one
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from absl import flags
 
 from dnc_jax.errors import InputError
+from dnc_jax.files import write_json
 from dnc_jax.search import Candidate
 from dnc_jax.training.data import Dataset
 from experiments import job, launch
@@ -169,7 +170,7 @@ def peer(
     found = json.loads(process.stdout.strip().splitlines()[-1])
     found = {**found, **found.pop("best", {})}
     found.setdefault("search_seconds", time.perf_counter() - begin)
-    record.write_json(path, found)
+    write_json(path, found)
     return found
 
 

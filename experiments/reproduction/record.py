@@ -33,12 +33,6 @@ def write_csv(path: pathlib.Path, rows: Sequence[Row]) -> None:
         file.write(text.getvalue().encode())
 
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """What `launch.read_json` reads, in a file that is whole or not at all."""
-    with files.new_file(path) as file:
-        file.write(f"{json.dumps(content, indent=2)}\n".encode())
-
-
 def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
     """The rows that `write_csv` wrote."""
     with path.open(newline="", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from rich.table import Table
 
 from dnc_jax.errors import InputError, check_whole
+from dnc_jax.files import write_json
 from dnc_jax.networks import MLP, Architecture
 from dnc_jax.report.folder import SUMMARY
 from dnc_jax.report.plots import COLOURS
@@ -98,7 +99,7 @@ class Study:
                 f"{workdir} holds a study of another config; choose another --workdir"
             )
         workdir.mkdir(parents=True, exist_ok=True)
-        record.write_json(path, recorded)
+        write_json(path, recorded)
 
     def train(
         self, points: Sequence[Point], data: Dataset, epochs: int = 0
@@ -165,7 +166,7 @@ class Study:
         """
         about = record.about(self.config, self.seeds)
         run = {"title": title, **about, "notes": list(notes), "tables": self._tables}
-        record.write_json(self.folder / "run.json", {**run, **more})
+        write_json(self.folder / "run.json", {**run, **more})
         (self.folder / "tables.md").write_text(record.section(self.folder))
         for number, figure in enumerate(self._figures):
             with (self.folder / "plots.html").open("a" if number else "w") as page:

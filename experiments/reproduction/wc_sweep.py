@@ -45,6 +45,7 @@ NOTES = (
 
 def main(config: launch.Config, workdir: pathlib.Path) -> None:
     """One search for each weight, then the table beside the published one."""
+    sweep.asked()  # refused before the folder is made
     study_ = Study(config, workdir)
     sweep.main(config, workdir)
     found = record.read_csv(workdir / "sweep.csv")
