@@ -10,6 +10,7 @@ that either the platform says (--distributed) or three flags do:
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -135,6 +136,7 @@ def end(code: int) -> NoReturn:
     sys.exit(code)
 
 
+@functools.cache  # a second shutdown beside the first aborts
 def _parting() -> threading.Thread:
     """The thread in which this process meets the others to part."""
 
