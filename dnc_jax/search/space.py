@@ -260,8 +260,7 @@ class CustomSpace(Space):
 
     Raises:
       InputError: no dict and function, no dimensions, one of another kind, or a
-        condition on one that does
-        not come before, or on a value that it never has.
+        condition on one that does not come before, or on a value that it never has.
     """
 
     def __init__(
