@@ -8,11 +8,13 @@ import re
 import numpy as np
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 
 from dnc_jax.errors import InputError
 from dnc_jax.footprint import complexity
 from dnc_jax.training import data as datasets
 from dnc_jax.training import population
+from experiments import sweep as sweep_launch
 from experiments.configs import (
     density_sweep as density_config,
 )
@@ -251,6 +253,14 @@ def test_one_seed_decides_nothing_about_a_head(error, verdict):
     ]
     (finding,) = cifar_head.findings({"accuracy": rows})
     assert finding["verdict"] == verdict
+
+
+def test_weights_of_one_work_folder_are_refused():
+    with (
+        flagsaver.flagsaver(w_c=["0.1", "0.10000001"]),
+        pytest.raises(InputError, match="two have one work folder"),
+    ):
+        sweep_launch.asked()
 
 
 def test_what_could_not_be_told_apart_is_refused_before_it_is_trained(tmp_path):
