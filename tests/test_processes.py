@@ -27,7 +27,8 @@ def start(workdir, *flags, devices=1, code=None):
     return Running(f"--workdir={workdir}", *QUICK, *flags, devices=devices, code=code)
 
 
-def together(workdir, processes, *flags, code=None):
+def together(workdir, processes, *flags, own=lambda number: (), code=None):
+    """Processes of one search; `own` gives further flags of each."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"
@@ -38,6 +39,7 @@ def together(workdir, processes, *flags, code=None):
             f"--processes={processes}",
             f"--process_id={number}",
             *flags,
+            *own(number),
             code=code,
         )
         for number in range(processes)
@@ -106,19 +108,7 @@ def test_what_schedulers_send_ends_every_process(tmp_path):
 
 
 def test_processes_that_were_asked_for_different_things_do_not_begin(tmp_path):
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{one.getsockname()[1]}"
-    running = [
-        start(
-            tmp_path,
-            f"--coordinator_address={address}",
-            "--processes=2",
-            f"--process_id={number}",
-            f"--config.seed={number}",
-        )
-        for number in range(2)
-    ]
+    running = together(tmp_path, 2, own=lambda number: [f"--config.seed={number}"])
     errors = [process.communicate(timeout=60)[1] for process in running]
     assert [process.returncode for process in running] == [2, 2], errors
     assert all("different configs, flags or versions" in error for error in errors)

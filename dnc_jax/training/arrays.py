@@ -109,12 +109,12 @@ def _plain(array: Any, where: str) -> np.ndarray:
             f"{where}: masked values in an array; fill them in, or remove the rows"
         )
     array = np.asarray(array)
-    if array.dtype == object:  # as pandas keeps names, and columns of several types
-        kinds = (str, bytes, numbers.Number)
-        for kind in kinds:
-            if all(isinstance(value, kind) for value in array.flat):
-                array = np.array(array.tolist())
-                break
+    # As pandas keeps names, and columns of several types.
+    if array.dtype == object and any(
+        all(isinstance(value, kind) for value in array.flat)
+        for kind in (str, bytes, numbers.Number)
+    ):
+        array = np.array(array.tolist())
     return array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
 
 

@@ -242,8 +242,7 @@ def train(
         seed = fold_in(settings.seed, step)
         gradient = jax.grad(loss)(weights, x, y, seed)
         gradient = jax.tree.map(lambda g, w, d: g + d * w, gradient, weights, decay)
-        with jax.numpy_dtype_promotion("standard"):  # optax counts steps in int32
-            update, adam = trainer.ADAM.update(gradient, adam)
+        update, adam = trainer.adam_update(gradient, adam)
         weights = jax.tree.map(lambda w, u, r: w - r * u, weights, update, rate)
         return State(weights, adam, step + 1), jnp.float32(0)
 

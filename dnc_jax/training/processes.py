@@ -75,9 +75,7 @@ def any_of(flags: int) -> int:
     """
     if jax.process_count() == 1:
         return flags
-    with _together():
-        everywhere = multihost_utils.process_allgather(np.int32(flags))
-    return int(np.bitwise_or.reduce(np.asarray(everywhere)))
+    return int(np.bitwise_or.reduce(_everywhere(np.int32(flags))))
 
 
 def alike(digest: bytes) -> bool:
@@ -88,11 +86,8 @@ def alike(digest: bytes) -> bool:
     """
     if jax.process_count() == 1:
         return True
-    with _together():
-        everywhere = np.asarray(
-            multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-        )
-    return bool((everywhere == everywhere[0]).all())
+    found = _everywhere(np.frombuffer(digest, np.uint8))
+    return bool((found == found[0]).all())
 
 
 def from_first(tree: Any) -> Any:
@@ -113,6 +108,12 @@ def from_first(tree: Any) -> Any:
         padded[: len(content)] = np.frombuffer(content, np.uint8)
         received = multihost_utils.broadcast_one_to_all(padded)
     return under_way.unpack(np.asarray(received).tobytes())
+
+
+def _everywhere(value: Any) -> np.ndarray:
+    """What each of several processes passes: [processes, ...]."""
+    with _together():
+        return np.asarray(multihost_utils.process_allgather(value))
 
 
 @contextmanager

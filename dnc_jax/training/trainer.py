@@ -99,6 +99,12 @@ def keys_of(key: Key) -> tuple[Key, Key, Key]:
     return weights, dropout, patterns
 
 
+def adam_update(gradient: Any, adam: Any) -> tuple[Any, Any]:
+    """Adam's step for a gradient, not yet times a learning rate, and its next state."""
+    with jax.numpy_dtype_promotion("standard"):  # optax counts steps in int32
+        return ADAM.update(gradient, adam)
+
+
 def seed_of(key: Key) -> np.uint32:
     """The dropout seed that belongs to `key`: [] uint32. Consumes `key`."""
     return np.uint32(jax.random.bits(key, dtype=jnp.uint32))
@@ -172,8 +178,7 @@ def epoch_steps(
         gradient = jax.tree.map(
             lambda g, p: g + settings.weight_decay * p, gradient, state.params
         )
-        with jax.numpy_dtype_promotion("standard"):  # optax counts steps in int32
-            update, adam = ADAM.update(gradient, state.adam)
+        update, adam = adam_update(gradient, state.adam)
         params = jax.tree.map(
             lambda p, u: p - settings.learning_rate * u, state.params, update
         )

@@ -87,7 +87,6 @@ class Study:
         networks = config.get("networks", 1)
         check_whole(1, networks=networks)
         self.config, self.folder = config, workdir
-        self._path = workdir / "runs.csv"
         self.seeds = list(range(config.seed, config.seed + networks))
         self.out = launch.console()
         self._tables: dict[str, str] = {}
@@ -115,7 +114,12 @@ class Study:
           epochs: instead of those of the config.
         """
         epochs = epochs or self.config.train.epochs
-        done = self._done()
+        path = self.folder / "runs.csv"
+        runs = record.read_csv(path) if path.exists() else []
+        done = {
+            (run["point"], int(run["seed"])): float(run["test_accuracy"])
+            for run in runs
+        }
         missing = [
             (point, seed)
             for point in points
@@ -133,7 +137,14 @@ class Study:
                         "train.learning_rate"
                     )
                 done[point.name, seed] = outcome.val_accuracy[-1]
-                self._append(point.name, seed, outcome)
+                run = {
+                    "point": point.name,
+                    "seed": str(seed),
+                    "test_accuracy": str(outcome.val_accuracy[-1]),
+                    "core_seconds": f"{outcome.seconds:.2f}",
+                }
+                runs.append(run)
+                record.write_csv(path, runs)
             self.out.print(f"{len(done)} networks trained", markup=False)
 
         if missing:
@@ -172,24 +183,6 @@ class Study:
             with (self.folder / "plots.html").open("a" if number else "w") as page:
                 page.write(figure.to_html(full_html=False, include_plotlyjs=not number))
         self.out.print(f"{self.folder}: tables.md, CSV, plots.html", markup=False)
-
-    def _done(self) -> dict[tuple[str, int], float]:
-        return {
-            (run["point"], int(run["seed"])): float(run["test_accuracy"])
-            for run in self._runs()
-        }
-
-    def _runs(self) -> list[dict[str, str]]:
-        return record.read_csv(self._path) if self._path.exists() else []
-
-    def _append(self, name: str, seed: int, outcome: Outcome) -> None:
-        run = {
-            "point": name,
-            "seed": str(seed),
-            "test_accuracy": str(outcome.val_accuracy[-1]),
-            "core_seconds": f"{outcome.seconds:.2f}",
-        }
-        record.write_csv(self._path, [*self._runs(), run])
 
 
 def point(

@@ -54,19 +54,20 @@ def begun_with(space: Space, first: Sequence[Values], most: int) -> np.ndarray:
       InputError: more than that, an unknown dimension, a value that it cannot have, or
         a candidate that the space does not allow.
     """
-    for number, values in enumerate(first):
+    given = [{name: plain(value) for name, value in one.items()} for one in first]
+    for number, values in enumerate(given):
         for name, value in values.items():
             if name not in space.dimensions:
                 raise InputError(
                     f"first[{number}]: the space has no dimension {name!r}, only "
                     f"{', '.join(space.dimensions)}"
                 )
-            if not can_be(space.dimensions[name], plain(value)):
+            if not can_be(space.dimensions[name], value):
                 raise InputError(
                     f"first[{number}]: {name} = {value!r} is not in "
                     f"{space.dimensions[name]}"
                 )
-    points = space.encode([{n: plain(v) for n, v in one.items()} for one in first])
+    points = space.encode(given)
     for number, candidate in enumerate(space.candidates(points)):
         if not space.allows(candidate):
             raise InputError(
