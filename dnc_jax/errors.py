@@ -1,6 +1,7 @@
 """Errors that a launch file turns into one line, and what often raises them."""
 
 import importlib
+from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +37,17 @@ def check_numbers(**values: Any) -> None:
     for name, value in values.items():
         if not hasattr(value, "__float__") or np.ndim(value):
             raise InputError(f"{name} must be a number, got {value!r}")
+
+
+def check_known(known: Collection[str], **values: Any) -> None:
+    """These arguments, by name, must be one of the known values.
+
+    Raises:
+      InputError: one is another.
+    """
+    for name, value in values.items():
+        if not isinstance(value, str) or value not in known:
+            raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def check_kind(kind: type, example: str, **values: Any) -> None:

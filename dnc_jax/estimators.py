@@ -24,6 +24,7 @@ from dnc_jax.search.spaces import make_space
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.winner import retrain
 from dnc_jax.training import data
+from dnc_jax.training.goals import ClassWeights
 
 _BATCH = 256  # of one shape: no row's output depends on how many come with it
 
@@ -43,6 +44,9 @@ class _Searched(BaseEstimator):
         activations: Sequence[str] = ("relu", "tanh", "sigmoid"),
         densities: Sequence[float] = (1.0,),
         learning_rate: tuple[float, float] = (1e-4, 1e-1),
+        loss: str = "auto",
+        metric: str = "auto",
+        class_weight: ClassWeights | None = None,
         budget_seconds: float = 0.0,
         validation_fraction: float = 0.2,
         random_state: int | np.random.RandomState | None = None,
@@ -56,6 +60,9 @@ class _Searched(BaseEstimator):
         self.activations = activations
         self.densities = densities
         self.learning_rate = learning_rate
+        self.loss = loss
+        self.metric = metric
+        self.class_weight = class_weight
         self.budget_seconds = budget_seconds
         self.validation_fraction = validation_fraction
         self.random_state = random_state
@@ -68,6 +75,9 @@ class _Searched(BaseEstimator):
             (x[:1], y[:1]),
             name=type(self).__name__,
             task=task,
+            loss=self.loss,
+            metric=self.metric,
+            class_weights="" if self.class_weight is None else self.class_weight,
             seed=seed,
             validation_fraction=self.validation_fraction,
         )
@@ -128,6 +138,10 @@ class DncClassifier(ClassifierMixin, _Searched):
       activations: to choose from, those of `dnc_jax.networks.MLP`.
       densities: kept fractions of a layer's weights to choose from; 1 is dense.
       learning_rate: least and largest.
+      loss, metric: that training minimises and candidates are compared by, as in
+        `data.from_arrays`.
+      class_weight: what a row of each class counts: `balanced`, `{label: weight}`, or
+        None, alike. Candidates are compared by the accuracy weighted so.
       budget_seconds: after which the search ends with the best so far; the full-length
         training comes after. 0 is no cap.
       validation_fraction: of the rows, for the comparison.

@@ -168,6 +168,7 @@ def test_a_finished_search_is_shown_again_and_not_run_again(finished):
         (["--config.energy.region=Frnce"], "nearest: France"),
         (["--config.energy.tdp_watts=-1"], "energy.tdp_watts must be >= 0, got -1"),
         (["--config.data.task=sort"], "data.task must be one of"),
+        (["--config.data.class_weights=1,2"], "data.class_weights must be 'balanced'"),
         (["--config=missing.py"], "missing.py"),
         (["--seed=1"], "flag 'seed'; fields of the config are written --config.seed"),
         (

@@ -1,5 +1,6 @@
 """The score: performance plus weighted complexity."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dnc_jax import InputError
 from dnc_jax.footprint import Complexity
 from dnc_jax.search import Objective
+from dnc_jax.training import goals
 from dnc_jax.training.timing import EpochCost
 
 # Objective
@@ -100,10 +102,13 @@ def test_only_what_weighs_something_is_measured():
     assert Objective(w_c=0.1, joules=1.0).measured == {"joules"}
 
 
-@pytest.mark.parametrize("task", ["classification", "a task to come"])
-def test_squared_errors_are_for_regression_alone(task):
-    Objective("mse").check("regression")
+ROBUST = dataclasses.replace(goals.REGRESSION, loss=goals.huber)
+
+
+@pytest.mark.parametrize("goal", [goals.CLASSIFICATION, ROBUST])
+def test_mse_is_for_regression_by_the_squared_error_alone(goal):
+    Objective("mse").check(goals.REGRESSION)
     for performance in ("error", "loss"):
-        Objective(performance).check(task)
-    with pytest.raises(InputError, match="'mse' is for regression"):
-        Objective("mse").check(task)
+        Objective(performance).check(goal)
+    with pytest.raises(InputError, match="'mse' is for regression by the squared"):
+        Objective("mse").check(goal)

@@ -262,5 +262,3 @@ def test_figures_name_classes_and_metric_as_the_data_does():
     drawn = portraits.history(curves, "R²")
     assert drawn.layout.yaxis2.title.text == "validation R²"
     assert [line.name for line in drawn.data][2] == "val R²"
-    running = Run(TRIALS, config={"data": {"task": "regression"}})
-    assert (running.metric, Run(TRIALS).metric) == ("R²", "accuracy")

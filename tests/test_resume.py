@@ -298,7 +298,7 @@ def test_a_store_of_other_rows_is_refused(small, tmp_path):
     edited = small._replace(train=train._replace(x=2 * train.x))
     with (
         Store(tmp_path / "t.sqlite", {}) as store,
-        pytest.raises(InputError, match="the rows of clouds are not those"),
+        pytest.raises(InputError, match="the rows of clouds, or their goal, are not"),
     ):
         run(edited, store=store)
 

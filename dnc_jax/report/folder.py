@@ -81,6 +81,7 @@ class Run:
       summary: the contents of summary.json; None while the search runs.
       config: its config, as plain data.
       folder: where it lies.
+      metric: what accuracies are, for people.
     """
 
     trials: Sequence[Trial]
@@ -88,6 +89,7 @@ class Run:
     summary: Summary | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     folder: pathlib.Path = pathlib.Path()
+    metric: str = "accuracy"
 
     @property
     def winner(self) -> Candidate | None:
@@ -95,15 +97,6 @@ class Run:
         if self.summary is None:
             return None
         return Candidate.from_json(self.summary["best"])
-
-    @property
-    def metric(self) -> str:
-        """What accuracies are, for people: of a search that runs, by its config."""
-        if self.summary:
-            return self.summary.get("metric", "accuracy")
-        data = self.config.get("data")
-        task = data.get("task") if isinstance(data, dict) else None
-        return "R²" if task == "regression" else "accuracy"
 
     def patterns(self) -> Patterns:
         """Of the winner's sparse junctions, read from `best/`; empty without any."""
@@ -124,7 +117,9 @@ def read(workdir: str | pathlib.Path) -> Run:
             f"{folder} holds no search: it has no {TRIALS}; name the work folder of one"
         )
     config, done = trials.read(folder / TRIALS)
-    return Run(done, read_timeline(folder), _summary(folder / SUMMARY), config, folder)
+    summary = _summary(folder / SUMMARY)
+    metric = trials.read_fact(folder / TRIALS, "metric") or "accuracy"
+    return Run(done, read_timeline(folder), summary, config, folder, metric)
 
 
 def _summary(path: pathlib.Path) -> Summary | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import plotly.graph_objects as go
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import check_known
 from dnc_jax.report.folder import Run, Summary
 from dnc_jax.search import Candidate, Trial
 from dnc_jax.search.columns import Value, varied
@@ -262,8 +262,7 @@ def best_over_time(run: Run, by: Clock = "seconds") -> go.Figure:
 
 def _known(name: str, value: Any, titles: Mapping[Any, str]) -> str:
     """The title of what an argument names."""
-    if value not in titles:
-        raise InputError(f"{name} must be one of {', '.join(titles)}, got {value!r}")
+    check_known(titles, **{name: value})
     return titles[value]
 
 

@@ -4,9 +4,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from dnc_jax.errors import InputError, check_numbers
+from dnc_jax.errors import InputError, check_known, check_numbers
 from dnc_jax.footprint import Complexity
 from dnc_jax.plain import make_plain
+from dnc_jax.training.goals import Goal, squared_error
 from dnc_jax.training.timing import UNMEASURED, EpochCost
 
 PERFORMANCES = ("error", "loss", "mse")
@@ -19,14 +20,15 @@ _REFERENCE_JOULES = 1000.0  # ten seconds at 100 W
 class Objective:
     """`log10(f_p + w_c * f_c)`, lower is better.
 
-    `f_p` is the least validation error (1 - accuracy, or the variance left unexplained
-    in regression), the least validation loss, or ten times the least mean squared
-    error over the epochs; `f_c` is a weighted sum: parameters and FLOPs, each over
-    those of the space's largest network, the seconds of an epoch of training over 10 s,
-    and its joules over 1 kJ. Seconds and joules are of the network trained by itself.
+    `f_p` is the least validation error (1 - accuracy, or 1 - F1; in regression the
+    variance left unexplained), the least validation loss, or ten times the least mean
+    squared error over the epochs; `f_c` is a weighted sum: parameters and FLOPs, each
+    over those of the space's largest network, the seconds of an epoch of training over
+    10 s, and its joules over 1 kJ. Seconds and joules are of the network trained by
+    itself.
 
     Attributes:
-      performance: `error`, `loss`, or `mse` (regression only).
+      performance: `error`, `loss`, or `mse` (regression by the squared error only).
       w_c: weight of complexity, 0 (performance alone) to 10 (small above all).
       parameters, flops, seconds, joules: weights of the terms within `f_c`. With
         weights on the last two, each candidate is trained by itself for a moment, and
@@ -47,11 +49,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         make_plain(self, Objective)
-        if self.performance not in PERFORMANCES:
-            raise InputError(
-                f"performance must be one of {', '.join(PERFORMANCES)}, "
-                f"got {self.performance!r}"
-            )
+        check_known(PERFORMANCES, performance=self.performance)
         for name in (field.name for field in dataclasses.fields(Objective)[1:]):
             value = getattr(self, name)
             check_numbers(**{name: value})
@@ -71,16 +69,16 @@ class Objective:
         """The fields of `EpochCost` that weigh something."""
         return frozenset(n for n in EpochCost._fields if self.w_c and getattr(self, n))
 
-    def check(self, task: str) -> None:
-        """Whether this objective suits a `Dataset.task`.
+    def check(self, goal: Goal) -> None:
+        """Whether this objective suits what networks are trained for.
 
         Raises:
           InputError: it does not.
         """
-        if self.performance == "mse" and task != "regression":
+        if self.performance == "mse" and goal.loss is not squared_error:
             raise InputError(
-                f"objective.performance = 'mse' is for regression, and the data is a "
-                f"{task} problem; use 'error' or 'loss'"
+                "objective.performance = 'mse' is for regression by the squared error, "
+                "and this data has another loss; use 'error' or 'loss'"
             )
 
     def score(

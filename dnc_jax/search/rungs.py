@@ -30,7 +30,7 @@ def shared(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def refuse_other_rows(store: Store, name: str, digest: str) -> None:
-    """Whether the store's trials were made with these rows; of a new one, they will be.
+    """Whether the store's trials were made with this data; of a new one, they will be.
 
     Args:
       store: of the search.
@@ -42,8 +42,8 @@ def refuse_other_rows(store: Store, name: str, digest: str) -> None:
     """
     if store.first("rows", digest) != digest:
         raise InputError(
-            f"the rows of {name} are not those that the store's trials were made "
-            "with; use a new store, or a new work folder"
+            f"the rows of {name}, or their goal, are not those that the store's trials "
+            "were made with; use a new store, or a new work folder"
         )
 
 
@@ -110,6 +110,7 @@ class Rungs:
         if store:
             constants = store.first("cost_model", constants)
             refuse_other_rows(store, data.name, digest)
+            store.first("metric", data.metric)
         cost_model = CostModel(**processes.from_first(constants))
         self.programs = Programs(data, self._keys.order, processes.mesh(), cost_model)
         self.ledger = Ledger(meter, self.programs)

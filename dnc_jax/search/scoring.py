@@ -16,7 +16,7 @@ from dnc_jax.search.problem import Problem, keys
 from dnc_jax.search.space import Candidate
 from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Store, Trial
-from dnc_jax.training import processes, timing
+from dnc_jax.training import goals, processes, timing
 from dnc_jax.training.data import check_sizes
 from dnc_jax.training.timing import UNMEASURED, EpochCost
 
@@ -203,7 +203,8 @@ def _number(score: object) -> float:
 def _check(problem: Problem) -> Architecture:
     """The space's largest network, once objective, space and data fit together."""
     space, data, objective, *_ = problem
-    objective.check(data.task)
+    goals.check(data.goal, data.outputs, data.train.y)
+    objective.check(data.goal)
     (middle,) = space.candidates(np.full((1, len(space.dimensions)), 0.5))
     if not isinstance(middle, Candidate):
         raise InputError(

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc_jax.errors import InputError, check_numbers, check_whole
+from dnc_jax.errors import InputError, check_known, check_numbers, check_whole
 from dnc_jax.networks import Architecture
-from dnc_jax.training import arrays, readers, rows
+from dnc_jax.training import arrays, goals, readers, rows
 from dnc_jax.typing import Array, Scalar
 
 TASKS = ("auto", "classification", "regression")
@@ -32,10 +32,11 @@ def joined(one: Split, other: Split) -> Split:
 
 
 class View(NamedTuple):
-    """How networks see the rows of a data set."""
+    """How networks see the rows of a data set, and what is asked of them."""
 
     mean: Array  # [channels] float32, as in `Dataset`
     scale: Array  # [channels] float32, as in `Dataset`
+    goal: goals.Goal = goals.CLASSIFICATION  # as in `Dataset`
     augment: Scalar | None = None  # [] uint32, seed of crops and flips in training
 
 
@@ -56,6 +57,7 @@ class Dataset(NamedTuple):
       resident_bytes: of training rows that may lie on a device, and of a quarter as
         many bytes of validation rows; of more, parts are sent there one after another.
         0: half of an accelerator's free memory, or of a CPU's.
+      goal: what training minimises and networks are compared by.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Dataset(NamedTuple):
     target_scale: tuple[float, ...] = ()
     augment: bool = False
     resident_bytes: int = 0
+    goal: goals.Goal = goals.CLASSIFICATION
 
     @property
     def inputs(self) -> int:
@@ -84,7 +87,7 @@ class Dataset(NamedTuple):
     @property
     def view(self) -> View:
         """Of rows that are evaluated; `trainer.view_of` gives that of training."""
-        return View(self.mean, self.scale)
+        return View(self.mean, self.scale, self.goal)
 
     @property
     def task(self) -> str:
@@ -94,16 +97,21 @@ class Dataset(NamedTuple):
     @property
     def metric(self) -> str:
         """What `val_accuracy` and `test_accuracy` are, for people."""
-        return "accuracy" if self.task == "classification" else "R²"
+        return self.goal.metric
 
     def digest(self) -> str:
-        """What tells these rows from others; of examples in files, only their shape."""
+        """What tells these rows and their goal from others.
+
+        Of examples in files only their shape, of a goal the names of its functions.
+        """
         digest = hashlib.blake2b(digest_size=16)
         for split in (self.train, self.validation, self.test):
             for array in split:
                 digest.update(f"{array.shape} {array.dtype}".encode())
                 if not isinstance(array, rows.FileRows):
                     digest.update(np.ascontiguousarray(array).data)
+        if self.goal not in (goals.CLASSIFICATION, goals.REGRESSION):
+            digest.update(str(self.goal).encode())
         return digest.hexdigest()
 
     @property
@@ -112,8 +120,7 @@ class Dataset(NamedTuple):
 
         In regression, whose errors are not counted, next to nothing.
         """
-        classification = self.task == "classification"
-        return 0.5 / len(self.validation.y) if classification else 1e-9
+        return self.goal.resolution(len(self.validation.y))
 
     def __str__(self) -> str:
         rows = [len(split.y) for split in (self.train, self.validation, self.test)]
@@ -162,6 +169,9 @@ def load(
     test: str = "",
     target: str = "",
     task: str = "auto",
+    loss: str = "auto",
+    metric: str = "auto",
+    class_weights: goals.ClassWeights = "",
     channels: str = "last",
     augment: bool = False,
     resident_bytes: int = 0,
@@ -179,8 +189,8 @@ def load(
       test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows,
         in classification of every class.
       target: the column of a `.csv` file to predict; empty: the last one.
-      task, channels, augment, resident_bytes, seed, validation_fraction: as for
-        `from_arrays`.
+      task, loss, metric, class_weights, channels, augment, resident_bytes, seed,
+        validation_fraction: as for `from_arrays`.
 
     Raises:
       InputError: unknown name, missing directory or unusable rows.
@@ -189,6 +199,9 @@ def load(
         *readers.read(name, data_dir=data_dir, test=test, target=target),
         name=name,
         task=task,
+        loss=loss,
+        metric=metric,
+        class_weights=class_weights,
         channels=channels,
         augment=augment,
         resident_bytes=resident_bytes,
@@ -203,6 +216,9 @@ def from_arrays(
     *,
     name: str = "arrays",
     task: str = "auto",
+    loss: str = "auto",
+    metric: str = "auto",
+    class_weights: goals.ClassWeights = "",
     channels: str = "last",
     augment: bool = False,
     resident_bytes: int = 0,
@@ -216,6 +232,14 @@ def from_arrays(
         or names), or [N] or [N, C] floats.
       name: for people.
       task: `classification`, `regression`, or `auto`: by the type of y.
+      loss: that training minimises. Of numbers `auto` is the squared error, and
+        `absolute_error` and `huber` heed outliers less; of labels it is cross-entropy.
+      metric: that networks are compared by. Of labels `auto` is the accuracy, and `f1`
+        the mean of the classes' F1; of numbers it is R².
+      class_weights: what a row of each class counts, in the loss and the accuracy:
+        `balanced` for as much in all as any other class, `{label: weight}` (1 for
+        those left out), or weights in the order of the sorted labels, also as a text,
+        `1,10`. Empty: alike.
       channels: `last` for images [N, H, W, channels], `first` for [N, channels, H, W].
       augment: crop (with a border of 4) and flip images at random in training.
       resident_bytes: as in `Dataset`.
@@ -228,7 +252,8 @@ def from_arrays(
         training rows, a class with too few training rows to split, a constant target
         or one far from 0 for its spread, examples of train and test that are of
         other types, shapes or columns, a fraction outside (0, 1), a negative seed or
-        number of bytes.
+        number of bytes, an unknown loss or metric or one of the other task, weights
+        that are not numbers > 0 of the classes.
     """
     check_numbers(validation_fraction=validation_fraction)
     if not 0 < validation_fraction < 1:
@@ -236,12 +261,8 @@ def from_arrays(
             f"validation_fraction must lie in (0, 1), got {validation_fraction}"
         )
     check_whole(0, seed=seed, resident_bytes=resident_bytes)
-    for option, value, known in (
-        ("task", task, TASKS),
-        ("channels", channels, CHANNELS),
-    ):
-        if value not in known:
-            raise InputError(f"{option} must be one of {known}, got {value!r}")
+    check_known(TASKS, task=task)
+    check_known(CHANNELS, channels=channels)
     for part, split in (("train", train), ("test", test)):
         if not isinstance(split, tuple | list) or len(split) != 2:
             raise InputError(
@@ -293,6 +314,7 @@ def from_arrays(
         target_scale=target_scale,
         augment=augment,
         resident_bytes=resident_bytes,
+        goal=goals.make(y[fit], labels, loss, metric, class_weights),
     )
 
 

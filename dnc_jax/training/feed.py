@@ -7,7 +7,6 @@ import pathlib
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +15,8 @@ import numpy as np
 from jax import lax
 
 from dnc_jax.footprint.complexity import EVALUATION_BATCH
-from dnc_jax.training import losses
 from dnc_jax.training.data import Dataset, Split
+from dnc_jax.training.goals import Goal
 from dnc_jax.training.rows import FileRows, taken
 from dnc_jax.typing import Array
 
@@ -77,6 +76,7 @@ class Feed:
         self.streamed = self._bytes > limit_bytes
         self.count = len(rows.y)
         self._targets = rows.y  # on the host
+        self._references: dict[Goal, Any] = {}
         self._order, self._place = order, place
         self._rows = rows
         if not self.streamed:
@@ -88,10 +88,11 @@ class Feed:
         self._most_orders = max(readers, _ORDER_BYTES // (4 * self.count))
         self._lock = threading.Lock()
 
-    @cached_property
-    def target_variance(self) -> np.ndarray | None:
-        """Of all rows, see `losses.variance`; nobody asks for that of training rows."""
-        return losses.variance(np.asarray(self._targets))
+    def reference(self, goal: Goal) -> Any:
+        """What the goal has to know of all targets; found out at the first call."""
+        if goal not in self._references:
+            self._references[goal] = goal.reference(np.asarray(self._targets))
+        return self._references[goal]
 
     def epoch(self, number: int, batch_size: int) -> Generator[Segment, None, None]:
         """The segments of an epoch in their order; one after another is held."""

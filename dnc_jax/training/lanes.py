@@ -26,7 +26,7 @@ import optax
 from dnc_jax.networks import MLP
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.networks.dropout import dropout, fold_in
-from dnc_jax.training import feed, losses, trainer
+from dnc_jax.training import feed, trainer
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.data import Split, View
 from dnc_jax.training.jobs import Job, Snapshot
@@ -234,7 +234,7 @@ def train(
     def loss(weights: Weights, x: jax.Array, y: Array, seed: Array) -> jax.Array:
         outputs = forward(weights, settings, x, seed)
         # Lanes share no weight, so the gradient of the sum is each one's own.
-        return losses.loss(outputs, y).mean(axis=1).sum()
+        return view.goal.loss(outputs, y).mean(axis=1).sum()
 
     def step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array]:
         weights, adam, step = state
@@ -263,7 +263,7 @@ def evaluate(
     def outputs(x: jax.Array) -> jax.Array:
         return forward(state.weights, settings, x, None)
 
-    return trainer.sums_of(outputs, rows, count, view, (shape.lanes,))
+    return trainer.sums_of(outputs, rows, count, view)
 
 
 def _per_lane(values: Array, weights: Weights) -> Weights:

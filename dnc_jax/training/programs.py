@@ -214,7 +214,7 @@ class Programs:
                 for count, rows in self._validation.once()
             ]
             return [
-                trainer.metrics_of(of_device, self._validation)
+                trainer.metrics_of(of_device, self._validation, self._data.goal)
                 for of_device in zip(*sums, strict=True)
             ]
 

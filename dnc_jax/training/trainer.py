@@ -15,7 +15,7 @@ from dnc_jax.networks import MLP, Architecture, network
 from dnc_jax.networks.convolution import Form
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.patterns import Patterns
-from dnc_jax.training import compilation, feed, losses
+from dnc_jax.training import compilation, feed, goals
 from dnc_jax.training.augmentation import prepare
 from dnc_jax.training.course import Course, Epoch, Kept, identity
 from dnc_jax.training.data import Dataset, Split, View, check_sizes, normalise
@@ -56,14 +56,14 @@ class Sums(NamedTuple):
     """Over rows of a split."""
 
     loss: Array  # [] float32
-    evidence: Array  # [] int32 or [C] float32, see `losses.evidence`
+    evidence: Array  # [] or [K], int32 or float32, see `goals.Goal`
 
 
 class Metrics(NamedTuple):
     """Of a network on a split."""
 
-    loss: Array  # [] float32, mean cross-entropy in nats, or mean squared error
-    accuracy: Array  # [] float64, see `losses.accuracy`
+    loss: Array  # [] float32, mean over the rows: cross-entropy in nats, or the goal's
+    accuracy: Array  # [] float64, see `goals.Goal`
 
 
 class History(NamedTuple):
@@ -166,7 +166,7 @@ def epoch_steps(
             rates=settings.rates,
             form=form,
         )
-        return losses.loss(outputs, y).mean(), statistics
+        return view.goal.loss(outputs, y).mean(), statistics
 
     def step(
         state: TrainState, x: jax.Array, y: jax.Array
@@ -221,43 +221,40 @@ def sums_of(
     rows: Split,
     count: Scalar,
     view: View,
-    lanes: tuple[int, ...] = (),
 ) -> Sums:
     """Sums over the first `count` rows, 1,000 at a time.
 
     Args:
-      outputs: of one network or many for normalised rows, [B, D] to [*lanes, B, C].
+      outputs: of one network or many for normalised rows, [B, D] to [..., B, C].
       rows: of a split, or a part of it.
       count: [] int32, of them; those beyond are padding.
       view: of the rows.
-      lanes: () of one network, (G,) of many.
 
     Returns:
-      [*lanes] each, and [*lanes, C] of regression's evidence.
+      [...] each, and [..., K] of evidence that is K numbers a row.
     """
 
-    def chunk(totals: Sums, numbers: jax.Array) -> tuple[Sums, None]:
+    def total(of_rows: jax.Array, real: jax.Array) -> jax.Array:
+        real = jnp.expand_dims(real, tuple(range(of_rows.ndim - 1)))
+        return jnp.where(real, of_rows, 0).sum(-1, dtype=of_rows.dtype)
+
+    def chunk(numbers: jax.Array) -> Sums:
         real = numbers < jnp.asarray(count)
-        real = jnp.expand_dims(real, tuple(range(len(lanes))))
         numbers = jnp.minimum(numbers, len(rows.y) - 1)
         x, y = normalise(rows.x[numbers], view.mean, view.scale), rows.y[numbers]
         found = outputs(x)
-        loss = jnp.where(real, losses.loss(found, y), 0)
-        if rows.y.ndim > 1:  # the evidence of each target
-            real = jnp.expand_dims(real, -2)
-        evidence = jnp.where(real, losses.evidence(found, y), 0)
         return Sums(
-            totals.loss + loss.sum(-1),
-            totals.evidence + evidence.sum(-1, dtype=evidence.dtype),
-        ), None
+            total(view.goal.loss(found, y), real),
+            total(view.goal.evidence(found, y), real),
+        )
 
-    zeros = Sums(
-        jnp.zeros(lanes, jnp.float32),
-        jnp.zeros(lanes, jnp.int32)
-        if losses.is_classification(rows.y)
-        else jnp.zeros((*lanes, rows.y.shape[1]), jnp.float32),
-    )
-    return jax.lax.scan(chunk, zeros, jnp.asarray(evaluation_rows(len(rows.y))))[0]
+    chunks = jnp.asarray(evaluation_rows(len(rows.y)))
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(chunk, chunks[0]))
+    return jax.lax.scan(
+        lambda sums, numbers: (jax.tree.map(jnp.add, sums, chunk(numbers)), None),
+        zeros,
+        chunks,
+    )[0]
 
 
 @cache
@@ -300,16 +297,16 @@ def evaluate(
         jax.device_get(compiled(trained, architecture, part, count, view))
         for count, part in rows.once()
     ]
-    return metrics_of(parts, rows)
+    return metrics_of(parts, rows, view.goal)
 
 
-def metrics_of(parts: Sequence[Sums], rows: feed.Feed) -> Metrics:
+def metrics_of(parts: Sequence[Sums], rows: feed.Feed, goal: goals.Goal) -> Metrics:
     """What the sums over the parts of all rows come to."""
     loss, evidence = (
         np.asarray(np.sum(part, axis=0) / rows.count)
         for part in zip(*parts, strict=True)
     )
-    accuracy = losses.accuracy(evidence, rows.target_variance)
+    accuracy = goal.accuracy(evidence, rows.reference(goal))
     # R^2 of good predictions differs where float32 has no digits left below 1.
     return Metrics(loss.astype(np.float32), accuracy)
 
@@ -356,10 +353,11 @@ def train(
 
     Raises:
       FloatingPointError: the loss is no longer finite.
-      InputError: the architecture does not suit the data, or the patterns are not
-        those of the architecture.
+      InputError: the architecture or the goal does not suit the data, or the patterns
+        are not those of the architecture.
     """
     check_sizes(str(architecture), architecture, data)
+    goals.check(data.goal, data.outputs, data.train.y)
     init_key, dropout_key, pattern_key = keys_of(key)
     if patterns is None:
         patterns = network.patterns(pattern_key, architecture)
