@@ -194,6 +194,43 @@ def test_a_sparse_cnn_computes_what_its_masked_twin_does():
     )
 
 
+def test_gradients_can_be_derived_forwards_and_backwards():
+    """Of batch norm, biases, dense and sparse convolutions, and a sparse head."""
+    cnn = CNN(
+        (4, 3, 2), (2, 4), 2, "tanh", ("stride", ""), (True, False),
+        sparsity=(None, Sparsity(0.5), Sparsity(0.5)),
+    )  # fmt: skip
+    patterns = network.patterns(jax.random.key(1), cnn)
+    params = init(jax.random.key(0), cnn, patterns)
+    statistics, x = network.statistics(cnn), images(3, (4, 3, 2))
+    direction = jax.tree.map(
+        lambda p: jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params
+    )
+
+    def loss(params):
+        outputs, _ = network.train_apply(
+            params, cnn, x, patterns, statistics, seed=jnp.uint32(0)
+        )
+        return jnp.sum(jnp.tanh(outputs))
+
+    def slope(params):
+        gradient = jax.grad(loss)(params)
+        parts = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
+        return sum(jax.tree.leaves(parts))
+
+    @jax.jit
+    def along(params):
+        forwards = jax.jvp(jax.grad(loss), (params,), (direction,))[1]
+        return forwards, jax.grad(slope)(params)
+
+    forwards, backwards = along(params)
+    for one, other in zip(
+        jax.tree.leaves(forwards), jax.tree.leaves(backwards), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(forwards)) > 0.1
+
+
 def test_first_weights_have_the_variance_of_he():
     architecture = CNN((8, 8, 16), (64, 64), 10)
     params = init(jax.random.key(0), architecture)

@@ -1,6 +1,7 @@
 """Every kernel against the dense product with a mask, in float64."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -257,6 +258,53 @@ def test_second_derivatives_are_those_of_the_full_matrix(impl):
     d_full, dx_full = gradient(dense_product, full, x)
     assert_close([dx], [dx_full], 1e-4)
     assert_close([dense_of(np.asarray(d_weight), pattern)], [d_full], 1e-4)
+
+
+@pytest.mark.parametrize("impl", ["blocks", "groups", "elements", "dense"])
+def test_derivatives_go_forwards_too(impl):
+    pattern = sparse.random(KEY, 8, 12, density=0.4, block=(2, 4))
+    weight, x, dy = problem(pattern, 2, "float32")
+    full = jnp.asarray(dense_of(np.asarray(weight), pattern))
+    ones = jnp.ones_like(weight)
+    mask = jnp.asarray(dense_of(np.asarray(ones), pattern))
+
+    def loss(weight, x, **mode):
+        y = kernels.matmul(weight, pattern, x, impl=impl, **mode)
+        return jnp.sum(jnp.tanh(y) * dy)
+
+    def forwards(weight, x):
+        return loss(weight, x, forward_mode=True)
+
+    def dense(full, x):
+        return jnp.sum(jnp.tanh((full * mask).T @ x) * dy)
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def derivatives(loss, of_product, weight, tangent, x):
+        """By weight, along the tangent, of both gradients; by x, of the loss, in all
+        directions, forwards and backwards."""
+
+        def gradients(weight):
+            return jax.grad(loss, (0, 1))(weight, x)
+
+        slopes = jax.jacfwd(of_product, 1)(weight, x), jax.grad(of_product)(weight, x)
+        second = jax.jvp(gradients, (weight,), (tangent,))[1]
+        return slopes, second, jax.hessian(loss, 1)(weight, x)
+
+    found = derivatives(loss, forwards, weight, ones, x)
+    true = derivatives(dense, dense, full, mask, x)
+    (by_x, by_weight), (again, mixed), hessian = jax.device_get(found)
+    by_weight, again = (dense_of(part, pattern) for part in (by_weight, again))
+    found = (by_x, by_weight), (again, mixed), hessian
+    assert_close(jax.tree.leaves(found), map(np.asarray, jax.tree.leaves(true)), 1e-5)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: loss(weight, x), (x,), (x,))
+
+
+def test_pallas_has_no_forward_mode():
+    pattern = sparse.random(KEY, 32, 32, density=0.4, block=(16, 16))
+    weight, x, _ = problem(pattern, 3, "float32")
+    with pytest.raises(ValueError, match="'pallas' has no forward mode; 'auto' and"):
+        kernels.matmul(weight, pattern, x, impl="pallas", forward_mode=True)
 
 
 @pytest.mark.parametrize("impl", IMPLS)

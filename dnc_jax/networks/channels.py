@@ -28,23 +28,29 @@ def mean(x: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def add(x: jax.Array, shift: Array) -> jax.Array:
     """`x + shift`, of every channel its own: [B, H, W, C] and [C]."""
-    return x + jnp.expand_dims(shift, (0, 1, 2))
+    return x + _spread(shift)
 
 
-add.defvjp(lambda x, shift: (add(x, shift), None), lambda _, g: (g, total(g)))
+def _spread(values: Array) -> jax.Array:
+    """[C] for all images and pixels."""
+    return jnp.expand_dims(values, (0, 1, 2))
+
+
+# None calls what it is the rule of: JAX could not derive that forwards.
+add.defvjp(lambda x, shift: (x + _spread(shift), None), lambda _, g: (g, total(g)))
 
 
 @jax.custom_vjp
 def scale(x: jax.Array, factor: Array) -> jax.Array:
     """`x * factor`, of every channel its own: [B, H, W, C] and [C]."""
-    return x * jnp.expand_dims(factor, (0, 1, 2))
+    return x * _spread(factor)
 
 
 def _scale_backward(
     kept: tuple[jax.Array, Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, factor = kept
-    return scale(g, factor), total(g * x)
+    return g * _spread(factor), total(g * x)
 
 
-scale.defvjp(lambda x, factor: (scale(x, factor), (x, factor)), _scale_backward)
+scale.defvjp(lambda x, factor: (x * _spread(factor), (x, factor)), _scale_backward)

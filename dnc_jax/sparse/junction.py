@@ -7,6 +7,7 @@ The pattern is an argument of its own, so that it is never a compiled-in constan
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -56,6 +57,7 @@ def apply(
     *,
     axis: int = -1,
     impl: str = "auto",
+    forward_mode: bool = False,
 ) -> jax.Array:
     """The junction's output: x times its weights, plus its biases.
 
@@ -66,7 +68,7 @@ def apply(
         compute in. A network that keeps it from end to end saves transposes. Whole
         numbers (an image as stored) are taken as the weight's type.
       axis: of the features, -1 or 0.
-      impl: which kernel; see `kernels.matmul`.
+      impl, forward_mode: which kernel, and how it is derived; see `kernels.matmul`.
 
     Returns:
       [..., n_out] (or [n_out, ...]) of x's dtype.
@@ -94,6 +96,7 @@ def apply(
             columns.reshape(pattern.n_in, -1),
             impl=impl,
             dtype=gather.wide_type(x),
+            forward_mode=forward_mode,
         )
         if "bias" in params:
             y = y + jnp.expand_dims(params["bias"], 1)
@@ -133,6 +136,7 @@ def conv_apply(
     strides: int | tuple[int, int] = (1, 1),
     padding: str = "SAME",
     impl: str = "auto",
+    forward_mode: bool = False,
 ) -> jax.Array:
     """Cross-correlation with a sparse set of channel-to-channel kernels.
 
@@ -145,7 +149,7 @@ def conv_apply(
       x: [B, height, width, n_in]; whole numbers as in `apply`.
       strides: of the two image axes, or of both.
       padding: "SAME" or "VALID", as in `jax.lax.conv_general_dilated`.
-      impl: which kernel; see `kernels.matmul`.
+      impl, forward_mode: which kernel, and how it is derived; see `kernels.matmul`.
 
     Returns:
       [B, height', width', n_out] of x's dtype.
@@ -176,13 +180,18 @@ def conv_apply(
 
     def convolution(params: Any, pattern: Pattern, x: jax.Array) -> jax.Array:
         image = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        return _correlated(params, pattern, image, strides, impl)
+        product = partial(kernels.matmul, impl=impl, forward_mode=forward_mode)
+        return _correlated(params, pattern, image, strides, product)
 
     return _on_any_mesh(convolution, params, pattern, x, rows=[0])
 
 
 def _correlated(
-    params: Any, pattern: Pattern, x: jax.Array, strides: tuple[int, int], impl: str
+    params: Any,
+    pattern: Pattern,
+    x: jax.Array,
+    strides: tuple[int, int],
+    product: Callable[..., jax.Array],
 ) -> jax.Array:
     """The convolution of padded images [B, height, width, n_in]."""
     weight, image = params["weight"], jnp.moveaxis(x, -1, 0)
@@ -200,9 +209,7 @@ def _correlated(
             image, (0, 0, top, left), (*image.shape[:2], *spans)
         )[:, :, :: strides[0], :: strides[1]]
         columns = shifted.reshape(pattern.n_in, -1)
-        return kernels.matmul(
-            weight, pattern, columns, impl=impl, dtype=gather.wide_type(x)
-        )
+        return product(weight, pattern, columns, dtype=gather.wide_type(x))
 
     tops, lefts = np.divmod(np.arange(taps[0] * taps[1]), taps[1])
     flat = weight.reshape(-1, *weight.shape[2:])

@@ -53,15 +53,16 @@ def matmul(
     *,
     impl: str = "auto",
     dtype: Any = None,
+    forward_mode: bool = False,
 ) -> jax.Array:
     """W^T x of a sparse W: differentiable in `weight` and `x`.
 
-    Gradients are defined backwards: a second derivative is `jax.jacrev(jax.jacrev(f))`
-    or a gradient of a gradient; `jax.jvp` and `jax.hessian`, which go forwards, are
-    refused by JAX. Under `shard_map`, "pallas" needs `check_vma=False` where it is
-    interpreted; the others do not. On a GPU `jax.export` takes "pallas", and so "auto"
-    with a batch of fixed size, only with its check of custom calls disabled for
-    "__gpu$xla.gpu.triton"; the others it takes as they are.
+    Gradients can be derived in both directions, so that `jax.hessian` and
+    `jax.jvp(jax.grad(f), ...)` work ("pallas" only backwards). Under `shard_map`,
+    "pallas" needs `check_vma=False` where it is interpreted; the others do not. On a
+    GPU `jax.export` takes "pallas", and so "auto" with a batch of fixed size, only with
+    its check of custom calls disabled for "__gpu$xla.gpu.triton"; the others it takes
+    as they are.
 
     Args:
       weight: [E, b_in, b_out].
@@ -69,21 +70,35 @@ def matmul(
       x: [n_in, B]; whole numbers are taken as weight's type.
       impl: which kernel; "auto" is `choose(pattern, B)`.
       dtype: of the result; None is x's.
+      forward_mode: let JAX derive the product by itself, so that `jax.jvp`,
+        `jax.linearize` and `jax.jacfwd` take it too; gradients then scatter, and are
+        many times slower. Not of "pallas".
 
     Returns:
       [n_out, B]; products are summed in float32 or better ("pallas" returns x's dtype
       rounded). The gradient of each argument has its dtype.
 
     Raises:
-      InputError: an unknown kernel, or blocks that "pallas" cannot take on a GPU.
+      InputError: an unknown kernel, blocks that "pallas" cannot take on a GPU, or
+        "pallas" in forward mode.
     """
     if impl not in IMPLS:
         raise InputError(f"unknown impl {impl!r}; known: {', '.join(IMPLS)}")
     weight, x = jnp.asarray(weight), floating(x, weight)
     if not x.size:
         return jnp.zeros((pattern.n_out, 0), dtype or x.dtype)
-    impl = _auto(weight, pattern, x) if impl == "auto" else impl
-    y: Any = _matmul(impl, _varying_as(x, weight), pattern, _varying_as(weight, x))
+    if impl == "auto":
+        impl = _auto(weight, pattern, x)
+        impl = "blocks" if forward_mode and impl == "pallas" else impl
+    weight, x = _varying_as(x, weight), _varying_as(weight, x)
+    if not forward_mode:
+        y: Any = _matmul(impl, weight, pattern, x)
+    elif impl == "pallas":
+        raise InputError(
+            "impl = 'pallas' has no forward mode; 'auto' and 'blocks' have one"
+        )
+    else:
+        y = _FORWARD[impl](weight, pattern, x)
     return y.astype(dtype or x.dtype)
 
 
@@ -119,7 +134,8 @@ def _matmul(impl: str, weight: jax.Array, pattern: Pattern, x: jax.Array) -> jax
 def _matmul_fwd(
     impl: str, weight: jax.Array, pattern: Pattern, x: jax.Array
 ) -> tuple[jax.Array, Any]:
-    return _matmul(impl, weight, pattern, x), (weight, pattern, x)
+    # Not `_matmul`, of which JAX could not derive the gradient forwards.
+    return _FORWARD[impl](weight, pattern, x), (weight, pattern, x)
 
 
 def _matmul_bwd(impl: str, saved: Any, dy: jax.Array) -> Any:
