@@ -1,6 +1,7 @@
 """Errors that a launch file turns into one line, and what often raises them."""
 
 import importlib
+import math
 from collections.abc import Collection
 from types import ModuleType
 from typing import Any
@@ -37,6 +38,18 @@ def check_numbers(**values: Any) -> None:
     for name, value in values.items():
         if not hasattr(value, "__float__") or np.ndim(value):
             raise InputError(f"{name} must be a number, got {value!r}")
+
+
+def check_amounts(**values: Any) -> None:
+    """These arguments, by name, must be finite numbers, at least 0.
+
+    Raises:
+      InputError: one is something else.
+    """
+    check_numbers(**values)
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise InputError(f"{name} must be a finite number >= 0, got {value:g}")
 
 
 def check_known(known: Collection[str], **values: Any) -> None:

@@ -24,7 +24,6 @@ from dnc_jax.search.spaces import make_space
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.winner import retrain
 from dnc_jax.training import data
-from dnc_jax.training.goals import ClassWeights
 
 _BATCH = 256  # of one shape: no row's output depends on how many come with it
 
@@ -46,7 +45,7 @@ class _Searched(BaseEstimator):
         learning_rate: tuple[float, float] = (1e-4, 1e-1),
         loss: str = "auto",
         metric: str = "auto",
-        class_weight: ClassWeights | None = None,
+        class_weight: Any = None,
         budget_seconds: float = 0.0,
         validation_fraction: float = 0.2,
         random_state: int | np.random.RandomState | None = None,
@@ -77,7 +76,7 @@ class _Searched(BaseEstimator):
             task=task,
             loss=self.loss,
             metric=self.metric,
-            class_weights="" if self.class_weight is None else self.class_weight,
+            class_weight="" if self.class_weight is None else self.class_weight,
             seed=seed,
             validation_fraction=self.validation_fraction,
         )
@@ -140,8 +139,8 @@ class DncClassifier(ClassifierMixin, _Searched):
       learning_rate: least and largest.
       loss, metric: that training minimises and candidates are compared by, as in
         `data.from_arrays`.
-      class_weight: what a row of each class counts: `balanced`, `{label: weight}`, or
-        None, alike. Candidates are compared by the accuracy weighted so.
+      class_weight: what a row of each class counts, in the loss and, of the metric
+        `auto`, in the accuracy: `balanced`, `{label: weight}`, or None, alike.
       budget_seconds: after which the search ends with the best so far; the full-length
         training comes after. 0 is no cap.
       validation_fraction: of the rows, for the comparison.

@@ -19,7 +19,7 @@ from absl import flags
 from rich.table import Table
 
 from dnc_jax.errors import InputError
-from dnc_jax.report.folder import SUMMARY
+from dnc_jax.report.folder import SUMMARY, shown
 from dnc_jax.search import Candidate
 from dnc_jax.training import processes
 from experiments import job, launch
@@ -36,6 +36,15 @@ _COLUMNS = {
     "candidate_epochs": "{:,}",
     "search_seconds": "{:.1f}",
     "resumed": "{}",  # then the two before are of the last run
+}
+_TITLES = {
+    "w_c": "w_c",
+    "parameters": "parameters",
+    "FLOPs/ex.": "flops_per_example",
+    "val.": "best_val_accuracy",
+    "test": "test_accuracy",
+    "epochs": "candidate_epochs",
+    "seconds": "search_seconds",
 }
 
 
@@ -84,11 +93,16 @@ def asked() -> list[float]:
 def table(summaries: list[dict[str, Any]]) -> Table:
     """What each weight found, one a row."""
     result = Table(title="The winner for each weight of complexity")
-    for name in _COLUMNS:
-        result.add_column(name.replace("_", " "), justify="right")
-    result.add_column("network")
+    for title in _TITLES:
+        result.add_column(title, justify="right", no_wrap=True)
+    result.add_column("network", overflow="fold")
     for one in summaries:
-        cells = (form.format(one[name]) for name, form in _COLUMNS.items())
+        cells = (
+            shown(one[name], one["metric"])
+            if name.endswith("accuracy")
+            else _COLUMNS[name].format(one[name])
+            for name in _TITLES.values()
+        )
         result.add_row(*cells, _network(one))
     return result
 

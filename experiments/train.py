@@ -12,7 +12,6 @@ import dataclasses
 import json
 import pathlib
 import statistics
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +31,7 @@ from dnc_jax.footprint.roofline import (
 )
 from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.report.folder import BEST, SUMMARY, TRIALS
+from dnc_jax.report.folder import BEST, SUMMARY, TRIALS, shown
 from dnc_jax.training import Hyperparameters, checkpoints, feed, trainer
 from dnc_jax.training.data import Dataset
 from experiments import checks, launch, profiling
@@ -92,18 +91,8 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
 
 def architecture(config: launch.Config, data: Dataset) -> Architecture:
     """The network that the config describes: a CNN where it has channels."""
-    make = cnn if "channels" in config.network else mlp
-    return make(config, data)
-
-
-def cnn(config: launch.Config, data: Dataset) -> CNN:
-    """A dense CNN with the same batch norm and dropout in every layer."""
-    if data.train.x.ndim != 4:
-        raise InputError(
-            f"{data.name}: a CNN needs images [N, height, width, channels], got "
-            f"examples of shape {data.train.x.shape[1:]}"
-        )
-    return checks.call(partial(even_cnn, data), config, "network")
+    make: Any = even_cnn if "channels" in config.network else nearest_mlp
+    return checks.call(make, config, "network", data)
 
 
 def even_cnn(
@@ -116,7 +105,12 @@ def even_cnn(
     dropout: float,
     shortcuts: int,
 ) -> CNN:
-    """A CNN whose layers differ in channels and down-sampling only."""
+    """A dense CNN whose layers differ in channels and down-sampling only."""
+    if data.train.x.ndim != 4:
+        raise InputError(
+            f"{data.name}: a CNN needs images [N, height, width, channels], got "
+            f"examples of shape {data.train.x.shape[1:]}"
+        )
     height, width, colours = data.train.x.shape[1:]
     return CNN(
         (height, width, colours),
@@ -128,11 +122,6 @@ def even_cnn(
         (float(dropout),) * len(channels),
         shortcuts,
     )
-
-
-def mlp(config: launch.Config, data: Dataset) -> MLP:
-    """An MLP with the possible densities that are nearest."""
-    return checks.call(partial(nearest_mlp, data), config, "network")
 
 
 def nearest_mlp(
@@ -189,7 +178,8 @@ def train(
 
     def on_epoch(epoch: int, accuracy: float) -> None:
         trace.on_epoch([accuracy])
-        out.print(f"  epoch {epoch}/{epochs}: validation {data.metric} {accuracy:.2%}")
+        found = f"validation {data.metric} {shown(accuracy, data.metric)}"
+        out.print(f"  epoch {epoch}/{epochs}: {found}")
 
     try:
         with Meter(find()) as meter:

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import tempfile
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -54,6 +55,12 @@ _STARTING = {
 locks.NAMESPACE = f"dnc_jax-test-{os.getpid()}"
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A busy machine is slow, not wrong.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -64,7 +64,7 @@ def said(first_seconds=1.0, epochs=4, joules=None):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"seconds": -1.0}, "^seconds must be finite and >= 0, got -1"),
+        ({"seconds": -1.0}, "^seconds must be a finite number >= 0, got -1"),
         ({"watt_hours": math.nan}, "^watt_hours"),
         ({"candidate_epochs": -3}, "^candidate_epochs"),
         ({"grams_co2e": 1.0}, "^grams_co2e needs a grid"),
@@ -203,7 +203,7 @@ def test_the_shares_of_trials_and_overhead_are_the_searchs_energy(small, tmp_pat
     assert max(t.joules for t in first) == pytest.approx(
         min(t.joules for t in first), abs=2e-6
     ), "lanes of one shape cost the same"
-    json.dumps(shares.to_json())
+    json.dumps(shares._asdict())
 
 
 def test_without_a_counter_no_trial_has_joules(small):
@@ -280,7 +280,7 @@ def test_caps_are_joules_by_name():
     clean = carbon.Grid(carbon.PUES["none"], carbon.given_intensity(0.0))
     assert Budget(grams_co2e=1.0, grid=clean).joules == {"grams_co2e": math.inf}
     for fields in ({"seconds": math.inf}, {"watt_hours": math.inf}):
-        with pytest.raises(InputError, match="must be finite and >= 0"):
+        with pytest.raises(InputError, match="must be a finite number >= 0"):
             Budget(**fields)
 
 

@@ -82,7 +82,7 @@ def test_every_chip_has_a_tdp_and_what_is_unknown_is_none():
         for precision in hardware.PRECISIONS:
             peak = chip.peak(precision)
             assert peak is None or 1e12 < peak < 1e16, chip
-    with pytest.raises(InputError, match="unknown precision 'int4'; known: float32"):
+    with pytest.raises(InputError, match=r"precision must be one of float32.*'int4'"):
         hardware.chip("V100").peak("int4")
 
 
@@ -101,7 +101,7 @@ def test_the_ranking_of_chips_is_flops_over_peak_and_utilisation_times_tdp():
     assert all(r.hardware.float32_flops for r in runs)
     with pytest.raises(InputError, match=r"utilisation must lie in \(0, 1\], got 0"):
         hardware.ranking(1e18, 0.0, "float32")
-    with pytest.raises(InputError, match="flops must be >= 0"):
+    with pytest.raises(InputError, match="flops must be a finite number >= 0"):
         hardware.ranking(-1.0, 0.5, "float32")
 
 

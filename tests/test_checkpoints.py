@@ -4,13 +4,15 @@ import shutil
 
 import jax
 import numpy as np
+import pandas
 import pytest
 
 import dnc_jax
 from dnc_jax import InputError
 from dnc_jax.networks import MLP, Sparsity, mlp
 from dnc_jax.networks.network import patterns as draw_patterns
-from dnc_jax.training import Hyperparameters, checkpoints
+from dnc_jax.training import Hyperparameters, checkpoints, trainer
+from dnc_jax.training.data import from_arrays
 
 
 def network(hidden=(5, 4)):
@@ -53,6 +55,36 @@ def test_a_network_predicts_names_or_numbers():
         network(), target_mean=(9.0, 8.0, 7.0), target_scale=(1.0, 2.0, 3.0)
     )
     np.testing.assert_array_equal(numbers.predict(x), np.asarray(numbers(x)))
+    with pytest.raises(InputError, match="predicts numbers and has no classes"):
+        numbers.probabilities(x)
+    counted = dataclasses.replace(network(), labels=(3, 7, 11))
+    assert counted.predict(x).dtype.kind == "i"
+    likely = counted.probabilities(x)
+    np.testing.assert_allclose(likely.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(likely.argmax(1), best)
+    with pytest.raises(InputError, match="x: 1 of 9 examples hold NaN"):
+        named.predict(np.where(np.arange(9)[:, None, None, None] == 4, np.nan, x))
+
+
+def test_a_network_knows_the_columns_of_its_table(tmp_path):
+    frame = pandas.DataFrame({"age": np.arange(40.0), "size": np.arange(40) % 7})
+    rows = from_arrays((frame, frame["age"] / 3))
+    architecture = MLP(2, (), 1)
+    params = mlp.init(jax.random.key(0), architecture)
+    made = dnc_jax.Network.trained_on(
+        rows, architecture, Hyperparameters(), trainer.Trained(params)
+    )
+    checkpoints.save(tmp_path / "best", made)
+    loaded = dnc_jax.load(tmp_path / "best")
+    found = loaded.predict(frame.convert_dtypes())
+    assert found.shape == (40,)
+    np.testing.assert_allclose(found, np.asarray(made(frame.to_numpy()))[:, 0])
+    with pytest.raises(InputError, match=r"x has columns size, age, .* age, size;"):
+        loaded.predict(frame[["size", "age"]])
+    with pytest.raises(InputError, match="column 'size' of type <U1; numbers are need"):
+        loaded.predict(frame.assign(size="L"))
+    with pytest.raises(InputError, match=r"holds a search; its network is in .*best"):
+        dnc_jax.load(tmp_path)
 
 
 def test_whole_numbers_beyond_32_bits_are_taken_as_they_are():

@@ -129,10 +129,10 @@ def test_a_missing_data_directory_is_named(tmp_path):
 def test_a_new_source_is_one_entry(monkeypatch):
     def read_made(source):
         x = np.full((40, 2), float(len(source.target)))
-        return (x, np.arange(40) % 2), (x, np.arange(40) % 2)
+        return readers.Read((x, np.arange(40) % 2), (x, np.arange(40) % 2))
 
     monkeypatch.setitem(readers.READERS, ".made", readers.Reader(read_made, table=True))
-    (x, _), _ = readers.read("x.made", target="abc")
+    (x, _), *_ = readers.read("x.made", target="abc")
     assert (x == 3).all()
     with pytest.raises(InputError, match=r"any .*\.made.* file"):
         readers.read("y.parquet")
@@ -144,7 +144,7 @@ def test_labels_of_any_kind_become_0_to_k_and_keep_their_names():
     x = np.zeros((40, 3), np.float32)
     for labels in (np.array(["cat", "dog"]), np.array([-3, 700])):
         problem = from_arrays((x, labels[np.arange(40) % 2]), (x, labels[[1] * 40]))
-        assert problem.labels == tuple(map(str, labels))
+        assert problem.labels == tuple(labels.tolist())
         assert problem.train.y.dtype == np.int32
         assert set(problem.train.y) == {0, 1}
         assert set(problem.test.y) == {1}
@@ -193,13 +193,37 @@ def test_a_csv_file_is_read_by_its_header(tmp_path):
     again = load(str(path), seed=1)
     np.testing.assert_array_equal(problem.test.x, again.test.x)
     other = load(str(path), target="age")
-    assert (other.task, other.labels) == ("classification", tuple("0123456"))
+    assert (other.task, other.labels) == ("classification", tuple(range(7)))
     assert np.bincount(other.test.y).tolist() == [2, 1, 1, 2, 1, 2, 1]
     np.testing.assert_allclose(
         np.diff(np.sort(problem.test.y[:, 0])).std(), 0, atol=1e-6
     )
     (tmp_path / "more.csv").write_text(CSV)
     assert len(load(str(path), test=str(tmp_path / "more.csv")).test.y) == 50
+    header = CSV.splitlines()[0].split(",")
+    assert problem.columns == tuple(header[:-1])
+    turned = [",".join(row.split(",")[::-1]) for row in CSV.splitlines()]
+    (tmp_path / "more.csv").write_text("\n".join(turned))
+    with pytest.raises(InputError, match=f"has columns {header[-1]}, .*must agree"):
+        load(str(path), test=str(tmp_path / "more.csv"))
+
+
+def test_rows_to_test_on_are_taken_out_where_none_are_given():
+    x = np.arange(100, dtype=np.float32)[:, None]
+    y = np.array(["no", "yes"])[(np.arange(100) % 10 == 0).astype(int)]
+    found = from_arrays((x, y))
+    assert (found.rows, len(found.test.y)) == ((64, 16), 20)
+    assert np.bincount(found.test.y).tolist() == [18, 2]
+    parts = [split.x[:, 0] for split in (found.train, found.validation, found.test)]
+    assert sorted(np.concatenate(parts)) == x[:, 0].tolist()
+    with pytest.raises(InputError, match="one row; two are needed"):
+        from_arrays((x[:1], y[:1]))
+
+
+def test_the_counter_of_a_data_frame_is_no_feature(tmp_path):
+    (tmp_path / "rows.csv").write_text(",a,kind\n0,1.5,x\n1,2.5,y\n")
+    with pytest.raises(InputError, match=r"column without a name.*index=False"):
+        load(str(tmp_path / "rows.csv"))
 
 
 def test_a_constant_column_of_doubles_is_no_column_far_from_0(tmp_path):
@@ -229,10 +253,13 @@ def test_data_frames_keep_their_columns():
     with pytest.raises(InputError, match=r"in train and \['c', 'a', 'b'\] in test"):
         from_arrays((frame, y), (frame[["c", "a", "b"]], y))
     named = frame.assign(b="red")
-    with pytest.raises(InputError, match="examples of type object"):
+    with pytest.raises(InputError, match="column 'b' of type <U3; numbers are needed"):
         from_arrays((named, y), (named, y))
+    gone = frame.assign(c=np.where(y, 1.0, np.nan))
+    with pytest.raises(InputError, match="column 'c': 10 of 20 values hold NaN"):
+        from_arrays((gone, y), (gone, y))
     counts = pandas.Series(y, dtype="Int64")
-    assert from_arrays((frame, counts), (frame, counts)).labels == ("0", "1")
+    assert from_arrays((frame, counts), (frame, counts)).labels == (0, 1)
 
 
 def test_masked_values_are_no_values():
@@ -369,7 +396,7 @@ def test_names_in_object_arrays_and_whole_floats_are_labels():
     floats = (np.arange(40) % 2).astype(float)
     assert from_arrays((x, floats), (x, floats)).task == "regression"
     named = from_arrays((x, floats), (x, floats), task="classification")
-    assert named.labels == ("0", "1")
+    assert named.labels == (0, 1)
     for other in (floats / 2, np.where(floats, np.inf, 0)):
         with pytest.raises(InputError, match="labels must be integers or names"):
             from_arrays((x, other), (x, other), task="classification")

@@ -8,7 +8,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from dnc_jax import DncClassifier, DncRegressor, InputError
+import dnc_jax
+from dnc_jax import DncClassifier, DncRegressor, InputError, estimators
+from dnc_jax.search.budget import Budget
 
 TINY = {
     "candidates": 2,
@@ -118,10 +120,17 @@ def test_the_weight_of_complexity_makes_networks_smaller(irises):
     assert hidden == {(), (100,)}
 
 
-def test_the_search_keeps_to_its_seconds_and_its_activations(irises):
-    asked = {"rungs": (1, 9000), "depth": (1, 1), "activations": ["tanh"]}
-    model = DncClassifier(**TINY | asked, budget_seconds=2.0).fit(*irises)
-    assert model.result_.ended_by == "seconds"
+def test_the_search_is_told_its_seconds_and_its_activations(irises, monkeypatch):
+    budgets = []
+
+    def search(*arguments, budget, **more):
+        budgets.append(budget)
+        return dnc_jax.search(*arguments, budget=budget, **more)
+
+    monkeypatch.setattr(estimators, "search", search)
+    asked = TINY | {"depth": (1, 1), "activations": ["tanh"], "budget_seconds": 600.0}
+    model = DncClassifier(**asked).fit(*irises)
+    assert budgets == [Budget(seconds=600.0)]
     assert model.network_.architecture.activation == "tanh"
 
 
@@ -151,7 +160,7 @@ def test_an_impossible_parameter_is_named(irises):
         DncClassifier(**TINY | {"candidates": 0}).fit(*irises)
     with pytest.raises(InputError, match=r"^seconds must be .* got -1"):
         DncClassifier(**TINY, budget_seconds=-1).fit(*irises)
-    with pytest.raises(InputError, match=r"activations: unknown 'sine'; known: "):
+    with pytest.raises(InputError, match=r"^activations must be one of .*'sine'"):
         DncClassifier(**TINY, activations=("sine",)).fit(*irises)
     with pytest.raises(NotFittedError):
         DncClassifier().predict(irises[0])

@@ -1,9 +1,13 @@
 import dataclasses
+import functools
+import inspect
+import pickle
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 from scipy.special import softmax
 from sklearn.metrics import (
@@ -33,6 +37,15 @@ from dnc_jax.training import (
 )
 from dnc_jax.training.data import Dataset, from_arrays
 from dnc_jax.training.population import Job
+from dnc_jax.training.programs import signature
+
+KEY = jax.random.key(0)
+
+
+def focal(outputs, labels):
+    """Lin et al., "Focal loss for dense object detection" (2017), gamma = 2."""
+    nats = goals.cross_entropy(outputs, labels)
+    return (1 - jnp.exp(-nats)) ** 2 * nats
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +165,7 @@ def classes(rare, **options) -> Dataset:
     return from_arrays((x[:800], y[:800]), (x[800:], y[800:]), name="rare", **options)
 
 
-BALANCED = {"class_weights": "balanced"}
+BALANCED = {"class_weight": "balanced"}
 
 
 @pytest.mark.parametrize("limit", [None, 300])
@@ -173,7 +186,7 @@ def test_losses_and_metrics_are_scikit_learns(rare, options, limit):
         outputs = np.asarray(network.apply(trained.params, architecture, x, ()))
         of_class = compute_sample_weight("balanced", data.train.y)
         weights = np.array([of_class[data.train.y == y][0] for y in rows.y])
-        weights = weights if "class_weights" in options else np.ones(len(rows.y))
+        weights = weights if "class_weight" in options else np.ones(len(rows.y))
         probabilities = softmax(outputs.astype(np.float64), axis=1)
         nats = log_loss(rows.y, probabilities, sample_weight=weights, labels=[0, 1, 2])
         assert found.loss == pytest.approx(nats * weights.mean(), rel=1e-5)
@@ -209,35 +222,64 @@ def test_balanced_weights_give_the_balanced_accuracy(rare):
 
 
 def test_weights_are_one_on_average_in_whatever_form_they_come(rare):
-    by_label = classes(rare, class_weights={"odd": 5, "usual": 0.5})  # strange: 1
-    in_order = classes(rare, class_weights=[5, 1, 0.5])  # odd, strange, usual
-    as_text = classes(rare, class_weights=" 10, 2,1 ")
-    assert by_label.goal == in_order.goal
-    assert by_label.digest() == in_order.digest() != classes(rare).digest()
+    by_label = classes(rare, class_weight={"odd": 5, b"usual": 0.5})  # strange: 1
+    digests = {by_label.digest()}
+    for same in (
+        [5, 1, 0.5],  # odd, strange, usual
+        np.array([10, 2, 1]),
+        " 10, 2,1 ",
+        "odd:10,usual:1,strange:2",
+        pandas.Series({"usual": 1.0, "odd": 10.0, "strange": 2.0}),
+    ):
+        digests.add(classes(rare, class_weight=same).digest())
+    assert len(digests) == 1
+    assert digests != {classes(rare).digest()}
     y = by_label.train.y
-    outputs = jnp.zeros((len(y), 3))
-    for data in (by_label, as_text):
-        mean = data.goal.loss(outputs, y).mean()
-        assert mean == pytest.approx(np.log(3), rel=1e-5)
-    assert classes(rare, class_weights=(2, 2, 2)).goal == goals.CLASSIFICATION
+    mean = by_label.view.loss(jnp.zeros((len(y), 3)), y).mean()
+    assert mean == pytest.approx(np.log(3), rel=1e-5)
+
+
+def test_other_weights_need_no_other_program(rare):
+    trained = []
+    for weights in ((1, 2, 3), (3, 2, 1)):
+        data = classes(rare, class_weight=weights)
+        programs = population.Programs(data, jax.random.key(1))
+        job = Job(MLP(2, (8,), 3), Hyperparameters(1e-2, 0, 64), KEY, 0, 1, 1)
+        (one,) = population.train([job], programs)
+        trained.append((signature(programs._view), one.val_loss))
+    assert trained[0][0] == trained[1][0]
+    assert trained[0][1] != trained[1][1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights"),
+    [
+        ([3, 7], {3: 1, 7: 10}),
+        ([3, 7], {3.0: 1, np.int64(7): 10}),
+        ([0.0, 1.0], {0.0: 1, 1.0: 10}),
+        ([False, True], {True: 10}),
+        ([b"a", b"b"], {b"b": 10}),
+    ],
+)
+def test_labels_are_told_by_their_value(labels, weights):
+    x = np.arange(40, dtype=np.float32)[:, None]
+    y = np.array(labels)[np.arange(40) % 2]
+    data = from_arrays((x, y), task="classification", class_weight=weights)
+    light, heavy = data.class_weights
+    assert heavy == pytest.approx(10 * light)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"class_weights": "even"},
-            "class_weights must be 'balanced', or a number > 0",
-        ),
-        ({"class_weights": (1, 2)}, "for each of the 3 classes, got"),
-        ({"class_weights": (1, 2, 0)}, "class_weights must be"),
-        ({"class_weights": {"odd": np.inf}}, "class_weights must be"),
-        (
-            {"class_weights": {"od": 1}},
-            "no use for label 'od'; the labels are odd, s",
-        ),
+        ({"class_weight": "even"}, "class_weight must be 'balanced', {label: weig"),
+        ({"class_weight": (1, 2)}, "of the labels 'odd', 'strange', 'usual' in this"),
+        ({"class_weight": {1.0, 2.0, 3.0}}, "in this order, got {1.0, 2.0, 3.0}"),
+        ({"class_weight": (1, 2, 0)}, "of label 'usual' must be a finite number > 0"),
+        ({"class_weight": {"odd": np.inf}}, "of label 'odd' must be a finite number"),
+        ({"class_weight": {"od": 1}}, "has 'od', which is no label; the labels are '"),
         ({"metric": "auc"}, "metric must be one of auto, f1, got 'auc'"),
-        ({"loss": "huber"}, "loss = 'huber' is for numbers to predict"),
+        ({"loss": "huber"}, "loss is for numbers to predict, which this data has not"),
         ({"loss": "hinge"}, "loss must be one of auto, absolute_error, huber"),
     ],
     ids=str,
@@ -247,10 +289,15 @@ def test_a_goal_that_labels_cannot_have_is_refused(rare, options, message):
         classes(rare, **options)
 
 
-@pytest.mark.parametrize("name", ["metric", "class_weights"])
+def test_a_function_is_no_name_of_a_loss():
+    with pytest.raises(InputError, match=r"a function of your own is part of a goals"):
+        inspect.unwrap(goals.make)(np.zeros(3, int), (0, 1), focal)
+
+
+@pytest.mark.parametrize("name", ["metric", "class_weight"])
 def test_a_goal_of_labels_is_refused_for_numbers(name):
     x = np.linspace(0, 1, 20, dtype=np.float32)
-    value = {"metric": "f1", "class_weights": "balanced"}[name]
+    value = {"metric": "f1", "class_weight": np.ones(2)}[name]
     with pytest.raises(InputError, match=f"{name} is for labels"):
         from_arrays((x, x), (x, x), **{name: value})
 
@@ -295,18 +342,10 @@ def test_populations_have_the_goal_that_a_network_alone_has(rare, activation):
         np.testing.assert_allclose(outcome.val_accuracy, history.val_accuracy)
 
 
-def focal(outputs, labels):
-    """Lin et al., "Focal loss for dense object detection" (2017), gamma = 2."""
-    nats = goals.cross_entropy(outputs, labels)
-    return (1 - jnp.exp(-nats)) ** 2 * nats
-
-
 def found_odd(outputs, labels):
-    """Of a row of class 0: whether it is found."""
+    """Of a row of class 0: whether it is found; sums of truth values are counts."""
     guesses = outputs.argmax(-1)
-    return ((guesses == 0) & (jnp.broadcast_to(labels, guesses.shape) == 0)).astype(
-        jnp.float32
-    )
+    return (guesses == 0) & (jnp.broadcast_to(labels, guesses.shape) == 0)
 
 
 def recall(mean, share):
@@ -343,10 +382,17 @@ def test_a_goal_of_ones_own_decides_a_search_and_its_store(rare, tmp_path):
 @pytest.mark.parametrize(
     ("name", "function", "message"),
     [
-        ("loss", lambda o, t: goals.cross_entropy(o, t).mean(), "of shape (); it must"),
-        ("loss", goals.CLASSIFICATION.evidence, "is int32 of shape (4,)"),
-        ("evidence", lambda o, t: o, "has shape (4, 3); it must be"),
-        ("evidence", lambda o, t: focal(o, t).sum(), "has shape (); it must be (4,)"),
+        ("loss", lambda o, t: goals.cross_entropy(o, t).mean(), "is float32 []; it m"),
+        ("loss", goals.CLASSIFICATION.evidence, "is int32 [4]; it must be float32"),
+        ("loss", lambda o, t: (focal(o, t),) * 2, "is float32 [4] and float32 [4]"),
+        (
+            "loss",
+            goals.squared_error,
+            "for numbers to predict, and the targets are int",
+        ),
+        ("evidence", lambda o, t: o, "is float32 [4, 3]; it must be [4], or with K"),
+        ("evidence", lambda o, t: focal(o, t).sum(), "is float32 []; it must be [4]"),
+        ("accuracy", lambda mean, _: mean[..., None], "has shape [1]; it must be []"),
     ],
 )
 def test_functions_that_return_other_shapes_are_refused(rare, name, function, message):
@@ -354,3 +400,57 @@ def test_functions_that_return_other_shapes_are_refused(rare, name, function, me
     data = data._replace(goal=dataclasses.replace(data.goal, **{name: function}))
     with pytest.raises(InputError, match=re.escape(message)):
         search(MLPSpace(2, 3), data, seed=0)
+
+
+def test_an_accuracy_that_is_none_is_refused_when_it_is_found(rare):
+    data = classes(rare)
+    percent = dataclasses.replace(data.goal, accuracy=lambda mean, _: 100 * mean)
+    with pytest.raises(InputError, match=r"accuracy is .*; it must be a number"):
+        search(MLPSpace(2, 3, depth=(0, 0)), data._replace(goal=percent), seed=0)
+
+
+def test_a_store_needs_functions_that_have_names(rare, tmp_path):
+    data = classes(rare)
+    nameless = data._replace(
+        goal=dataclasses.replace(OWN, loss=lambda o, t: focal(o, t))
+    )
+    with (
+        Store(tmp_path / "trials.sqlite", {}) as store,
+        pytest.raises(InputError, match="define it as a function at the top of a mod"),
+    ):
+        search(MLPSpace(2, 3), nameless, seed=0, store=store)
+    softer, sharper = (
+        data._replace(goal=dataclasses.replace(OWN, loss=functools.partial(f, focal)))
+        for f in (functools.partial(zip, gamma) for gamma in (1.0, 2.0))
+    )
+    assert softer.digest() != sharper.digest()
+
+
+def test_goals_and_data_can_be_pickled(rare):
+    data = classes(rare, **BALANCED)
+    for one in (data, classes(rare), data._replace(goal=OWN)):
+        again = pickle.loads(pickle.dumps(one))
+        assert (again.goal, again.digest()) == (one.goal, one.digest())
+
+
+def test_the_network_kept_is_that_of_the_epoch_that_scores_best(curve):
+    """By the loss another than by R², where the two disagree."""
+    space = MLPSpace(3, 2, depth=(1, 1), width=(8, 16), learning_rate=(0.05, 0.1))
+    data = curve._replace(goal=dataclasses.replace(curve.goal, accuracy=reverse))
+    strategy = halving(space, candidates=2, rungs=(1,), reduction=2)
+    for performance, best in (("loss", np.argmin), ("error", np.argmax)):
+        objective = Objective(performance)
+        result = search(space, data, objective, strategy, seed=0)
+        winner = retrain(result, space, data, objective, seed=0, epochs=8)
+        kept = best(winner.history.val_loss)
+        assert winner.best_val_loss == winner.history.val_loss[kept]
+        trained = trainer.Trained(winner.network.params)
+        again = trainer.evaluate(
+            trained, winner.network.architecture, data.validation, data.view
+        )
+        assert again.loss == pytest.approx(winner.best_val_loss, rel=1e-5)
+
+
+def reverse(mean, variance):
+    """The worse, the better."""
+    return np.asarray(-1 / (1 + mean.sum(-1)))

@@ -75,7 +75,7 @@ def assert_close(results, truths, tolerance):
 @pytest.mark.parametrize("impl", [*IMPLS, "auto"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @given(patterns(), st.sampled_from([1, 3, 16, 37]))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_output_and_gradients_equal_the_dense_oracle(impl, dtype, pattern, batch):
     arguments = problem(pattern, batch, dtype)
     results = computed(pattern, *arguments, impl)
@@ -375,7 +375,7 @@ def test_numpy_tells_how_wide_the_registers_are():
 def test_an_unknown_kernel_is_refused_with_those_known():
     pattern = sparse.structured(KEY, 8, 8, density=0.5)
     weight, x, _ = problem(pattern, 2, "float32")
-    with pytest.raises(ValueError, match="known: auto, blocks, groups"):
+    with pytest.raises(ValueError, match="impl must be one of auto, blocks, groups"):
         kernels.matmul(weight, pattern, x, impl="fast")
 
 

@@ -31,7 +31,7 @@ def move(path, microjoules):
 @pytest.mark.parametrize(
     ("name", "seconds", "message"),
     [
-        ("idle_seconds", -1.0, "idle_seconds must be seconds >= 0, got -1"),
+        ("idle_seconds", -1.0, "idle_seconds must be a finite number >= 0, got -1"),
         ("interval_seconds", -1.0, "interval_seconds must be seconds > 0, got -1"),
         ("interval_seconds", 0.0, "interval_seconds must be seconds > 0, got 0"),
     ],

@@ -91,7 +91,7 @@ def test_300_draws_have_no_duplicate_edge_and_exact_degrees(name):
 
 @pytest.mark.parametrize("family", sparse.FAMILIES)
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 1))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_edges_are_counted_without_drawing(family, rows, columns, density):
     nodes, block = (2 * rows, 3 * columns), (2, 3)
     if not sparse.FAMILIES[family].blocks:
@@ -165,7 +165,7 @@ def test_structured_draws_every_edge_about_as_often():
 @given(
     st.integers(1, 30), st.integers(1, 30), st.data(), st.sampled_from([(1, 1), (2, 3)])
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_structured_has_the_density_asked_for(n_in, n_out, data, block):
     n_in, n_out = n_in * block[0], n_out * block[1]
     density = data.draw(st.sampled_from(sparse.densities(n_in, n_out, block)))
@@ -213,7 +213,7 @@ def test_dense_and_back():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sparse.structured(KEY, 8, 6, density=0.3), "nearest: 0.5$"),
+        (lambda: sparse.structured(KEY, 8, 6, density=0.3), "nearest: 0.5 "),
         (lambda: sparse.structured(KEY, 8, 12, density=0.3), "0.25 and 0.5"),
         (lambda: sparse.grouped(KEY, 10, 8, density=0.25, side=4), "0.2 and 0.3"),
         (
@@ -280,7 +280,7 @@ def test_dense_and_back():
         ),
         (
             lambda: sparse.edge_count("ring", 4, 4, density=0.5),
-            "'ring'; known: structured, balanced, random",
+            "family must be one of structured, balanced, .*'ring'",
         ),
     ],
 )
@@ -351,7 +351,7 @@ def test_a_density_that_floating_point_lifts_over_a_whole_number_is_not_rounded_
 def test_a_density_next_to_a_possible_one_is_impossible():
     with pytest.raises(ValueError, match=r"nearest: 0.25 and 0.5"):
         sparse.structured(KEY, 8, 4, density=0.2505)
-    with pytest.raises(ValueError, match=r"nearest: 0.25$"):
+    with pytest.raises(ValueError, match=r"nearest: 0.25 "):
         sparse.structured(KEY, 8, 4, density=0.2)
 
 

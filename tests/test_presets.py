@@ -66,7 +66,7 @@ def test_weights_are_those_of_the_papers_networks():
     [
         ({"channels": ()}, "at least one convolution"),
         ({"channels": (4, 0)}, "channels must be a whole number >= 1, got 0"),
-        ({"activation": "step"}, "unknown activation 'step'"),
+        ({"activation": "step"}, "activation must be one of relu.*'step'"),
         ({"batch_norm": (True,)}, "batch_norm describes 1 layers, .* has 3 conv"),
         ({"downsampling": ("", "half", "")}, "unknown downsampling 'half'"),
         ({"dropout": (0.1, 0.2, 1.0)}, r"dropout must lie in \[0, 1\)"),

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dnc_jax import InputError, sparse
-from dnc_jax.networks import MLP, Sparsity
+from dnc_jax.networks import CNN, MLP, Sparsity
 from dnc_jax.report import Run, plots, portraits, table, terminal
 from dnc_jax.report.folder import Moment
 from dnc_jax.search import Candidate, MLPSpace, columns
@@ -39,6 +39,33 @@ def test_the_best_table_has_the_best_first_and_no_diverged_one():
     assert text.index("90.00%") < text.index("80.00%")
     assert "70.00%" not in text
     assert "95.00%" not in text
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_no_number_of_a_table_is_cut_and_no_name_of_a_network(width):
+    cnn = CNN((16, 16, 3), (16, 16, 24, 40, 64, 64), 10, "leaky_relu", shortcuts=2)
+    candidate = Candidate(cnn, Hyperparameters(0.00123456, 0.000123456, 512))
+    one = dataclasses.replace(TRIALS[0], candidate=candidate)
+    tables = (
+        terminal.best_table([one], 1, "macro F1", "loss", width),
+        terminal.front_table([one], "macro F1"),
+    )
+    for drawn in tables:
+        lines = rendered(drawn, width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        cells = [line.split("│") for line in lines if "│" in line]
+        assert str(cnn).replace(" ", "") in "".join(
+            cell[1 if drawn is tables[0] else -2].replace(" ", "") for cell in cells
+        )
+        assert not any("…" in line for line in lines)
+    text = rendered(tables[0], width=width)
+    assert ("0.00123 " in text) == (width == 110)
+    assert "loss" in text
+    assert "1 - macro F1" in rendered(tables[1], width=width)
+
+
+def test_r2_is_no_percentage():
+    assert "0.1000" in rendered(terminal.front_table(TRIALS[:1], "R²"))
 
 
 def test_the_front_table_leaves_out_what_is_dominated():

@@ -1,5 +1,6 @@
 """Every strategy through one suite; then each by itself."""
 
+import inspect
 import math
 
 import jax
@@ -22,6 +23,7 @@ from dnc_jax.search.strategies import (
     evolution,
     greedy,
     halving,
+    history,
     make,
     model,
     random,
@@ -173,7 +175,7 @@ def test_strategies_that_learn_find_better_candidates_than_random_search(learnin
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"strategy": "annealing"}, "unknown 'annealing'; known: halving, greedy"),
+        ({"strategy": "annealing"}, "strategy must be one of halving, greedy"),
         ({"strategy": "random", "batches": 3}, "batches: no strategy has"),
         (
             {"strategy": "random", "batch": 0},
@@ -393,6 +395,10 @@ def test_a_search_begins_with_what_is_known(name):
         ({"activation": "step"}, r"first\[1\]: activation = 'step' is not in Choice"),
         ({"depth": 1, "width_1": 400}, r"first\[1\] is .* the space does not allow"),
         ({"depth": 1, "width_1": 30}, "first has 2 candidates, .* begins with 1; give"),
+        (
+            {"depth": 1, "width_1": 30, "width_3": 30},
+            r"first\[1\]: width_3 means nothing where depth is 1; it needs one of 3",
+        ),
     ],
 )
 def test_what_a_search_cannot_begin_with_is_refused(values, message):
@@ -400,6 +406,12 @@ def test_what_a_search_cannot_begin_with_is_refused(values, message):
     for strategy in (random, halving):
         with pytest.raises(InputError, match=message):
             strategy(space, candidates=1, first=[{"depth": 0}, values])
+
+
+def test_one_candidate_is_no_list_of_candidates():
+    begun_with = inspect.unwrap(history.begun_with)
+    with pytest.raises(InputError, match=r"first is a list .*first=\[\{'depth': 0\}\]"):
+        begun_with(SPACE, {"depth": 0}, 1)
 
 
 def test_bayes_begins_with_one_sobol_sequence_however_small_the_batches():

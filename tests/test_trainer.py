@@ -221,5 +221,5 @@ def test_a_rate_that_is_no_positive_number_is_refused(value):
     with pytest.raises(InputError, match="learning_rate must be finite and > 0, got"):
         Hyperparameters(learning_rate=value)
     if value:
-        with pytest.raises(InputError, match="weight_decay must be finite and >= 0"):
+        with pytest.raises(InputError, match="weight_decay must be a finite number"):
             Hyperparameters(weight_decay=value)

@@ -9,7 +9,7 @@ import math
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_amounts
 from dnc_jax.footprint import tables
 
 JOULES_PER_KWH = 3.6e6
@@ -128,7 +128,8 @@ def given_intensity(grams_per_kwh: float) -> Factor:
     Raises:
       InputError: it is negative or not finite.
     """
-    return Factor(_checked("intensity", grams_per_kwh), None, "given by the user")
+    check_amounts(intensity=grams_per_kwh)
+    return Factor(grams_per_kwh, None, "given by the user")
 
 
 def given_pue(value: float) -> Factor:
@@ -167,7 +168,8 @@ def emissions(joules: float | None, grid: Grid) -> Emissions:
     """
     if joules is None:
         return Emissions(None, "unavailable", grid)
-    return Emissions(grid.grams(_checked("joules", joules)), "estimated", grid)
+    check_amounts(joules=joules)
+    return Emissions(grid.grams(joules), "estimated", grid)
 
 
 class Footprint(NamedTuple):
@@ -196,8 +198,9 @@ def ml_co2_impact(
     """
     if not 0 <= offset <= 1:
         raise InputError(f"offset must lie in [0, 1], got {offset:g}")
-    kwh = _checked("watts", watts) * _checked("hours", hours) / 1000
-    return Footprint(kwh, kwh * _checked("intensity", grams_per_kwh) * (1 - offset))
+    check_amounts(hours=hours, watts=watts, intensity=grams_per_kwh)
+    kwh = watts * hours / 1000
+    return Footprint(kwh, kwh * grams_per_kwh * (1 - offset))
 
 
 def strubell(
@@ -214,12 +217,10 @@ def strubell(
     Reference: E. Strubell et al., "Energy and Policy Considerations for Deep Learning
     in NLP" (2019).
     """
-    watts = (
-        _checked("cpu_watts", cpu_watts)
-        + _checked("ram_watts", ram_watts)
-        + _checked("gpus", float(gpus)) * _checked("gpu_watts", gpu_watts)
-    )
-    kwh = PUES["strubell"].value * _checked("hours", hours) * watts / 1000
+    check_amounts(hours=hours, gpu_watts=gpu_watts, gpus=gpus)
+    check_amounts(cpu_watts=cpu_watts, ram_watts=ram_watts)
+    watts = cpu_watts + ram_watts + gpus * gpu_watts
+    kwh = PUES["strubell"].value * hours * watts / 1000
     return Footprint(kwh, STRUBELL_POUNDS_PER_KWH * kwh * GRAMS_PER_POUND)
 
 
@@ -242,11 +243,11 @@ def green_algorithms(
     """
     if not 0 <= usage <= 1:
         raise InputError(f"usage must lie in [0, 1], got {usage:g}")
-    watts = _checked("cores", float(cores)) * usage * _checked(
-        "watts_per_core", watts_per_core
-    ) + 0.3725 * _checked("memory_gb", memory_gb)
-    kwh = _checked("hours", hours) * watts * given_pue(pue).value / 1000
-    return Footprint(kwh, kwh * _checked("intensity", grams_per_kwh))
+    check_amounts(hours=hours, cores=cores, watts_per_core=watts_per_core)
+    check_amounts(memory_gb=memory_gb, intensity=grams_per_kwh)
+    watts = cores * usage * watts_per_core + 0.3725 * memory_gb
+    kwh = hours * watts * given_pue(pue).value / 1000
+    return Footprint(kwh, kwh * grams_per_kwh)
 
 
 class Equivalent(NamedTuple):
@@ -275,9 +276,3 @@ def equivalents(grams_co2e: float) -> list[tuple[str, float]]:
         (thing.name, grams_co2e / (thing.pounds_co2e * GRAMS_PER_POUND))
         for thing in EQUIVALENTS
     ]
-
-
-def _checked(name: str, value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise InputError(f"{name} must be a finite number >= 0, got {value:g}")
-    return value

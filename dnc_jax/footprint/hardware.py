@@ -3,7 +3,7 @@
 from functools import cache
 from typing import NamedTuple
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_amounts, check_known
 from dnc_jax.footprint import tables
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -41,10 +41,7 @@ class Hardware(NamedTuple):
         Raises:
           InputError: an unknown precision.
         """
-        if precision not in PRECISIONS:
-            raise InputError(
-                f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}"
-            )
+        check_known(PRECISIONS, precision=precision)
         return getattr(self, f"{precision}_flops")
 
 
@@ -106,8 +103,7 @@ def ranking(flops: int | float, utilisation: float, precision: str) -> list[Run]
     """
     if not 0 < utilisation <= 1:
         raise InputError(f"utilisation must lie in (0, 1], got {utilisation:g}")
-    if not flops >= 0:
-        raise InputError(f"flops must be >= 0, got {flops:g}")
+    check_amounts(flops=flops)
     runs = []
     for one in table():
         if peak := one.peak(precision):

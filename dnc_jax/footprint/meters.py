@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_amounts
 from dnc_jax.footprint import locks
 from dnc_jax.footprint.counters import Counter, CounterError, Found
 from dnc_jax.footprint.records import Assumed, Energy, Part, worst
@@ -56,8 +56,7 @@ class Meter:
             raise InputError(
                 f"interval_seconds must be seconds > 0, got {interval_seconds}"
             )
-        if not 0 <= idle_seconds < math.inf:
-            raise InputError(f"idle_seconds must be seconds >= 0, got {idle_seconds}")
+        check_amounts(idle_seconds=idle_seconds)
         self._found = found
         self._interval_seconds = interval_seconds
         self._idle_seconds = idle_seconds

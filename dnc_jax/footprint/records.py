@@ -1,11 +1,10 @@
 """What is written down about energy, with what kind of figure it is."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_amounts
 
 Kind = Literal["measured", "modelled", "estimated", "unavailable"]
 _KINDS: tuple[Kind, ...] = ("measured", "modelled", "estimated", "unavailable")
@@ -47,8 +46,7 @@ class Assumed:
     utilisation: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tdp_watts < math.inf:
-            raise InputError(f"tdp_watts must be >= 0, got {self.tdp_watts:g}")
+        check_amounts(tdp_watts=self.tdp_watts)
         if not 0 < self.utilisation <= 1:
             raise InputError(
                 f"utilisation must lie in (0, 1], got {self.utilisation:g}"

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from dnc_jax import sparse
-from dnc_jax.errors import InputError, check_whole
+from dnc_jax.errors import InputError, check_known, check_whole
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.plain import make_plain, plain
 
@@ -72,7 +72,10 @@ class Sparsity:
         )
 
 
-def _check_sparsity(sparsity: Any) -> None:
+def _check_common(network: Any) -> None:
+    """Of what networks of every kind have."""
+    check_known(ACTIVATIONS, activation=network.activation)
+    sparsity = network.sparsity
     if not isinstance(sparsity, tuple) or not all(
         one is None or isinstance(one, Sparsity) for one in sparsity
     ):
@@ -80,6 +83,12 @@ def _check_sparsity(sparsity: Any) -> None:
             "sparsity must be a tuple with a Sparsity, or None, for each junction, as "
             f"(Sparsity(0.25), None), got {sparsity!r}"
         )
+    if sparsity and len(sparsity) != len(network.junctions):
+        raise InputError(
+            f"sparsity describes {len(sparsity)} junctions, the network has "
+            f"{len(network.junctions)}, that to the outputs included"
+        )
+    _ = network.edges  # refuses a density that a junction cannot have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,20 +120,9 @@ class MLP:
         check_whole(1, inputs=self.inputs, outputs=self.outputs)
         for nodes in self.hidden:
             check_whole(1, hidden=nodes)
-        if self.activation not in ACTIVATIONS:
-            raise InputError(
-                f"unknown activation {self.activation!r}; known: "
-                f"{', '.join(ACTIVATIONS)}"
-            )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must lie in [0, 1), got {self.dropout}")
-        _check_sparsity(self.sparsity)
-        if self.sparsity and len(self.sparsity) != len(self.junctions):
-            raise InputError(
-                f"sparsity describes {len(self.sparsity)} junctions, the network has "
-                f"{len(self.junctions)}"
-            )
-        _ = self.edges  # refuses a density that a junction cannot have
+        _check_common(self)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -237,11 +235,6 @@ class CNN:
         for name in ("image", "channels"):
             for size in getattr(self, name):
                 check_whole(1, **{name: size})
-        if self.activation not in ACTIVATIONS:
-            raise InputError(
-                f"unknown activation {self.activation!r}; known: "
-                f"{', '.join(ACTIVATIONS)}"
-            )
         for name in ("downsampling", "batch_norm", "dropout"):
             if len(getattr(self, name)) not in (0, len(self.channels)):
                 raise InputError(
@@ -264,13 +257,7 @@ class CNN:
                     f"a shortcut leads from {self.channels[first - 1]} to "
                     f"{self.channels[first + 1]} channels; it can only add channels"
                 )
-        _check_sparsity(self.sparsity)
-        if self.sparsity and len(self.sparsity) != len(self.junctions):
-            raise InputError(
-                f"sparsity describes {len(self.sparsity)} junctions, the network has "
-                f"{len(self.junctions)}, the head included"
-            )
-        _ = self.edges  # refuses a density that a junction cannot have
+        _check_common(self)
 
     @property
     def inputs(self) -> int:
@@ -388,10 +375,7 @@ def from_json(data: dict[str, Any]) -> Architecture:
     kinds: dict[str, type[MLP] | type[CNN]] = {"mlp": MLP, "cnn": CNN}
     fields = {name: plain(value) for name, value in data.items()}
     kind = fields.pop("kind", None)
-    if kind not in kinds:
-        raise InputError(
-            f"unknown kind of architecture {kind!r}; known: {', '.join(kinds)}"
-        )
+    check_known(kinds, kind=kind)
     try:
         fields["sparsity"] = tuple(
             one and Sparsity(**{**one, "block": plain(one["block"])})

@@ -40,7 +40,9 @@ class Summary(TypedDict):
     """The contents of summary.json; docs/data.md says what the keys mean."""
 
     best_val_accuracy: float
+    best_val_loss: float
     test_accuracy: float
+    test_loss: float
     parameters: int
     flops_per_example: int
     score: float
@@ -57,6 +59,7 @@ class Summary(TypedDict):
     total_seconds: float
     data: str
     metric: str
+    performance: str
     w_c: float
     energy: dict[str, Any]
     attribution: dict[str, Any]
@@ -67,7 +70,7 @@ class Summary(TypedDict):
     best: dict[str, Any]
     history: dict[str, Any]
     confusion: list[list[int]] | None
-    labels: list[str]
+    labels: list[Any]
     programs: dict[str, dict[str, Any]]
 
 
@@ -133,6 +136,11 @@ def _summary(path: pathlib.Path) -> Summary | None:
             f"{path} is damaged ({error}); remove it, and the search writes it anew"
         ) from error
     return summary
+
+
+def shown(value: float, metric: str) -> str:
+    """A metric, or 1 minus it, for people: R² is no share of anything."""
+    return f"{value:.4f}" if metric == "R²" else f"{value:.2%}"
 
 
 def read_timeline(folder: pathlib.Path) -> list[Moment]:

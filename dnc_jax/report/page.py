@@ -12,7 +12,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.files import new_file
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import plots, portraits
-from dnc_jax.report.folder import Run, read
+from dnc_jax.report.folder import Run, read, shown
 from dnc_jax.search import Trial
 from dnc_jax.search.columns import hyperparameters
 from dnc_jax.search.trials import front, longest, ranking
@@ -200,7 +200,10 @@ def _cards(run: Run) -> list[tuple[str, str]]:
         best = ranking(run.trials)[:1]
         return [
             *(
-                (f"best validation {run.metric}", f"{t.best_val_accuracy:.2%}")
+                (
+                    f"best validation {run.metric}",
+                    shown(t.best_val_accuracy, run.metric),
+                )
                 for t in best
             ),
             *(("its parameters", f"{t.complexity.parameters:,}") for t in best),
@@ -208,9 +211,10 @@ def _cards(run: Run) -> list[tuple[str, str]]:
         ]
     metric = run.metric
     run_of = ", last run" if run.summary.get("resumed") else ""
+    figure = "{:.4f}" if metric == "R²" else "{:.2%}"
     formats = {
-        "test_accuracy": (f"test {metric}", "{:.2%}"),
-        "best_val_accuracy": (f"validation {metric}", "{:.2%}"),
+        "test_accuracy": (f"test {metric}", figure),
+        "best_val_accuracy": (f"validation {metric}", figure),
         "parameters": ("parameters", "{:,}"),
         "flops_per_example": ("FLOPs per example", "{:,}"),
         "score": ("score", "{:.3f}"),

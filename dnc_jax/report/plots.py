@@ -72,9 +72,7 @@ def pareto(
     Raises:
       InputError: an unknown cost.
     """
-    figure = _figure(
-        _known("cost", cost, COSTS), "validation error (%)", x_log=True, y_log=True
-    )
+    figure = _figure(_known("cost", cost, COSTS), "validation error (%)", log=True)
     trials = _so_far(search.trials) if cost == "joules" else search.trials
     ranked = [t for t in ranking(trials) if cost_of(t, cost) is not None]
     least = _least_error(ranked)
@@ -124,7 +122,7 @@ def pareto(
 
 def learning_curves(search: Search) -> go.Figure:
     """Validation error by epoch, one line a candidate, coloured by where it stopped."""
-    figure = _figure("epoch", "validation error (%)", x_log=True, y_log=True)
+    figure = _figure("epoch", "validation error (%)", log=True)
     last = longest(search.trials)
     least = _least_error(search.trials)
     epochs = sorted({t.epochs for t in last.values()})
@@ -241,7 +239,9 @@ def best_over_time(run: Run, by: Clock = "seconds") -> go.Figure:
     x, y, text = [], [], []
     for moment in run.timeline:
         ended = [scores[one] for one in moment.trials if one in scores]
-        best = min([best, *ended] if best else ended, key=_score, default=None)
+        best = min(
+            [best, *ended] if best else ended, key=lambda t: t.score, default=None
+        )
         when = getattr(moment, by)
         if best and when is not None:
             x.append(when)
@@ -316,19 +316,17 @@ def _so_far(trials: Sequence[Trial]) -> list[Trial]:
     return result
 
 
-def _figure(
-    x: str, y: str | None, *, x_log: bool = False, y_log: bool = False
-) -> go.Figure:
-    figure = go.Figure()
+def _figure(x: str, y: str | None, *, log: bool = False) -> go.Figure:
+    figure, scale = go.Figure(), _LOG if log else {"type": "linear"}
     figure.update_layout(
-        xaxis={"title": x, **(_LOG if x_log else {"type": "linear"})},
-        yaxis={"title": y, **((_LOG if y_log else {"type": "linear"}) if y else {})},
+        xaxis={"title": x, **scale},
+        yaxis={"title": y, **(scale if y else {})},
         template="plotly_white",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         margin={"l": 60, "r": 20, "t": 60, "b": 50},
         hovermode="closest",
     )
-    if x_log:
+    if log:
         figure.update_xaxes(tickformat="~s")
     return figure
 
@@ -391,10 +389,6 @@ def _least_error(trials: Sequence[Trial]) -> float:
     """Where a perfect score is drawn on a log axis: at half the least error seen."""
     errors = {1 - value for t in trials for value in t.val_accuracy if value < 1}
     return 50 * min(errors, default=1.0)
-
-
-def _score(trial: Trial) -> float:
-    return trial.score
 
 
 def _label(candidate: Candidate) -> str:

@@ -143,7 +143,7 @@ def history(
 
 
 def confusion_matrix(
-    counts: Sequence[Sequence[int]] | np.ndarray, labels: Sequence[str] = ()
+    counts: Sequence[Sequence[int]] | np.ndarray, labels: Sequence[Any] = ()
 ) -> go.Figure:
     """Test examples by true class (down) and predicted class (across).
 
@@ -154,7 +154,7 @@ def confusion_matrix(
     matrix = np.asarray(counts)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     # Plotly reads tags.
-    names = [html.escape(name) for name in labels or map(str, range(len(matrix)))]
+    names = [html.escape(str(name)) for name in labels or range(len(matrix))]
     figure = _blank()
     figure.add_heatmap(
         # The root keeps a few errors among many hits from being white.

@@ -48,7 +48,9 @@ def summarise(
         energy = Energy(None, "unavailable", _UNCOUNTED, (), seconds, 0.0, None)
     return {
         "best_val_accuracy": winner.best_val_accuracy,
+        "best_val_loss": winner.best_val_loss,
         "test_accuracy": winner.test_accuracy,
+        "test_loss": winner.test_loss,
         "parameters": cost.parameters,
         "flops_per_example": cost.flops_per_example,
         "score": winner.score,
@@ -64,9 +66,10 @@ def summarise(
         "total_seconds": seconds if total_seconds is None else total_seconds,
         "data": data.name,
         "metric": data.metric,
+        "performance": (objective or Objective()).performance,
         "w_c": (objective or Objective()).w_c,
         "energy": energy.to_json(),
-        "attribution": result.attribution.to_json(),
+        "attribution": result.attribution._asdict(),
         "emissions": carbon.emissions(energy.joules, grid).to_json() if grid else None,
         "forecast": result.forecast
         and result.forecast.scored(

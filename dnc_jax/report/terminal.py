@@ -1,12 +1,13 @@
 """What a person sees in the terminal: progress while a search runs, then tables."""
 
 import io
+import math
 import pathlib
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from dnc_jax.footprint import Energy
-from dnc_jax.report.folder import BEST, Summary
+from dnc_jax.report.folder import BEST, Summary, shown
 from dnc_jax.search.forecast import Forecast, Interval
 from dnc_jax.search.results import Callback
 from dnc_jax.search.space import Candidate
@@ -27,6 +28,7 @@ from dnc_jax.search.strategies import Evaluation
 from dnc_jax.search.trials import Trial, front, ranking
 
 WIDTH_WITHOUT_TERMINAL = 110
+_WIDE = 100  # columns, in which a whole row of the best candidates has its place
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -110,7 +112,7 @@ class ProgressReport(Callback):
         self._describe()
         diverged = sum(t.status == "diverged" for t in trials)
         done = [t.best_val_accuracy for t in trials if t.status == "done"]
-        accuracy = f"{max(done):.2%}" if done else "none"
+        accuracy = shown(max(done), self._metric) if done else "none"
         cut = f", cut after {len(trials)} of them" if len(trials) < self._asked else ""
         line = (
             f"[{time.perf_counter() - self._begin:6.1f} s] {self._rung}{cut}, best "
@@ -121,14 +123,17 @@ class ProgressReport(Callback):
         say(self._out, line)
 
     def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
-        """Shows the winner's training."""
+        """Shows the winner's training; a refit has no rows to validate on."""
         if epoch == 1 or self._rung:
             self._rung = ""
             self._bar.reset(self._task, total=epochs)
+        validated = f", validation {shown(val_accuracy, self._metric)}"
+        if math.isnan(val_accuracy):
+            validated = ", with the validation rows too"
         self._bar.update(
             self._task,
             completed=epoch,
-            description=f"winner: epoch {epoch}, validation {val_accuracy:.2%}",
+            description=f"winner: epoch {epoch}{validated}",
         )
 
     def _describe(self) -> None:
@@ -141,43 +146,61 @@ def _score(score: float | None) -> str:
 
 
 def best_table(
-    trials: Sequence[Trial], count: int = 5, metric: str = "accuracy"
+    trials: Sequence[Trial],
+    count: int = 5,
+    metric: str = "accuracy",
+    performance: str = "error",
+    width: int = _WIDE,
 ) -> Table:
-    """The best candidates of a search, one a row."""
+    """The best candidates of a search, one a row.
+
+    Args:
+      trials: of the search.
+      count: of candidates, at most.
+      metric: what accuracies are.
+      performance: of the objective; the loss is shown where that decides.
+      width: of the terminal; a narrow one has no place for how they were trained.
+    """
     ranked = ranking(trials)
     best = ranked[:count]
     table = Table(title=f"Best {len(best)} of {len(ranked)} candidates")
-    for name in ("network", "lr", "decay", "batch"):
-        table.add_column(name)
-    for name in ("epochs", f"val. {metric}", "parameters", "FLOPs/ex.", "score"):
-        table.add_column(name, justify="right")
+    columns: dict[str, Callable[[Trial], str]] = {
+        "lr": lambda t: f"{t.candidate.hyperparameters.learning_rate:.3g}",
+        "decay": lambda t: f"{t.candidate.hyperparameters.weight_decay:.3g}",
+        "batch": lambda t: str(t.candidate.hyperparameters.batch_size),
+    }
+    columns |= {
+        "epochs": lambda t: str(t.epochs),
+        f"val.\n{metric}": lambda t: shown(t.best_val_accuracy, metric),
+        "val.\nloss": lambda t: f"{min(t.val_loss):.4g}",
+        "parameters": lambda t: f"{t.complexity.parameters:,}",
+        "FLOPs/ex.": lambda t: f"{t.complexity.flops_per_example:,}",
+        "score": lambda t: f"{t.score:.3f}",
+    }
+    left_out = {"val.\nloss"} if performance == "error" else set[str]()
+    if width < _WIDE:
+        left_out |= {"lr", "decay", "batch", "FLOPs/ex."}
+    columns = {name: of for name, of in columns.items() if name not in left_out}
+    table.add_column("network", overflow="fold", min_width=14)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     for trial in best:
-        training = trial.candidate.hyperparameters
-        table.add_row(
-            str(trial.candidate.architecture),
-            f"{training.learning_rate:g}",
-            f"{training.weight_decay:g}",
-            str(training.batch_size),
-            str(trial.epochs),
-            f"{trial.best_val_accuracy:.2%}",
-            f"{trial.complexity.parameters:,}",
-            f"{trial.complexity.flops_per_example:,}",
-            f"{trial.score:.3f}",
-        )
+        cells = (text(trial) for text in columns.values())
+        table.add_row(str(trial.candidate.architecture), *cells)
     return table
 
 
-def front_table(trials: Sequence[Trial]) -> Table:
+def front_table(trials: Sequence[Trial], metric: str = "accuracy") -> Table:
     """The Pareto front of validation error against parameters, one network a row."""
     table = Table(title="Pareto front: validation error against parameters")
-    table.add_column("parameters", justify="right")
-    table.add_column("val. error", justify="right")
-    table.add_column("epochs", justify="right")
-    table.add_column("network")
+    error = "val. error" if metric.endswith("accuracy") else f"1 - {metric}"
+    for name in ("parameters", error, "epochs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("network", overflow="fold")
     for trial in front(trials):
         table.add_row(
             f"{trial.complexity.parameters:,}",
-            f"{1 - trial.best_val_accuracy:.2%}",
+            shown(1 - trial.best_val_accuracy, metric),
             str(trial.epochs),
             str(trial.candidate.architecture),
         )
@@ -191,8 +214,9 @@ def show(
     workdir: pathlib.Path,
 ) -> None:
     """Prints what a search has found, from the contents of summary.json, and where."""
-    out.print(best_table(trials, metric=summary["metric"]))
-    out.print(front_table(trials))
+    metric, performance = summary["metric"], summary["performance"]
+    out.print(best_table(trials, 5, metric, performance, out.width))
+    out.print(front_table(trials, metric))
     for line in summary_lines(summary):
         say(out, line)
     if summary.get("resumed"):
@@ -214,9 +238,14 @@ def summary_lines(summary: Summary) -> list[str]:
     return [
         f"Winner, trained for {summary['train_epochs']} epochs: "
         f"{Candidate.from_json(summary['best'])}",
-        f"  validation {metric} {summary['best_val_accuracy']:.2%}, "
-        f"test {metric} {summary['test_accuracy']:.2%}, "
-        f"score {summary['score']:.3f}",
+        f"  validation {metric} {shown(summary['best_val_accuracy'], metric)}, "
+        f"test {metric} {shown(summary['test_accuracy'], metric)}, "
+        + (
+            ""
+            if summary["performance"] == "error"
+            else f"loss {summary['best_val_loss']:.4g} and {summary['test_loss']:.4g}, "
+        )
+        + f"score {summary['score']:.3f}",
         f"  {summary['parameters']:,} parameters, "
         f"{summary['flops_per_example']:,} FLOPs per example",
         f"  {summary['candidates']} candidates, "

@@ -5,7 +5,7 @@ import math
 import threading
 import time
 
-from dnc_jax.errors import InputError, check_numbers
+from dnc_jax.errors import InputError, check_amounts
 from dnc_jax.footprint import Meter
 from dnc_jax.footprint.carbon import Grid
 from dnc_jax.search.forecast import Forecast, Interval
@@ -44,11 +44,7 @@ class Budget:
     grid: Grid | None = None
 
     def __post_init__(self) -> None:
-        for name in CAPS:
-            value = getattr(self, name)
-            check_numbers(**{name: value})
-            if not (value >= 0 and math.isfinite(value)):
-                raise InputError(f"{name} must be finite and >= 0, got {value}")
+        check_amounts(**{name: getattr(self, name) for name in CAPS})
         if self.grams_co2e and not isinstance(self.grid, Grid):
             raise InputError(
                 "grams_co2e needs a grid, as carbon.grid has it by region, such as FR, "

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import ClassVar
 
-from dnc_jax.errors import InputError, check_whole
+from dnc_jax.errors import InputError, check_known, check_whole
 from dnc_jax.networks import CNN, presets
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.network_space import (
@@ -83,10 +83,8 @@ class CNNSpace(NetworkSpace):
                 f"max_channels = {self.max_channels} must be at least that of "
                 f"first_channels, {self.first_channels[1]}"
             )
-        if unknown := set(self.downsampling) - {"pool", "stride"}:
-            raise InputError(
-                f"downsampling: unknown {min(unknown)!r}; known: pool, stride"
-            )
+        for how in self.downsampling:
+            check_known(("pool", "stride"), downsampling=how)
         for name in ("batch_norm", "dropout"):
             if not all(0 <= value <= 1 for value in getattr(self, name)):
                 raise InputError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnc_jax.errors import InputError, check_numbers
+from dnc_jax.errors import InputError, check_known, check_numbers
 from dnc_jax.plain import make_plain, plain
 
 Number = float | int
@@ -43,9 +43,7 @@ class Real:
     def __post_init__(self) -> None:
         make_plain(self, Real)
         _check_condition(self.when)
-        _check(self.low, self.high)
-        if self.log and self.low <= 0:
-            raise InputError(f"a logarithmic range needs low > 0, got {self.low}")
+        _check(self.low, self.high, log=self.log)
 
     def decode(self, unit: np.ndarray) -> list[float]:
         """Values at these places of the unit interval."""
@@ -116,9 +114,7 @@ class Integer:
     def __post_init__(self) -> None:
         make_plain(self, Integer)
         _check_condition(self.when)
-        _check(self.low, self.high)
-        if self.log and self.low <= 0:
-            raise InputError(f"a logarithmic range needs low > 0, got {self.low}")
+        _check(self.low, self.high, log=self.log)
         if self.step < 1 or self.low % self.step or self.high % self.step:
             raise InputError(
                 f"{self.low} and {self.high} must be multiples of the step {self.step}"
@@ -276,11 +272,8 @@ def from_json(data: Mapping[str, Any]) -> dict[str, Dimension]:
     for name, described in data.items():
         fields = {key: plain(value) for key, value in described.items()}
         kind = fields.pop("type", None)
-        if kind not in _TYPES:
-            raise InputError(
-                f"{name}: unknown type {kind!r}; known: {', '.join(_TYPES)}"
-            )
         try:
+            check_known(_TYPES, type=kind)
             dimensions[name] = _TYPES[kind](**fields)
         except (InputError, TypeError) as error:
             raise InputError(f"{name}: {error}") from error
@@ -300,9 +293,11 @@ def _check_condition(when: Any) -> None:
         )
 
 
-def _check(low: Number, high: Number) -> None:
+def _check(low: Number, high: Number, *, log: bool) -> None:
     check_numbers(low=low, high=high)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"a range needs finite ends, got {low} and {high}")
     if low > high:
         raise InputError(f"lower {low} > upper {high}; swap them")
+    if log and low <= 0:
+        raise InputError(f"a logarithmic range needs low > 0, got {low}")

@@ -29,10 +29,6 @@ class Attribution(NamedTuple):
     overhead_joules: float | None
     compiling: float
 
-    def to_json(self) -> dict[str, Any]:
-        """A dict that `json.dumps` takes."""
-        return self._asdict()
-
 
 class Ledger:
     """Divides the energy of each rung among the networks that it trained.

@@ -4,18 +4,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from dnc_jax.errors import InputError, check_whole
+from dnc_jax.errors import InputError, check_known, check_whole
 from dnc_jax.networks import MLP
 from dnc_jax.search.dimensions import Choice, Dimension, Integer, Real
 from dnc_jax.search.network_space import (
     NetworkSpace,
     at_least,
-    check_family,
     check_step,
     fitting,
     hyperparameters,
 )
 from dnc_jax.search.space import Candidate, Values
+from dnc_jax.sparse import FAMILIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class MLPSpace(NetworkSpace):
             raise InputError(f"dropout must be < 1, got {self.dropout[1]}")
         check_step("width", self.width, self.width_step)
         if self.first_family:
-            check_family("first_family", self.first_family)
+            check_known(FAMILIES, first_family=self.first_family)
             # Refused now, not at the first candidate: inputs that are no image.
             fitting(self.first_family, 0.5, self.inputs, self.width[0])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from dnc_jax.errors import InputError, check_numbers, check_whole
+from dnc_jax.errors import InputError, check_known, check_numbers, check_whole
 from dnc_jax.networks import Sparsity
 from dnc_jax.networks.activations import ACTIVATIONS
 from dnc_jax.plain import make_plain
@@ -98,17 +98,14 @@ class NetworkSpace(Space):
             if getattr(self, field.name) == () and field.name not in self._may_be_empty:
                 raise InputError(f"{field.name} must not be ()")
         for name in getattr(self, "activations", ()):
-            if name not in ACTIVATIONS:
-                raise InputError(
-                    f"activations: unknown {name!r}; known: {', '.join(ACTIVATIONS)}"
-                )
+            check_known(ACTIVATIONS, activations=name)
         for size in self.batch_sizes:
             check_whole(1, batch_sizes=size)
         for density in self.densities:
             check_numbers(densities=density)
         if not all(0 < density <= 1 for density in self.densities):
             raise InputError(f"densities must lie in (0, 1], got {self.densities}")
-        check_family("family", self.family)
+        check_known(FAMILIES, family=self.family)
 
     def limited_to(self, rows: int) -> "NetworkSpace":
         """The space with batches of at most `rows`, the size of the training set."""
@@ -160,16 +157,6 @@ class NetworkSpace(Space):
 def at_least(least: int, most: int) -> tuple[str, tuple[int, ...]] | None:
     """When a dimension matters: at these depths, at the `most`; None is always."""
     return ("depth", tuple(range(least, most + 1))) if least else None
-
-
-def check_family(name: str, family: str) -> None:
-    """A field must name a family of patterns.
-
-    Raises:
-      InputError: it does not.
-    """
-    if family not in FAMILIES:
-        raise InputError(f"{name}: unknown {family!r}; known: {', '.join(FAMILIES)}")
 
 
 def check_step(name: str, ends: Sequence[int], step: int) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from dnc_jax.errors import InputError, check_known, check_numbers
+from dnc_jax.errors import InputError, check_amounts, check_known
 from dnc_jax.footprint import Complexity
 from dnc_jax.plain import make_plain
 from dnc_jax.training.goals import Goal, squared_error
@@ -50,12 +50,8 @@ class Objective:
     def __post_init__(self) -> None:
         make_plain(self, Objective)
         check_known(PERFORMANCES, performance=self.performance)
-        for name in (field.name for field in dataclasses.fields(Objective)[1:]):
-            value = getattr(self, name)
-            check_numbers(**{name: value})
-            if not (value >= 0 and math.isfinite(value)):
-                raise InputError(f"{name} must be a finite number >= 0, got {value}")
-
+        weights = (field.name for field in dataclasses.fields(Objective)[1:])
+        check_amounts(**{name: getattr(self, name) for name in weights})
         terms = (self.parameters, self.flops, self.seconds, self.joules)
         own = type(self).score is not Objective.score
         if self.w_c and not any(terms) and not own:
@@ -78,7 +74,7 @@ class Objective:
         if self.performance == "mse" and goal.loss is not squared_error:
             raise InputError(
                 "objective.performance = 'mse' is for regression by the squared error, "
-                "and this data has another loss; use 'error' or 'loss'"
+                "and this data has labels or another loss; use 'error' or 'loss'"
             )
 
     def score(

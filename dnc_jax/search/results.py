@@ -39,7 +39,12 @@ class Callback:
         """
 
     def on_retrain_epoch(self, epoch: int, epochs: int, val_accuracy: float) -> None:
-        """The winner finished an epoch of its full-length training."""
+        """The winner finished an epoch of its full-length training.
+
+        Args:
+          epoch, epochs: its number from 1, and how many there are.
+          val_accuracy: NaN in the refit, which trains on the validation rows.
+        """
 
 
 class Callbacks(Callback):
@@ -137,8 +142,8 @@ class Winner(NamedTuple):
       network: of the best epoch, or of the refit.
       history: of the full-length training.
       score: of that training.
-      best_val_accuracy: at the best epoch.
-      test_accuracy: on the test split, evaluated once.
+      best_val_accuracy, best_val_loss: at the best epoch.
+      test_accuracy, test_loss: on the test split, evaluated once.
       seconds: wall clock of training and testing.
       flops: floating-point operations of the training.
     """
@@ -148,6 +153,8 @@ class Winner(NamedTuple):
     history: History
     score: float
     best_val_accuracy: float
+    best_val_loss: float
     test_accuracy: float
+    test_loss: float
     seconds: float
     flops: int

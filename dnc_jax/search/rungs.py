@@ -105,7 +105,9 @@ class Rungs:
         self._keys = keys(problem.seed)
         self._epochs = problem.strategy.epochs
         data = problem.data
-        digest = data.digest()
+        # Of a search that keeps nothing, nobody asks whose it was.
+        kept = store or folder or jax.process_count() > 1
+        digest = data.digest() if kept else ""
         constants = (cost_model or resources.cost_model())._asdict()
         if store:
             constants = store.first("cost_model", constants)

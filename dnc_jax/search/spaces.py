@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_known
 from dnc_jax.plain import plain
 from dnc_jax.search.cnn_space import CNNSpace
 from dnc_jax.search.constraints import Constraints
@@ -76,6 +76,5 @@ _GIVEN = ("inputs", "image", "outputs")
 
 
 def _known(kind: str) -> Callable[..., NetworkSpace]:
-    if kind not in SPACES:
-        raise InputError(f"unknown kind of space {kind!r}; known: {', '.join(SPACES)}")
+    check_known(SPACES, kind=kind)
     return SPACES[kind]

@@ -6,6 +6,7 @@ Reference: S. Dey et al., "Deep-n-Cheap" (2020), sections on the three stages.
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,20 +101,13 @@ def _of_mlps(space: MLPSpace) -> Stages:
             settings["dropout"] = min(max(0.2, space.dropout[0]), space.dropout[1])
         return _trained(space, {**values, **settings}, 1e-9, 10_000)
 
-    def alike(
-        ones: Sequence[Candidate], others: Sequence[Candidate], scale: float
-    ) -> np.ndarray:
-        by_layers = similarity.of_hidden(
-            [one.architecture.hidden for one in ones],
-            [one.architecture.hidden for one in others],
-            (space.depth[0], space.depth[1]),
-            space.width[1],
-            scale,
-        )
-        return _with_density(space, by_layers, ones, others, scale)
-
+    by_layers = partial(
+        similarity.of_hidden,
+        depth=(space.depth[0], space.depth[1]),
+        widest=space.width[1],
+    )
     prefixes, grids = ("depth", "width", "density"), (("activation",), ("dropout",))
-    return _stages(space, prefixes, grids, preset, alike)
+    return _stages(space, prefixes, grids, preset, by_layers)
 
 
 def _of_cnns(space: CNNSpace) -> Stages:
@@ -143,17 +137,7 @@ def _of_cnns(space: CNNSpace) -> Stages:
         for layer in range(space.depth[1])
     ]
 
-    def alike(
-        ones: Sequence[Candidate], others: Sequence[Candidate], scale: float
-    ) -> np.ndarray:
-        by_layers = similarity.of_layers(
-            [one.architecture.channels for one in ones],
-            [one.architecture.channels for one in others],
-            limits,
-            scale,
-        )
-        return _with_density(space, by_layers, ones, others, scale)
-
+    by_layers = partial(similarity.of_layers, limits=limits)
     prefixes = ("depth", "channels", "widening", "halvings", "density")
     grids = (
         ("activation",),
@@ -162,7 +146,7 @@ def _of_cnns(space: CNNSpace) -> Stages:
         ("dropout", "dropout_rate", "dropout_first"),
         ("shortcuts",),
     )
-    return _stages(space, prefixes, grids, preset, alike)
+    return _stages(space, prefixes, grids, preset, by_layers)
 
 
 def _stages(
@@ -170,13 +154,26 @@ def _stages(
     prefixes: tuple[str, ...],
     grids: Sequence[tuple[str, ...]],
     preset: Callable[[Values], Values],
-    alike: Similarity,
+    by_layers: Callable[..., np.ndarray],
 ) -> Stages:
     """With the dimensions that the authors do not have as grids of their own, last.
 
     Args:
       prefixes: what the names of stage 1 begin with.
+      by_layers: how alike networks are by their layers, of `similarity`.
     """
+
+    def alike(
+        ones: Sequence[Candidate], others: Sequence[Candidate], scale: float
+    ) -> np.ndarray:
+        layers = ([c.architecture.sizes[1:-1] for c in of] for of in (ones, others))
+        found = by_layers(*layers, scale=scale)
+        if space.densities == (1.0,):
+            return found
+        # Where net densities are searched, the mean with the similarity of these.
+        a, b = (np.array([c.architecture.density for c in of]) for of in (ones, others))
+        return (found + similarity.of_numbers(a[:, None], b, 0, 1, 1, scale)) / 2
+
     dimensions = space.dimensions
     architecture = tuple(name for name in dimensions if name.startswith(prefixes))
     named = {*architecture, *itertools.chain(*grids), *TRAINING}
@@ -220,20 +217,6 @@ def _choice(one: Dimension, wanted: Any) -> Any:
     """The wanted value, or the first if it is not among the choices."""
     assert isinstance(one, Choice)
     return wanted if wanted in one.values else one.values[0]
-
-
-def _with_density(
-    space: MLPSpace | CNNSpace,
-    by_layers: np.ndarray,
-    ones: Sequence[Candidate],
-    others: Sequence[Candidate],
-    scale: float,
-) -> np.ndarray:
-    """The mean with the similarity of net densities, where these are searched."""
-    if space.densities == (1.0,):
-        return by_layers
-    a, b = (np.array([c.architecture.density for c in of]) for of in (ones, others))
-    return (by_layers + similarity.of_numbers(a[:, None], b, 0, 1, 1, scale)) / 2
 
 
 def _alike_training(space: MLPSpace | CNNSpace) -> Similarity:

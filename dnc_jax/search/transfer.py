@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import pairwise
 
 from dnc_jax.errors import InputError
-from dnc_jax.networks import CNN, MLP, Architecture, Sparsity
+from dnc_jax.networks import CNN, MLP, Architecture
 from dnc_jax.search.dimensions import Choice
 from dnc_jax.search.network_space import NetworkSpace, fitting
 from dnc_jax.search.space import Candidate, CustomSpace
@@ -21,35 +20,22 @@ def adapted(architecture: Architecture, data: Dataset) -> MLP | CNN:
     Raises:
       InputError: a CNN, and the examples are not images [H, W, channels].
     """
-    if isinstance(architecture, MLP):
-        sizes = (data.inputs, *architecture.hidden, data.outputs)
-        fitted = _fitted(architecture, tuple(pairwise(sizes)))
-        return dataclasses.replace(
-            architecture, inputs=data.inputs, outputs=data.outputs, sparsity=fitted
-        )
     shape = data.train.x.shape[1:]
-    if len(shape) != 3:
+    if isinstance(architecture, MLP):
+        moved = dataclasses.replace(architecture, inputs=data.inputs, sparsity=())
+    elif len(shape) == 3:
+        moved = dataclasses.replace(architecture, image=shape, sparsity=())
+    else:
         raise InputError(
             f"{architecture} takes images [H, W, channels], and the examples of "
             f"{data.name} have shape {shape}"
         )
-    widths = (shape[2], *architecture.channels, data.outputs)
-    return dataclasses.replace(
-        architecture,
-        image=shape,
-        outputs=data.outputs,
-        sparsity=_fitted(architecture, tuple(pairwise(widths))),
-    )
-
-
-def _fitted(
-    architecture: Architecture, junctions: Sequence[tuple[int, int]]
-) -> tuple[Sparsity | None, ...]:
+    moved = dataclasses.replace(moved, outputs=data.outputs)
     fitted = tuple(
         one and fitting(one.family, one.density, *junction)
-        for one, junction in zip(architecture.sparsity, junctions, strict=False)
+        for one, junction in zip(architecture.sparsity, moved.junctions, strict=False)
     )
-    return fitted if any(fitted) else ()
+    return dataclasses.replace(moved, sparsity=fitted if any(fitted) else ())
 
 
 def training_space(

@@ -1,15 +1,16 @@
 """The winner of a search at full length."""
 
 import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 from absl import logging
 
 from dnc_jax.errors import InputError, check_kind, check_whole
-from dnc_jax.footprint import Work, complexity, training_work
+from dnc_jax.footprint import Complexity, Work, complexity, training_work
 from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.objective import Objective
 from dnc_jax.search.problem import Keys, keys
@@ -18,6 +19,7 @@ from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
 from dnc_jax.training import feed, trainer
 from dnc_jax.training.checkpoints import Network
+from dnc_jax.training.course import Epoch, Rank, best_epoch
 from dnc_jax.training.data import Dataset, check_sizes, joined
 from dnc_jax.training.trainer import History, Trained
 from dnc_jax.typing import FilePath
@@ -43,6 +45,8 @@ def retrain(
     winner whose loss does not stay finite over the longer training gives way to
     the next in the ranking. With a folder it goes on, like the search, after an
     interruption.
+
+    The network kept is that of the epoch that scores best by itself.
 
     Args:
       result: of the search.
@@ -76,34 +80,33 @@ def retrain(
         callback.on_retrain_epoch(number, epochs, accuracy)
 
     given = _Arguments(data, keys(seed), epochs, refit, Chunks(folder), told)
+    largest = complexity(space.largest())
     for trial in ranking(result.trials):
         architecture = trial.candidate.architecture
         check_sizes(f"the result's network {architecture}", architecture, data)
+        score = functools.partial(_score, objective, trial, largest, data.resolution)
+        rank = _by_score(score)
         try:
-            trained, history = _trained(trial, given)
+            trained, history = _trained(trial, given, rank)
         except FloatingPointError as error:
             logging.warning("candidate %d: %s; next best", trial.candidate_id, error)
             continue
         test = trainer.evaluate(
             trained, architecture, data.test, data.view, feed.limit(data)
         )
-        score = objective.score(
-            history.val_loss,
-            history.val_accuracy,
-            trial.complexity,
-            complexity(space.largest()),
-            data.resolution,
-            trial.epoch_cost,
-        )
+        every = [Epoch(*one) for one in zip(*history, strict=True)]
+        kept = every[best_epoch(every, rank)]
         return Winner(
             trial=trial,
             network=Network.trained_on(
                 data, architecture, trial.candidate.hyperparameters, trained
             ),
             history=history,
-            score=score,
-            best_val_accuracy=max(history.val_accuracy),
+            score=score(history.val_loss, history.val_accuracy),
+            best_val_accuracy=kept.val_accuracy,
+            best_val_loss=kept.val_loss,
             test_accuracy=float(test.accuracy),
+            test_loss=float(test.loss),
             seconds=time.perf_counter() - begin,
             flops=flops,
         )
@@ -112,6 +115,25 @@ def retrain(
         f"every candidate that was ranked diverged in its {epochs} epochs at full "
         "length; lower the upper end of space.learning_rate"
     )
+
+
+def _score(
+    objective: Objective,
+    trial: Trial,
+    largest: Complexity,
+    resolution: float,
+    val_loss: Sequence[float],
+    val_accuracy: Sequence[float],
+) -> float:
+    cost = trial.complexity, largest, resolution, trial.epoch_cost
+    return objective.score(val_loss, val_accuracy, *cost)
+
+
+def _by_score(score: Callable[..., float]) -> Rank:
+    def rank(val_loss: float, val_accuracy: float) -> float:
+        return score((val_loss,), (val_accuracy,))
+
+    return rank
 
 
 class _Arguments(NamedTuple):
@@ -125,7 +147,7 @@ class _Arguments(NamedTuple):
     told: Callable[[Work, int, float], None]
 
 
-def _trained(trial: Trial, given: _Arguments) -> tuple[Trained, History]:
+def _trained(trial: Trial, given: _Arguments, rank: Rank) -> tuple[Trained, History]:
     """The candidate's network and the history of the training without a refit.
 
     Raises:
@@ -139,7 +161,11 @@ def _trained(trial: Trial, given: _Arguments) -> tuple[Trained, History]:
     key = jax.random.fold_in(own.candidates, trial.candidate_id)
 
     def train(
-        rows: Dataset, name: str, *, keep_last: bool = False
+        rows: Dataset,
+        name: str,
+        on_epoch: Callable[[Work, int, float], None],
+        *,
+        keep_last: bool = False,
     ) -> tuple[Trained, History]:
         fit, validated = rows.rows
         epoch = training_work(
@@ -153,12 +179,17 @@ def _trained(trial: Trial, given: _Arguments) -> tuple[Trained, History]:
             order_key=own.order,
             epochs=epochs,
             keep_last=keep_last,
+            rank=rank,
             checkpoint=chunks.course(f"{name}-{trial.candidate_id}"),
-            on_epoch=functools.partial(told, epoch),
+            on_epoch=functools.partial(on_epoch, epoch),
         )
 
-    trained, history = train(data, "winner")
+    def refitted(epoch: Work, number: int, accuracy: float) -> None:
+        del accuracy  # of rows that it trains on
+        told(epoch, number, math.nan)
+
+    trained, history = train(data, "winner", told)
     if refit:
         all_rows = data._replace(train=joined(data.train, data.validation))
-        trained, _ = train(all_rows, "refit", keep_last=True)
+        trained, _ = train(all_rows, "refit", refitted, keep_last=True)
     return trained, history

@@ -338,6 +338,7 @@ def _step(density: float, choices: int, what: str, nearest: bool) -> int:
         around = sorted({max(math.floor(exact), 1), max(math.ceil(exact), 1)})
         raise InputError(
             f"density {density:g} is impossible for {what} with constant degrees; "
-            f"nearest: {' and '.join(f'{k / choices:.6g}' for k in around)}"
+            f"nearest: {' and '.join(f'{k / choices:.6g}' for k in around)} (the "
+            "functions of dnc_jax.sparse take the nearer with nearest=True)"
         )
     return step

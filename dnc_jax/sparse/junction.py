@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_known
 from dnc_jax.plain import plain
 from dnc_jax.sparse import gather, kernels
 from dnc_jax.sparse.pattern import Pattern
@@ -168,8 +168,7 @@ def conv_apply(
         )
     taps = params["weight"].shape[:2]
     _check(params, pattern, taps)
-    if padding not in ("SAME", "VALID"):
-        raise InputError(f"padding must be SAME or VALID, got {padding!r}")
+    check_known(("SAME", "VALID"), padding=padding)
     pads = jax.lax.padtype_to_pads(x.shape[1:3], taps, strides, padding)
     padded = [size + sum(pad) for size, pad in zip(x.shape[1:3], pads, strict=True)]
     if padded[0] < taps[0] or padded[1] < taps[1]:

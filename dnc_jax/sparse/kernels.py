@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_known
 from dnc_jax.sparse import tiles
 from dnc_jax.sparse.choice import break_even, choose
 from dnc_jax.sparse.gather import (
@@ -82,8 +82,7 @@ def matmul(
       InputError: an unknown kernel, blocks that "pallas" cannot take on a GPU, or
         "pallas" in forward mode.
     """
-    if impl not in IMPLS:
-        raise InputError(f"unknown impl {impl!r}; known: {', '.join(IMPLS)}")
+    check_known(IMPLS, impl=impl)
     weight, x = jnp.asarray(weight), floating(x, weight)
     if not x.size:
         return jnp.zeros((pattern.n_out, 0), dtype or x.dtype)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_known
 from dnc_jax.sparse import families, local
 from dnc_jax.sparse.clash_free import clash_free
 from dnc_jax.sparse.pattern import Pattern
@@ -98,8 +98,7 @@ def edge_count(
 
 
 def _known(name: str, block: tuple[int, int]) -> Family:
-    if name not in FAMILIES:
-        raise InputError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
+    check_known(FAMILIES, family=name)
     if block != (1, 1) and not FAMILIES[name].blocks:
         raise InputError(
             f"family {name!r} joins single nodes, got blocks of {block}; use "

@@ -29,6 +29,7 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
             f"{where}: examples in a {type(x).__name__}; networks take all numbers, "
             "zeros too: x.toarray()"
         )
+    _refuse_columns(x, where)
     x = x if isinstance(x, rows.FileRows) else _plain(x, where)
     y = _plain(y, where)
     if not x.ndim or not len(x):
@@ -40,11 +41,7 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
             f"{where}: {len(x)} examples but labels of shape {y.shape}; "
             "one for each example is needed"
         )
-    if x.dtype.kind not in "buif":
-        missing = ", and no missing values" * (x.dtype == object)
-        raise InputError(
-            f"{where}: examples of type {x.dtype}; numbers are needed{missing}"
-        )
+    _refuse_kind(x, f"{where}: examples")
     if channels == "first":
         if x.ndim != 4:
             raise InputError(
@@ -63,6 +60,35 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
                 x = x.astype(np.float32, copy=False)
         refuse_nan(x, where, "examples")
     return x, y
+
+
+def numbers_of(x: Any, where: str) -> np.ndarray:
+    """Examples [N, ...] of a network that is trained, in NumPy.
+
+    Raises:
+      InputError: they are no numbers, or not finite.
+    """
+    _refuse_columns(x, where)
+    x = _plain(x, where)
+    _refuse_kind(x, f"{where}: examples")
+    if x.ndim and x.dtype.kind == "f":
+        refuse_nan(x, where, "examples")
+    return x
+
+
+def _refuse_kind(x: rows.Rows, what: str) -> None:
+    if x.dtype.kind not in "buif":
+        missing = ", and no missing values" * (x.dtype == object)
+        raise InputError(f"{what} of type {x.dtype}; numbers are needed{missing}")
+
+
+def _refuse_columns(frame: Any, where: str) -> None:
+    """Raises an InputError that names the column of a data frame that is unusable."""
+    for name in getattr(frame, "columns", ()):
+        column, what = _plain(frame[name], where), f"{where}: column {name!r}"
+        _refuse_kind(column, what)
+        if column.dtype.kind == "f":
+            refuse_nan(column, what, "values")
 
 
 def refuse_other_columns(train: Any, test: Any, name: str) -> None:

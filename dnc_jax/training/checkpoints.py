@@ -16,6 +16,7 @@ from dnc_jax.files import new_folder
 from dnc_jax.networks import Architecture, from_json, network, to_json
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.sparse import Pattern, from_edges
+from dnc_jax.training import arrays
 from dnc_jax.training.data import Dataset, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters
 from dnc_jax.training.trainer import Trained
@@ -36,10 +37,11 @@ class Network:
       params: its weights; `network.apply` takes them.
       mean, scale: of the data it was trained on, applied by calling.
       example_shape: shape of one example.
-      labels: of the classes, as the data named them; empty in regression.
+      labels: of the classes, as the data has them; empty in regression.
       target_mean, target_scale: undone by calling in regression; empty otherwise.
       patterns: of its sparse junctions; empty for a dense network.
       statistics: of its batch norms; empty where there is none.
+      columns: names of its features, where the data has them.
     """
 
     architecture: Architecture
@@ -49,10 +51,11 @@ class Network:
     scale: np.ndarray
     example_shape: tuple[int, ...]
     patterns: Patterns = ()
-    labels: tuple[str, ...] = ()
+    labels: tuple[Any, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
     statistics: Statistics = ()
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def trained_on(
@@ -75,6 +78,7 @@ class Network:
             data.target_mean,
             data.target_scale,
             trained.statistics,
+            data.columns,
         )
 
     def __call__(self, x: Array) -> jax.Array:
@@ -91,20 +95,42 @@ class Network:
         mean, scale = jnp.array([self.target_mean]), jnp.array([self.target_scale])
         return outputs / scale + mean
 
-    def predict(self, x: Array) -> np.ndarray:
+    def predict(self, x: Any) -> np.ndarray:
         """What the network says of raw examples [B, *example_shape].
 
-        Names [B] of the most probable classes, their numbers where they have no names,
-        or predictions [B, C] in the units of the targets.
+        Labels [B] of the most probable classes, as the data has them (their indices
+        where there are none), or predictions in the units of the targets, [B, C], or
+        [B] of one target.
 
         Raises:
-          InputError: the examples have another shape.
+          InputError: the examples have another shape or other columns, or are no finite
+            numbers.
         """
-        outputs = np.asarray(self(x))
+        outputs = np.asarray(self(self._checked(x)))
         if self.target_mean:
-            return outputs
+            return outputs[:, 0] if len(self.target_mean) == 1 else outputs
         best = outputs.argmax(1)
         return np.array(self.labels)[best] if self.labels else best
+
+    def probabilities(self, x: Any) -> np.ndarray:
+        """Of each class for raw examples, in the order of `labels`: [B, C].
+
+        Raises:
+          InputError: as `predict`, or the network predicts numbers.
+        """
+        if self.target_mean:
+            raise InputError("this network predicts numbers and has no classes")
+        return np.asarray(jax.nn.softmax(self(self._checked(x))))
+
+    def _checked(self, x: Any) -> np.ndarray:
+        columns = tuple(map(str, getattr(x, "columns", ())))
+        if self.columns and columns and columns != self.columns:
+            raise InputError(
+                f"x has columns {', '.join(columns)}, the network was trained on "
+                f"{', '.join(self.columns)}; give these, in their order: "
+                "x[list(network.columns)]"
+            )
+        return arrays.numbers_of(x, "x")
 
     def standardised(self, x: Array) -> jax.Array:
         """As calling, but predictions in units of the training targets' spread.
@@ -148,6 +174,7 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
             "mean": trained.mean.tolist(),
             "scale": trained.scale.tolist(),
             "example_shape": list(trained.example_shape),
+            "columns": list(trained.columns),
         },
         "labels": list(trained.labels),
         "target_mean": trained.target_mean,
@@ -197,6 +224,8 @@ def load(path: str | os.PathLike[str]) -> Network:
       InputError: there is none, or it is damaged.
     """
     path = pathlib.Path(path).absolute()
+    if (path / "best" / _DESCRIPTION).is_file():
+        raise InputError(f"{path} holds a search; its network is in {path / 'best'}")
     try:
         description = json.loads((path / _DESCRIPTION).read_text())
         architecture = from_json(description["architecture"])
@@ -208,7 +237,7 @@ def load(path: str | os.PathLike[str]) -> Network:
                 network.init(key, architecture, patterns),
                 network.statistics(architecture),
             ),
-            _key(),
+            jax.random.key(0),
         )
         with _checkpointer() as checkpointer:
             stored = checkpointer.restore(path / _PARAMS, template)
@@ -228,6 +257,7 @@ def load(path: str | os.PathLike[str]) -> Network:
             tuple(description["target_mean"]),
             tuple(description["target_scale"]),
             _listed(stored, "running"),
+            tuple(preprocessing.get("columns", ())),
         )
     except _UNREADABLE as error:
         raise InputError(f"no readable network in {path}: {error}") from error
@@ -267,10 +297,6 @@ def _checkpointer() -> Any:
         barrier_sync_key_prefix=f"process_{number}",
     )
     return ocp.StandardCheckpointer(multiprocessing_options=alone)
-
-
-def _key() -> jax.ShapeDtypeStruct:
-    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def _named(params: Params, statistics: Statistics) -> dict[str, Any]:

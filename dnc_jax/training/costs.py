@@ -200,13 +200,6 @@ def needed_bytes(shape: Shape, work: Workload) -> float:
     return shape.lanes * (state + max(step, validation))
 
 
-def multiply_adds(shape: Shape, work: Workload) -> int:
-    """Of one example in one lane."""
-    if isinstance(shape, Exact):
-        return useful_multiply_adds(shape.network)
-    return _weights(shape, work)
-
-
 def _weights(shape: Padded, work: Workload) -> int:
     sizes = (work.inputs, *shape.hidden, work.outputs)
     return sum(a * b for a, b in pairwise(sizes))

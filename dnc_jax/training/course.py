@@ -3,8 +3,8 @@
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -23,10 +23,26 @@ class Epoch(NamedTuple):
     val_accuracy: float
     seconds: float
 
-    def better_than(self, other: "Epoch") -> bool:
-        """Of equal accuracies the least loss is the best."""
-        one = self.val_accuracy, -self.val_loss
-        return one > (other.val_accuracy, -other.val_loss)
+
+# Of an epoch's validation loss and accuracy: the less, the better.
+Rank: TypeAlias = Callable[[float, float], float]
+
+
+def by_accuracy(val_loss: float, val_accuracy: float) -> float:
+    """The usual `Rank`."""
+    del val_loss
+    return -val_accuracy
+
+
+def best_epoch(history: Sequence[Epoch], rank: Rank) -> int:
+    """The index of the best; of equal ranks the least loss is, then the first."""
+    return min(
+        range(len(history)),
+        key=lambda i: (
+            rank(history[i].val_loss, history[i].val_accuracy),
+            history[i].val_loss,
+        ),
+    )
 
 
 class Course(NamedTuple):
@@ -42,13 +58,15 @@ class Course(NamedTuple):
     best: tuple[Params, Statistics]
     history: tuple[Epoch, ...] = ()
 
-    def after(self, state: Any, epoch: Epoch, *, keep_last: bool) -> "Course":
+    def after(
+        self, state: Any, epoch: Epoch, rank: Rank, *, keep_last: bool
+    ) -> "Course":
         """The training one epoch later; with `keep_last` that epoch is the best."""
-        best = self.best
-        if keep_last or all(epoch.better_than(one) for one in self.history):
+        best, history = self.best, (*self.history, epoch)
+        if keep_last or best_epoch(history, rank) == len(history) - 1:
             # A copy: the next epoch donates the state's buffers.
             best = jax.tree.map(np.array, (state.params, state.statistics))
-        return Course(state, best, (*self.history, epoch))
+        return Course(state, best, history)
 
 
 class Kept:

@@ -10,13 +10,12 @@ import numpy as np
 
 from dnc_jax.errors import InputError, check_known, check_numbers, check_whole
 from dnc_jax.networks import Architecture
-from dnc_jax.training import arrays, goals, readers, rows
+from dnc_jax.training import arrays, goals, readers, rows, targets
 from dnc_jax.typing import Array, Scalar
 
 TASKS = ("auto", "classification", "regression")
 CHANNELS = ("last", "first")
-_REGRESSION = "numbers to predict are task = 'regression'"
-_TINY, _HUGE = (float(getattr(np.finfo(np.float32), end)) for end in ("tiny", "max"))
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class Split(NamedTuple):
@@ -37,7 +36,16 @@ class View(NamedTuple):
     mean: Array  # [channels] float32, as in `Dataset`
     scale: Array  # [channels] float32, as in `Dataset`
     goal: goals.Goal = goals.CLASSIFICATION  # as in `Dataset`
+    class_weights: Array | None = None  # [C] float32, as in `Dataset`
     augment: Scalar | None = None  # [] uint32, seed of crops and flips in training
+
+    def loss(self, outputs: jax.Array, targets: Array) -> jax.Array:
+        """Of each row, [..., B]: the goal's, times the weight of the row's class."""
+        values = self.goal.loss(outputs, targets)
+        if self.class_weights is None:
+            return values
+        weights = jnp.asarray(self.class_weights)[targets]
+        return values * jnp.expand_dims(weights, tuple(range(values.ndim - 1)))
 
 
 class Dataset(NamedTuple):
@@ -50,7 +58,8 @@ class Dataset(NamedTuple):
       mean, scale: statistics of the training rows, one for each entry of the last
         axis: a feature of a table, a channel of an image [H, W, channels]; one for
         all where there is no such axis. A network sees `(x - mean) * scale`.
-      labels: of the classes, as the data names them; empty in regression.
+      labels: of the classes, whole numbers, truth values or names as the data has
+        them, sorted; empty in regression.
       target_mean, target_scale: of the training targets in regression; a network
         predicts `(y - target_mean) * target_scale`. Empty in classification.
       augment: crop and flip images at random in training, see `augmentation`.
@@ -58,6 +67,9 @@ class Dataset(NamedTuple):
         many bytes of validation rows; of more, parts are sent there one after another.
         0: half of an accelerator's free memory, or of a CPU's.
       goal: what training minimises and networks are compared by.
+      class_weights: what a row of each class counts in the loss, on average 1; empty:
+        alike.
+      columns: names of the features, where a data frame or a `.csv` file has them.
     """
 
     name: str
@@ -67,12 +79,14 @@ class Dataset(NamedTuple):
     test: Split
     mean: np.ndarray  # [channels] float32
     scale: np.ndarray  # [channels] float32
-    labels: tuple[str, ...] = ()
+    labels: tuple[Any, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
     augment: bool = False
     resident_bytes: int = 0
     goal: goals.Goal = goals.CLASSIFICATION
+    class_weights: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> int:
@@ -87,7 +101,13 @@ class Dataset(NamedTuple):
     @property
     def view(self) -> View:
         """Of rows that are evaluated; `trainer.view_of` gives that of training."""
-        return View(self.mean, self.scale, self.goal)
+        weights = self.class_weights
+        return View(
+            self.mean,
+            self.scale,
+            self.goal,
+            np.array(weights, np.float32) if weights else None,
+        )
 
     @property
     def task(self) -> str:
@@ -103,6 +123,9 @@ class Dataset(NamedTuple):
         """What tells these rows and their goal from others.
 
         Of examples in files only their shape, of a goal the names of its functions.
+
+        Raises:
+          InputError: a function of the goal has no name of its own.
         """
         digest = hashlib.blake2b(digest_size=16)
         for split in (self.train, self.validation, self.test):
@@ -110,8 +133,7 @@ class Dataset(NamedTuple):
                 digest.update(f"{array.shape} {array.dtype}".encode())
                 if not isinstance(array, rows.FileRows):
                     digest.update(np.ascontiguousarray(array).data)
-        if self.goal not in (goals.CLASSIFICATION, goals.REGRESSION):
-            digest.update(str(self.goal).encode())
+        digest.update(f"{self.goal.identity()} {self.class_weights}".encode())
         return digest.hexdigest()
 
     @property
@@ -131,9 +153,9 @@ class Dataset(NamedTuple):
             "{:,} training, {:,} validation and {:,} test rows of ".format(*rows)
             + f"{self.inputs} features, {self.outputs} {kind}"
         )
-        if self.labels != tuple(map(str, range(len(self.labels)))):
-            text += f" (0 is {self.labels[0]!r}, 1 is {self.labels[1]!r}"
-            text += ", ...)" if self.outputs > 2 else ")"
+        if self.labels != tuple(range(len(self.labels))):
+            text += f" ({', '.join(map(str, self.labels[:10]))}"
+            text += ", ...)" if self.outputs > 10 else ")"
         return text
 
 
@@ -171,7 +193,7 @@ def load(
     task: str = "auto",
     loss: str = "auto",
     metric: str = "auto",
-    class_weights: goals.ClassWeights = "",
+    class_weight: Any = "",
     channels: str = "last",
     augment: bool = False,
     resident_bytes: int = 0,
@@ -189,36 +211,40 @@ def load(
       test: a second `.csv` file with the test rows; empty: a fixed fifth of the rows,
         in classification of every class.
       target: the column of a `.csv` file to predict; empty: the last one.
-      task, loss, metric, class_weights, channels, augment, resident_bytes, seed,
+      task, loss, metric, class_weight, channels, augment, resident_bytes, seed,
         validation_fraction: as for `from_arrays`.
 
     Raises:
       InputError: unknown name, missing directory or unusable rows.
     """
+    train, held_back, columns = readers.read(
+        name, data_dir=data_dir, test=test, target=target
+    )
     return from_arrays(
-        *readers.read(name, data_dir=data_dir, test=test, target=target),
+        train,
+        held_back,
         name=name,
         task=task,
         loss=loss,
         metric=metric,
-        class_weights=class_weights,
+        class_weight=class_weight,
         channels=channels,
         augment=augment,
         resident_bytes=resident_bytes,
         seed=seed,
         validation_fraction=validation_fraction,
-    )
+    )._replace(columns=columns)
 
 
 def from_arrays(
     train: Split | tuple[Any, Any],
-    test: Split | tuple[Any, Any],
+    test: Split | tuple[Any, Any] | None = None,
     *,
     name: str = "arrays",
     task: str = "auto",
     loss: str = "auto",
     metric: str = "auto",
-    class_weights: goals.ClassWeights = "",
+    class_weight: Any = "",
     channels: str = "last",
     augment: bool = False,
     resident_bytes: int = 0,
@@ -229,17 +255,18 @@ def from_arrays(
 
     Args:
       train, test: rows, as arrays or data frames of numbers; y is [N] labels (integers
-        or names), or [N] or [N, C] floats.
+        or names), or [N] or [N, C] floats. Without test rows a fixed fifth of the
+        training rows, in classification of every class, takes their place.
       name: for people.
       task: `classification`, `regression`, or `auto`: by the type of y.
       loss: that training minimises. Of numbers `auto` is the squared error, and
         `absolute_error` and `huber` heed outliers less; of labels it is cross-entropy.
       metric: that networks are compared by. Of labels `auto` is the accuracy, and `f1`
         the mean of the classes' F1; of numbers it is R².
-      class_weights: what a row of each class counts, in the loss and the accuracy:
-        `balanced` for as much in all as any other class, `{label: weight}` (1 for
-        those left out), or weights in the order of the sorted labels, also as a text,
-        `1,10`. Empty: alike.
+      class_weight: what a row of each class counts, in the loss and, of the metric
+        `auto`, in the accuracy: `balanced` for so much that each class counts alike
+        over the training rows, `{label: weight}` (1 for those left out), or weights in
+        the order of the sorted labels, also as a text, `1,10`. Empty: rows count alike.
       channels: `last` for images [N, H, W, channels], `first` for [N, channels, H, W].
       augment: crop (with a border of 4) and flip images at random in training.
       resident_bytes: as in `Dataset`.
@@ -263,17 +290,25 @@ def from_arrays(
     check_whole(0, seed=seed, resident_bytes=resident_bytes)
     check_known(TASKS, task=task)
     check_known(CHANNELS, channels=channels)
-    for part, split in (("train", train), ("test", test)):
+    for part, split in (("train", train), ("test", train if test is None else test)):
         if not isinstance(split, tuple | list) or len(split) != 2:
             raise InputError(
                 f"{name}, {part}: a pair (x, y) is needed, got a "
                 f"{type(split).__name__}; from_arrays((x, y), (test_x, test_y))"
             )
-    arrays.refuse_other_columns(train[0], test[0], name)
-    (x, y), (test_x, test_y) = (
-        arrays.checked(*split, f"{name}, {part}", channels)
-        for split, part in ((train, "train"), (test, "test"))
-    )
+    if test is not None:
+        arrays.refuse_other_columns(train[0], test[0], name)
+    x, y = arrays.checked(*train, f"{name}, train", channels)
+    if test is None:
+        tested = targets.every_fifth(y)
+        kept = np.setdiff1d(np.arange(len(y)), tested)
+        if not len(kept):
+            raise InputError(f"{name}: one row; two are needed, for one of them tests")
+        (test_x, test_y), (x, y) = (
+            (rows.only(x, part), y[part]) for part in (tested, kept)
+        )
+    else:
+        test_x, test_y = arrays.checked(*test, f"{name}, test", channels)
     if x.shape[1:] != test_x.shape[1:]:
         raise InputError(
             f"{name}: a training example has shape {x.shape[1:]}, a test "
@@ -285,20 +320,23 @@ def from_arrays(
     # The constant keeps this draw apart from `default_rng(seed)`.
     rng = np.random.default_rng([seed, 0x5B117])
     if task == "classification":
-        y, test_y, labels = _classes(y, test_y, name)
-        held_out = _stratified(y, validation_fraction, rng, name, labels)
+        y, test_y, labels = targets.classes(y, test_y, name)
+        held_out = targets.stratified(y, validation_fraction, rng, name, labels)
     else:
-        labels, held_out = (), _held_out(len(y), validation_fraction, rng, name)
+        labels = ()
+        held_out = targets.held_out_rows(len(y), validation_fraction, rng, name)
     fit = np.setdiff1d(np.arange(len(y)), held_out)
     outputs, target_mean, target_scale = len(labels), (), ()
     if task == "regression":
-        y, test_y, target_mean, target_scale = _standardised(y, test_y, fit, name)
+        y, test_y, *units = targets.standardised(y, test_y, fit, name)
+        target_mean, target_scale = units
         outputs = y.shape[1]
     if augment and x.ndim != 4:
         raise InputError(
             f"augment is for images [N, H, W, channels], and {name} has examples "
             f"of shape {x.shape[1:]}"
         )
+    goal, weights = goals.make(y[fit], labels, loss, metric, class_weight)
     training = rows.only(x, fit)
     mean, spread = rows.moments(training)
     return Dataset(
@@ -314,131 +352,7 @@ def from_arrays(
         target_scale=target_scale,
         augment=augment,
         resident_bytes=resident_bytes,
-        goal=goals.make(y[fit], labels, loss, metric, class_weights),
+        goal=goal,
+        class_weights=weights,
+        columns=tuple(map(str, getattr(train[0], "columns", ()))),
     )
-
-
-def _classes(
-    y: np.ndarray, test_y: np.ndarray, name: str
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Labels as 0 .. k-1, [N] int32 of both splits, and what they stand for."""
-    y, test_y = (
-        labels.astype(np.int64) if _are_whole(labels) else labels
-        for labels in (y, test_y)
-    )
-    for part, labels in (("train", y), ("test", test_y)):
-        if labels.ndim != 1 or labels.dtype.kind not in "buiUS":
-            raise InputError(
-                f"{name}, {part}: labels must be integers or names, one for each "
-                f"example, got {labels.dtype} of shape {labels.shape}; "
-                + ("y.ravel() or, of one-hot rows, y.argmax(1); " * (labels.ndim == 2))
-                + _REGRESSION
-            )
-    if (y.dtype.kind in "US") != (test_y.dtype.kind in "US"):
-        raise InputError(
-            f"{name}: labels are {y.dtype} in train and {test_y.dtype} in test; they "
-            "must be numbers in both, or names in both"
-        )
-    # Names as h5py and some TFDS sets have them.
-    y, test_y = (
-        np.char.decode(part, "utf-8", "backslashreplace")
-        if part.dtype.kind == "S"
-        else part
-        for part in (y, test_y)
-    )
-    known = np.unique(y)
-    if len(known) < 2:
-        raise InputError(
-            f"{name}: all training labels are {known[0]}; classification needs at "
-            "least two classes"
-        )
-    absent = np.setdiff1d(test_y, known)
-    if len(absent):
-        raise InputError(
-            f"{name}: no training row has label {absent[0]}; every label of the test "
-            f"rows must be present in train; {_REGRESSION}"
-        )
-    y, test_y = (np.searchsorted(known, labels) for labels in (y, test_y))
-    return y.astype(np.int32), test_y.astype(np.int32), tuple(map(str, known))
-
-
-def _are_whole(labels: np.ndarray) -> bool:
-    """Whether these are integers written as floats."""
-    if labels.dtype.kind != "f":
-        return False
-    return bool((np.isfinite(labels) & (labels == np.round(labels))).all())
-
-
-def _stratified(
-    y: np.ndarray,
-    fraction: float,
-    rng: np.random.Generator,
-    name: str,
-    labels: tuple[str, ...],
-) -> np.ndarray:
-    """Row numbers to validate on: the same share of every class."""
-    held_out = np.sort(readers.stratified(y, fraction, rng))
-    left = np.bincount(np.delete(y, held_out), minlength=len(labels))
-    if not left.all():
-        label = int(left.argmin())
-        raise InputError(
-            f"{name}: label {labels[label]} has {(y == label).sum()} training row(s), "
-            f"and none is left when {fraction:g} of them validate; "
-            + ("a smaller validation_fraction, or " * bool((y == label).sum() > 1))
-            + f"more rows of it are needed; {_REGRESSION}"
-        )
-    return held_out
-
-
-def _held_out(
-    rows: int, fraction: float, rng: np.random.Generator, name: str
-) -> np.ndarray:
-    count = max(1, round(fraction * rows))
-    if count >= rows:
-        raise InputError(
-            f"{name}: of {rows} training row(s) none is left when {fraction:g} of them "
-            "validate; 2 or more are needed, or a smaller validation_fraction"
-        )
-    return np.sort(rng.permutation(rows)[:count])
-
-
-def _standardised(
-    y: np.ndarray, test_y: np.ndarray, fit: np.ndarray, name: str
-) -> tuple[np.ndarray, np.ndarray, tuple[float, ...], tuple[float, ...]]:
-    """Targets [N, C] float32 of both splits in units of the rows `fit`, and these."""
-    targets = []
-    for part, values in (("train", y), ("test", test_y)):
-        if values.dtype.kind not in "buif":
-            raise InputError(
-                f"{name}, {part}: targets of type {values.dtype}; regression needs "
-                "numbers"
-            )
-        targets.append(values.reshape(len(values), -1).astype(np.float64))
-        arrays.refuse_nan(targets[-1], f"{name}, {part}", "targets")
-    if targets[0].shape[1] != targets[1].shape[1]:
-        raise InputError(
-            f"{name}: {targets[0].shape[1]} targets in train, {targets[1].shape[1]} "
-            "in test; they must agree"
-        )
-    # Divided by the largest first: squares of tiny numbers would vanish.
-    fitted = targets[0][fit]
-    largest_of = np.abs(fitted).max(0, initial=0)
-    unit = np.where(largest_of > 0, largest_of, 1.0)
-    mean, spread = unit * (fitted / unit).mean(0), unit * (fitted / unit).std(0)
-    if ((unit > _HUGE) | ((spread > 0) & (spread < _TINY))).any():
-        raise InputError(
-            f"{name}: targets up to {largest_of.max():g} that vary by {spread.min():g} "
-            "are too large or too small for float32, in which networks compute; "
-            "divide them by a constant"
-        )
-    # The mean of equal numbers is rounded, and so their spread is not quite zero.
-    constant = spread <= 1e-12 * np.abs(mean)
-    if constant.any():
-        number = int(constant.argmax())
-        raise InputError(
-            f"{name}: target {number} is {mean[number]:g} in "
-            "every training row; there is nothing to predict"
-        )
-    arrays.refuse_far(mean, spread, f"{name}: target")
-    y, test_y = (((part - mean) / spread).astype(np.float32) for part in targets)
-    return y, test_y, tuple(mean.tolist()), tuple((1 / spread).tolist())

@@ -76,7 +76,7 @@ class Feed:
         self.streamed = self._bytes > limit_bytes
         self.count = len(rows.y)
         self._targets = rows.y  # on the host
-        self._references: dict[Goal, Any] = {}
+        self._references: dict[Callable[[np.ndarray], Any], Any] = {}
         self._order, self._place = order, place
         self._rows = rows
         if not self.streamed:
@@ -90,9 +90,10 @@ class Feed:
 
     def reference(self, goal: Goal) -> Any:
         """What the goal has to know of all targets; found out at the first call."""
-        if goal not in self._references:
-            self._references[goal] = goal.reference(np.asarray(self._targets))
-        return self._references[goal]
+        if goal.reference not in self._references:
+            found = goal.reference(np.asarray(self._targets))
+            self._references[goal.reference] = found
+        return self._references[goal.reference]
 
     def epoch(self, number: int, batch_size: int) -> Generator[Segment, None, None]:
         """The segments of an epoch in their order; one after another is held."""

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from dnc_jax.errors import InputError, check_numbers, check_whole
+from dnc_jax.errors import InputError, check_amounts, check_numbers, check_whole
 from dnc_jax.plain import make_plain
 
 
@@ -27,15 +27,12 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         make_plain(self, Hyperparameters)
-        check_numbers(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        check_numbers(learning_rate=self.learning_rate)
         if not 0 < self.learning_rate < math.inf:
             raise InputError(
                 f"learning_rate must be finite and > 0, got {self.learning_rate}"
             )
-        if not 0 <= self.weight_decay < math.inf:
-            raise InputError(
-                f"weight_decay must be finite and >= 0, got {self.weight_decay}"
-            )
+        check_amounts(weight_decay=self.weight_decay)
         check_whole(1, batch_size=self.batch_size)
 
 

@@ -234,7 +234,7 @@ def train(
     def loss(weights: Weights, x: jax.Array, y: Array, seed: Array) -> jax.Array:
         outputs = forward(weights, settings, x, seed)
         # Lanes share no weight, so the gradient of the sum is each one's own.
-        return view.goal.loss(outputs, y).mean(axis=1).sum()
+        return view.loss(outputs, y).mean(axis=1).sum()
 
     def step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array]:
         weights, adam, step = state

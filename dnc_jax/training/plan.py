@@ -25,10 +25,8 @@ from dnc_jax.training.costs import (
     CostModel,
     Workload,
     compile_seconds,
-    multiply_adds,
     needed_bytes,
     run_seconds,
-    useful_multiply_adds,
 )
 from dnc_jax.training.shapes import Exact, Padded, Shape
 
@@ -227,26 +225,6 @@ def _filled(shape: Exact, members: int, work: Workload) -> Exact:
     ):
         shape = larger
     return shape
-
-
-def padding_waste(
-    networks: Sequence[tuple[Architecture, int]],
-    groups: Sequence[Group],
-    work: Workload,
-) -> float:
-    """Multiply-adds executed over those that the true networks need, >= 1."""
-    useful = sum(
-        useful_multiply_adds(architecture) * (work.rows // batch * batch)
-        for architecture, batch in networks
-    )
-    executed = sum(
-        len(chunks(group))
-        * group.shape.lanes
-        * multiply_adds(group.shape, work)
-        * (work.rows // group.shape.batch_size * group.shape.batch_size)
-        for group in groups
-    )
-    return executed / useful
 
 
 def _best_program(

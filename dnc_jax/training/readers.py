@@ -31,6 +31,19 @@ class Source(NamedTuple):
     target: str
 
 
+class Read(NamedTuple):
+    """What was read.
+
+    Attributes:
+      train, test: rows; None where test rows are to be taken out of the others.
+      columns: names of the features, where they have any.
+    """
+
+    train: Arrays
+    test: Arrays | None
+    columns: tuple[str, ...] = ()
+
+
 class Reader(NamedTuple):
     """A source of training and test rows.
 
@@ -39,13 +52,11 @@ class Reader(NamedTuple):
       table: whether `Source.test` and `Source.target` mean something to it.
     """
 
-    read: Callable[[Source], tuple[Arrays, Arrays]]
+    read: Callable[[Source], Read]
     table: bool = False
 
 
-def read(
-    name: str, *, data_dir: str = "", test: str = "", target: str = ""
-) -> tuple[Arrays, Arrays]:
+def read(name: str, *, data_dir: str = "", test: str = "", target: str = "") -> Read:
     """Training and test rows of a data set.
 
     Args:
@@ -72,34 +83,19 @@ def read(
     return reader.read(Source(name, data_dir, test, target))
 
 
-def _every_fifth(targets: np.ndarray) -> np.ndarray:
-    """A fifth of the row numbers, drawn once and for all: a fifth of every class.
-
-    Of the rows in the order of their targets, one in five: of numbers too it has as
-    many of the large ones as of the small.
-    """
-    rows = len(targets)
-    drawn = np.random.default_rng(0).permutation(rows)
-    ordered = drawn[np.argsort(targets[drawn], kind="stable")]
-    count = min(rows, max(1, rows // 5))
-    return np.sort(ordered[(np.arange(count) * rows + rows // 2) // count])
-
-
-def _csv(source: Source) -> tuple[Arrays, Arrays]:
+def _csv(source: Source) -> Read:
     x, y, columns = _table(pathlib.Path(source.name), source.target)
+    target = source.target or columns[-1]
+    features = tuple(name for name in columns if name != target)
     if source.test:
-        other_x, other_y, other_columns = _table(
-            pathlib.Path(source.test), source.target
-        )
+        other_x, other_y, other_columns = _table(pathlib.Path(source.test), target)
         if columns != other_columns:
             raise InputError(
                 f"{source.test} has columns {', '.join(other_columns)}, {source.name} "
                 f"has {', '.join(columns)}; they must agree"
             )
-        return (x, y), (other_x, other_y)
-    held_out = _every_fifth(y)
-    kept = np.setdiff1d(np.arange(len(x)), held_out)
-    return (x[kept], y[kept]), (x[held_out], y[held_out])
+        return Read((x, y), (other_x, other_y), features)
+    return Read((x, y), None, features)
 
 
 def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -117,6 +113,11 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
     if twice:
         raise InputError(
             f"{path} has more than one column {twice[0]!r}; rename or remove one"
+        )
+    if not all(name.strip() for name in columns):
+        raise InputError(
+            f"{path} has a column without a name, such as the index of a data frame, "
+            "which is no feature: to_csv(index=False) leaves it out"
         )
     target = target or columns[-1]
     if target not in columns:
@@ -194,14 +195,14 @@ def _parsed(texts: list[str]) -> np.ndarray:
     return np.array(texts)
 
 
-def _digits(source: Source) -> tuple[Arrays, Arrays]:
+def _digits(source: Source) -> Read:
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
     x, y = bunch.images.astype(np.uint8)[..., None], bunch.target
     test = np.sort(stratified(y, 0.2, np.random.default_rng([0, 0x5B117])))
     fit = np.setdiff1d(np.arange(len(y)), test)
-    return (x[fit], y[fit]), (x[test], y[test])
+    return Read((x[fit], y[fit]), (x[test], y[test]))
 
 
 def stratified(
@@ -215,7 +216,7 @@ def stratified(
     return np.concatenate(held_out)
 
 
-def _npz(source: Source) -> tuple[Arrays, Arrays]:
+def _npz(source: Source) -> Read:
     path = pathlib.Path(source.name)
     try:
         # Opened here: np.load leaves a file that is no archive open.
@@ -226,7 +227,7 @@ def _npz(source: Source) -> tuple[Arrays, Arrays]:
                     f"{path}: no array {', '.join(sorted(missing))}; an .npz data set "
                     f"holds xtr, ytr, xte and yte, this one {', '.join(file.files)}"
                 )
-            return (file["xtr"], file["ytr"]), (file["xte"], file["yte"])
+            return Read((file["xtr"], file["ytr"]), (file["xte"], file["yte"]))
     except InputError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
@@ -234,7 +235,7 @@ def _npz(source: Source) -> tuple[Arrays, Arrays]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
-def _folder(source: Source) -> tuple[Arrays, Arrays]:
+def _folder(source: Source) -> Read:
     """Rows that stay in their files; of each array, in the order of the files' names.
 
     Labels are read at once.
@@ -246,7 +247,7 @@ def _folder(source: Source) -> tuple[Arrays, Arrays]:
     (train, test) = (
         (FileRows(x[part]), np.concatenate(y[part])) for part in ("tr", "te")
     )
-    return train, test
+    return Read(train, test)
 
 
 def _mapped(folder: pathlib.Path, name: str) -> list[np.ndarray]:
@@ -283,7 +284,7 @@ def _known() -> str:
     return f"{sets} (embedded), any {files} file, a folder with xtr.npy or shards of it"
 
 
-def _image_set(source: Source) -> tuple[Arrays, Arrays]:
+def _image_set(source: Source) -> Read:
     name = source.name
     directory = pathlib.Path(source.data_dir or DEFAULT_DIR).expanduser()
     if not directory.is_dir():
@@ -300,7 +301,7 @@ def _image_set(source: Source) -> tuple[Arrays, Arrays]:
             f"tfds.builder({name!r}, file_format='array_record')"
             ".download_and_prepare()"
         )
-    return image_sets.read(name, directory)
+    return Read(*image_sets.read(name, directory))
 
 
 # By name, or by the ending of a file's; any other name is a folder of arrays or a TFDS

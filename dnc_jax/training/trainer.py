@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dnc_jax.errors import InputError
 from dnc_jax.networks import MLP, Architecture, network
 from dnc_jax.networks.convolution import Form
 from dnc_jax.networks.dropout import fold_in
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.training import compilation, feed, goals
 from dnc_jax.training.augmentation import prepare
-from dnc_jax.training.course import Course, Epoch, Kept, identity
+from dnc_jax.training.course import Course, Epoch, Kept, Rank, by_accuracy, identity
 from dnc_jax.training.data import Dataset, Split, View, check_sizes, normalise
 from dnc_jax.training.hyperparameters import Hyperparameters, rate_factor
 from dnc_jax.typing import Array, Key, Params, Scalar, Statistics
@@ -166,7 +167,7 @@ def epoch_steps(
             rates=settings.rates,
             form=form,
         )
-        return view.goal.loss(outputs, y).mean(), statistics
+        return view.loss(outputs, y).mean(), statistics
 
     def step(
         state: TrainState, x: jax.Array, y: jax.Array
@@ -190,17 +191,6 @@ def epoch_steps(
 # Without the level that a population's programs are compiled at: one program gains a
 # tenth of a second by it, and the bits are the same (jax 0.10.2, an MLP and a CNN).
 train_epoch: Any = jax.jit(epoch_steps, static_argnums=(1, 2), donate_argnums=0)
-
-
-@cache
-def _train_epoch_of_cnn() -> Any:
-    """`train_epoch` with the compiler options of convolutions."""
-    return jax.jit(
-        epoch_steps,
-        static_argnums=(1, 2),
-        donate_argnums=0,
-        compiler_options=compilation.fast_convolutions(),
-    )
 
 
 def sums(
@@ -236,7 +226,9 @@ def sums_of(
 
     def total(of_rows: jax.Array, real: jax.Array) -> jax.Array:
         real = jnp.expand_dims(real, tuple(range(of_rows.ndim - 1)))
-        return jnp.where(real, of_rows, 0).sum(-1, dtype=of_rows.dtype)
+        whole = jnp.issubdtype(of_rows.dtype, jnp.integer) or of_rows.dtype == bool
+        wide = jnp.promote_types(of_rows.dtype, jnp.int32 if whole else jnp.float32)
+        return jnp.where(real, of_rows, 0).sum(-1, dtype=wide)
 
     def chunk(numbers: jax.Array) -> Sums:
         real = numbers < jnp.asarray(count)
@@ -244,7 +236,7 @@ def sums_of(
         x, y = normalise(rows.x[numbers], view.mean, view.scale), rows.y[numbers]
         found = outputs(x)
         return Sums(
-            total(view.goal.loss(found, y), real),
+            total(view.loss(found, y), real),
             total(view.goal.evidence(found, y), real),
         )
 
@@ -257,19 +249,23 @@ def sums_of(
     )[0]
 
 
+_sums: Any = jax.jit(sums, static_argnums=1)
+
+
 @cache
-def _sums(*, convolutional: bool) -> Any:
-    """`sums`, compiled as what trains such networks."""
-    options = compilation.fast_convolutions() if convolutional else {}
-    return jax.jit(sums, static_argnums=1, compiler_options=options)
+def _of_cnns() -> tuple[Any, Any]:
+    """`train_epoch` and `_sums` with the compiler options of convolutions."""
+    jit = partial(jax.jit, compiler_options=compilation.fast_convolutions())
+    return (
+        jit(epoch_steps, static_argnums=(1, 2), donate_argnums=0),
+        jit(sums, static_argnums=1),
+    )
 
 
 def forget_programs() -> None:
     """Frees what is compiled for networks that train alone, some 7 MB for each."""
-    train_epoch.clear_cache()
-    _train_epoch_of_cnn().clear_cache()
-    for convolutional in (False, True):
-        _sums(convolutional=convolutional).clear_cache()
+    for program in (train_epoch, _sums, *_of_cnns()):
+        program.clear_cache()
 
 
 def evaluate(
@@ -292,7 +288,7 @@ def evaluate(
         if limit_bytes is None:
             limit_bytes = 0.5 * feed.free_bytes()
         rows = feed.Feed(rows, limit_bytes)
-    compiled = _sums(convolutional=not isinstance(architecture, MLP))
+    compiled = _sums if isinstance(architecture, MLP) else _of_cnns()[1]
     parts = [
         jax.device_get(compiled(trained, architecture, part, count, view))
         for count, part in rows.once()
@@ -306,7 +302,12 @@ def metrics_of(parts: Sequence[Sums], rows: feed.Feed, goal: goals.Goal) -> Metr
         np.asarray(np.sum(part, axis=0) / rows.count)
         for part in zip(*parts, strict=True)
     )
-    accuracy = goal.accuracy(evidence, rows.reference(goal))
+    accuracy = np.asarray(goal.accuracy(evidence, rows.reference(goal)))
+    if (np.isfinite(loss) & ~(accuracy < 1 + 1e-6)).any():
+        raise InputError(
+            f"the goal's {goal.metric} is {accuracy.max():g}; it must be a number, at "
+            "most 1, for any network whose loss is finite"
+        )
     # R^2 of good predictions differs where float32 has no digits left below 1.
     return Metrics(loss.astype(np.float32), accuracy)
 
@@ -328,6 +329,7 @@ def train(
     epochs: int,
     patterns: Patterns | None = None,
     keep_last: bool = False,
+    rank: Rank = by_accuracy,
     checkpoint: pathlib.Path | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> tuple[Trained, History]:
@@ -343,13 +345,14 @@ def train(
       patterns: of the network's sparse junctions, as `network.patterns` draws them;
         None draws them from `key`, as a population does.
       keep_last: return the last epoch's parameters instead of the best one's.
+      rank: of an epoch's validation loss and accuracy; the best has the least.
       checkpoint: file in which the run is kept, from time to time and at its end;
         where there is one of a run with the same arguments, training goes on from it.
       on_epoch: called after each with its number (from 1) and validation accuracy.
 
     Returns:
-      The network of the epoch with the best validation accuracy (of equals, that
-      with the least validation loss), and the whole history.
+      The network of the epoch with the least rank, by default the best validation
+      accuracy (of equals, that with the least validation loss), and the whole history.
 
     Raises:
       FloatingPointError: the loss is no longer finite.
@@ -397,7 +400,7 @@ def train(
                 f"{number + 1}; a smaller learning rate than "
                 f"{hyperparameters.learning_rate:g} may help"
             )
-        course = course.after(state, epoch, keep_last=keep_last)
+        course = course.after(state, epoch, rank, keep_last=keep_last)
         kept.save(course, last=number + 1 == epochs)
         on_epoch(number + 1, epoch.val_accuracy)
     history = History(*zip(*course.history, strict=True))
@@ -414,7 +417,7 @@ def _one_epoch(
     view: View,
 ) -> tuple[TrainState, float]:
     """The state after epoch `number`, segment by segment, and its mean loss."""
-    program = train_epoch if isinstance(architecture, MLP) else _train_epoch_of_cnn()
+    program = train_epoch if isinstance(architecture, MLP) else _of_cnns()[0]
     total = 0.0
     for steps, order, rows in training.epoch(number, batch_size):
         state, loss = program(

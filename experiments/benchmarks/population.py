@@ -114,16 +114,29 @@ def waste(asked: dict[str, Any]) -> dict[str, Any]:
             )
             groups = plan.make(alive, work._replace(epochs=ahead), ready, cost)
             ready |= {group.shape for group in groups}
-            flops = work.epochs * sum(
-                costs.useful_multiply_adds(network) * (work.rows // batch * batch)
-                for network, batch in alive
+            done, needed = (
+                work.epochs
+                * sum(
+                    costs.useful_multiply_adds(network) * (work.rows // batch * batch)
+                    for network, batch in networks
+                )
+                for networks in (_executed(groups), alive)
             )
-            factor = plan.padding_waste(alive, groups, work)
-            executed, useful = executed + factor * flops, useful + flops
-            firsts += [factor] if not before else []
+            executed, useful = executed + done, useful + needed
+            firsts += [done / needed] if not before else []
             alive, before = rng.sample(alive, max(1, len(alive) // 3)), rung
         wholes.append(executed / useful)
     return {"first": statistics.mean(firsts), "whole": statistics.mean(wholes)}
+
+
+def _executed(groups: Sequence[plan.Group]) -> list[tuple[MLP, int]]:
+    """The networks that the programs compute, padded, with their batch sizes."""
+    return [
+        (MLP(784, group.shape.hidden, 10), group.shape.batch_size)
+        for group in groups
+        for _ in range(len(plan.chunks(group)) * group.shape.lanes)
+        if isinstance(group.shape, shapes.Padded)
+    ]
 
 
 def constants(asked: dict[str, Any]) -> dict[str, Any]:

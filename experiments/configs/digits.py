@@ -23,7 +23,7 @@ def get_config() -> Any:
     config.data.task = "auto"  # or "classification", "regression"
     config.data.loss = "auto"  # in regression also "absolute_error", "huber"
     config.data.metric = "auto"  # accuracy or R²; of labels also "f1", over classes
-    config.data.class_weights = ""  # or "balanced", or one for each class: "1,10"
+    config.data.class_weight = ""  # or "balanced", or one for each class: "1,10"
     config.data.channels = "last"  # of images; or "first"
     config.data.augment = False  # crop and flip images at random in training
     config.data.resident_bytes = 0  # on a device; more rows are streamed; 0: what fits

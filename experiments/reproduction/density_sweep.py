@@ -143,7 +143,7 @@ def beside(rows: Sequence[Row]) -> list[dict[str, str]]:
     result = []
     for density, published in PLOTTED.items():
         cells = {"plot: density %": f"{density}", "plot: accuracy %": f"{published}"}
-        for layers, own in _by_layers(rows).items():
+        for layers, own in record.groups(rows, "layers").items():
             ours = _nearest([*_of(own, "structured"), *_of(own, DENSE)], density)
             near = abs(math.log(_density(ours) / density)) < math.log(CLOSE)
             difference = f"{study.accuracy(ours) - published:+.2f}"
@@ -159,7 +159,7 @@ def beside(rows: Sequence[Row]) -> list[dict[str, str]]:
 def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     """The authors' claims against the table, as it is printed."""
     result = []
-    for layers, own in _by_layers(tables["accuracy"]).items():
+    for layers, own in record.groups(tables["accuracy"], "layers").items():
         for row in [*_loss(own), *_plotted(own), *_families(own)]:
             result.append({**row, "claim": f"{layers}: {row['claim']}"})
     return result
@@ -230,13 +230,8 @@ def _families(rows: Sequence[Row]) -> list[dict[str, str]]:
     ]
 
 
-def _by_layers(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    layers = dict.fromkeys(row["layers"] for row in rows)
-    return {one: [row for row in rows if row["layers"] == one] for one in layers}
-
-
 def _families_in(rows: Sequence[Row]) -> list[str]:
-    return [f for f in dict.fromkeys(row["family"] for row in rows) if f != DENSE]
+    return [family for family in record.groups(rows, "family") if family != DENSE]
 
 
 def _of(rows: Sequence[Row], family: str) -> list[Row]:
@@ -259,15 +254,11 @@ def _points(difference: float) -> float:
 def figure(rows: Sequence[Row], layers: str):
     """Accuracy against net density, a line for each family, beside the plot."""
     result = study.chart(layers, "net density %", "test accuracy %", log=True)
-    own = [row for row in rows if row["layers"] == layers]
-    for family in dict.fromkeys(row["family"] for row in own):
-        line = sorted(_of(own, family), key=_density)
-        study.line(
-            result,
-            family,
-            [_density(r) for r in line],
-            list(map(study.read_mean, line)),
-        )
+    own = record.groups(rows, "layers")[layers]
+    for family, line in record.groups(own, "family").items():
+        line.sort(key=_density)
+        means = list(map(study.read_mean, line))
+        study.line(result, family, list(map(_density, line)), means)
     result.add_scatter(
         x=list(PLOTTED),
         y=list(PLOTTED.values()),

@@ -131,8 +131,7 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     """Trend (b) against the table, as it is printed."""
     rows = tables["accuracy"]
     result = []
-    for twin in dict.fromkeys(row["dense twin"] for row in rows):
-        dense, *sparse = [row for row in rows if row["dense twin"] == twin]
+    for dense, *sparse in record.groups(rows, "dense twin").values():
         best = max(sparse, key=lambda row: float(row["test accuracy %"]))
         errors = study.apart(study.read_mean(best), study.read_mean(dense))
         measured = (

@@ -39,6 +39,14 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def groups(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
+    """The rows by what stands in a column, in the order in which that appears."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row)
+    return found
+
+
 def finding(claim: str, measured: str, agrees: bool | None) -> dict[str, str]:
     """A line of the table of findings; None: the numbers do not decide."""
     verdict = {True: AGREES, False: DISAGREES, None: UNDECIDED}[agrees]

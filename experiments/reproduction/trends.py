@@ -73,8 +73,7 @@ def junctions(study_: Study, data: Dataset) -> list[dict[str, str]]:
             }
         )
     chart = study.chart("(a)", "density of junction 2 in %", "test accuracy %")
-    for edges in dict.fromkeys(row["edges"] for row in rows):
-        own = [row for row in rows if row["edges"] == edges]
+    for edges, own in record.groups(rows, "edges").items():
         at = [float(row["junction 2 %"]) for row in own]
         study.line(chart, f"{edges} edges", at, list(map(study.read_mean, own)))
     study_.figure(chart)
@@ -131,8 +130,7 @@ def decays(study_: Study, data: Dataset) -> list[dict[str, str]]:
         )
     ]
     chart = study.chart("(e)", "L2", "test accuracy %")
-    for density in dict.fromkeys(row["net density %"] for row in rows):
-        own = [row for row in rows if row["net density %"] == density]
+    for density, own in record.groups(rows, "net density %").items():
         means = list(map(study.read_mean, own))
         study.line(chart, f"{density} %", list(range(len(own))), means)
     chart.update_xaxes(
@@ -173,15 +171,10 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     ]
 
 
-def _groups(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
-    keys = dict.fromkeys(row[column] for row in rows)
-    return {key: [row for row in rows if row[column] == key] for key in keys}
-
-
 def _later(rows: Sequence[Row]) -> list[dict[str, str]]:
     """(a) Is the best division one with a denser second junction?"""
     result = []
-    for edges, own in _groups(rows, "edges").items():
+    for edges, own in record.groups(rows, "edges").items():
         best = max(own, key=study.accuracy)
         even = min(own, key=lambda r: abs(math.log(_first(r) / _second(r))))
         errors = study.apart(study.read_mean(best), study.read_mean(even))
@@ -201,7 +194,7 @@ def _later(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 def _redundant(rows: Sequence[Row]) -> list[dict[str, str]]:
     """(c) Do pixels lose less than components at an equal density?"""
-    (pixels, many), (others, few) = _groups(rows, "inputs").items()
+    (pixels, many), (others, few) = record.groups(rows, "inputs").items()
     result = []
     for one, other in zip(many, few, strict=True):
         density = one["junction 1 %"]
@@ -224,13 +217,9 @@ def _redundant(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 def _penalty(rows: Sequence[Row]) -> list[dict[str, str]]:
     """(e) Is the best penalty of a sparser network no larger?"""
-    best = {
-        d: max(own, key=study.accuracy)
-        for d, own in _groups(rows, "net density %").items()
-    }
-    sparsest, densest = (
-        _groups(rows, "net density %")[end(best, key=float)] for end in (min, max)
-    )
+    groups = record.groups(rows, "net density %")
+    best = {density: max(own, key=study.accuracy) for density, own in groups.items()}
+    sparsest, densest = (groups[end(best, key=float)] for end in (min, max))
     ends = [max(own, key=study.accuracy) for own in (sparsest, densest)]
     penalties = [float(row["L2"]) for row in ends]
     # The penalty of the one, tried on the other: is it really worse?

@@ -133,8 +133,7 @@ def findings(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, str]]:
     """The talk's motivation against the table, as it is printed."""
     rows = tables["shares"]
     result = []
-    for layers in dict.fromkeys(row["layers"] for row in rows):
-        own = [row for row in rows if row["layers"] == layers]
+    for layers, own in record.groups(rows, "layers").items():
         weights = np.array([float(row["weights"]) for row in own])
         small = np.array([float(row["small %"]) for row in own])
         whole = (weights * small).sum() / weights.sum()

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_known
 from dnc_jax.search.space import Space
 from dnc_jax.search.strategies.base import Evaluation, Strategy, whole_epochs
 from dnc_jax.search.strategies.bayes import bayes
@@ -50,10 +50,7 @@ def make(space: Space, strategy: str, **fields: Any) -> Strategy:
     Raises:
       InputError: an unknown name, a field that no strategy has, or an impossible value.
     """
-    if strategy not in STRATEGIES:
-        raise InputError(
-            f"strategy: unknown {strategy!r}; known: {', '.join(STRATEGIES)}"
-        )
+    check_known(STRATEGIES, strategy=strategy)
     own = {name: inspect.signature(one).parameters for name, one in STRATEGIES.items()}
     if unknown := set(fields) - set().union(*own.values()):
         raise InputError(f"{min(unknown)}: no strategy has such a field")

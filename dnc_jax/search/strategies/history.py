@@ -1,6 +1,6 @@
 """What a strategy has seen, and candidates that it has not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,9 +51,12 @@ def begun_with(space: Space, first: Sequence[Values], most: int) -> np.ndarray:
       most: candidates that a search can begin with.
 
     Raises:
-      InputError: more than that, an unknown dimension, a value that it cannot have, or
-        a candidate that the space does not allow.
+      InputError: more than that, an unknown dimension, a value that it cannot have, one
+        that means nothing beside the others, or a candidate that the space does not
+        allow.
     """
+    if isinstance(first, Mapping):
+        raise InputError(f"first is a list of candidates, as first=[{dict(first)}]")
     given = [{name: plain(value) for name, value in one.items()} for one in first]
     for number, values in enumerate(given):
         for name, value in values.items():
@@ -68,6 +71,15 @@ def begun_with(space: Space, first: Sequence[Values], most: int) -> np.ndarray:
                     f"{space.dimensions[name]}"
                 )
     points = space.encode(given)
+    for number, (values, used) in enumerate(
+        zip(given, space.decode(points), strict=True)
+    ):
+        for name in values.keys() - used.keys():
+            other, needed = space.dimensions[name].when or ("", ())
+            raise InputError(
+                f"first[{number}]: {name} means nothing where {other} is "
+                f"{used.get(other)!r}; it needs one of {', '.join(map(str, needed))}"
+            )
     for number, candidate in enumerate(space.candidates(points)):
         if not space.allows(candidate):
             raise InputError(
