@@ -233,13 +233,13 @@ def _prior(folder: pathlib.Path, config: launch.Config, digest: str) -> list[Tri
         if stored.get(name) != wanted[name]:
             raise InputError(
                 f"{folder}: the {name} of that search is {stored.get(name)}, of this "
-                f"one {wanted[name]}; trials of other rows say nothing about these"
+                f"one {wanted[name]}; trials of other data say nothing about this"
             )
     rows = read_fact(folder / TRIALS, "rows") if processes.is_first() else None
     if trials and processes.from_first(rows) != digest:
         raise InputError(
-            f"{folder}: the rows of {config.data.name} are not those of that search; "
-            "trials of other rows say nothing about these"
+            f"{folder}: the rows of {config.data.name}, or their goal, are not those "
+            "of that search, whose trials say nothing about these"
         )
     return trials
 

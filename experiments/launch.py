@@ -8,8 +8,10 @@ import io
 import json
 import os
 import pathlib
+import re
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -225,11 +227,13 @@ def _help(main: Callable[..., None], config: Config | None) -> str:
             *general,
         ]
         values = flat(json.loads(config.to_json_best_effort()))
-        fields = [
-            "",
-            "Fields of this config, with their values:",
-            *(f"  --config.{name}={_typed(value)}" for name, value in values.items()),
-        ]
+        file = config_flags.get_config_filename(flags.FLAGS["config"])
+        comments = _comments(CONFIGS / "digits.py") | _comments(pathlib.Path(file))
+        fields = ["", "Fields of this config, with their values:"]
+        for name, value in values.items():
+            field = f"  --config.{name}={_typed(value)}"
+            comment = comments.get(name)
+            fields.append(f"{field:<46}  {comment}" if comment else field)
     # Those of a file that is run are listed by its path.
     listed = flags.FLAGS.flags_by_module_dict()
     own = [
@@ -245,12 +249,26 @@ def _help(main: Callable[..., None], config: Config | None) -> str:
             "",
             "Flags:",
             *general,
-            *(f"  --{flag.name}={flag.value}  {flag.help}" for flag in own),
+            *(
+                textwrap.fill(
+                    f"  --{flag.name}={flag.value}  {flag.help}",
+                    88,
+                    subsequent_indent=" " * 6,
+                    break_on_hyphens=False,
+                )
+                for flag in own
+            ),
             *fields,
             "",
             f"Exit codes: {codes}.",
         ]
     )
+
+
+def _comments(file: pathlib.Path) -> dict[str, str]:
+    """What a config file says of its fields, each in its line."""
+    lines = re.findall(r"^ *config\.([\w.]+) = .*?  # (.+)$", file.read_text(), re.M)
+    return dict(lines)
 
 
 def _same_everywhere(config: Config) -> dict[str, Any]:

@@ -98,6 +98,9 @@ NETWORKS = {
     "regression": lambda: network(
         MLP(16, (8,), 2), (16,), target_mean=(3.0, 40.0), target_scale=(0.5, 0.1)
     ),
+    "table": lambda: network(
+        MLP(2, (8,), 3), (2,), labels=(3, 7, 11), columns=("age", "size")
+    ),
     "deep CNN": lambda: network(
         CNN(
             (9, 7, 1),  # odd sizes, which halving rounds up
@@ -141,13 +144,11 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("made_by", ["flax", "program"])
-def test_an_exported_network_gives_the_same_outputs_without_dnc_jax(
-    exported, name, made_by
-):
+def test_an_exported_network_gives_the_same_outputs_without_dnc_jax(exported, name):
     expected = np.asarray(jax.jit(NETWORKS[name]())(np.load(exported / name / "x.npy")))
-    found = np.load(exported / name / f"{made_by}.npy")
-    assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+    for made_by in ("flax", "program"):
+        found = np.load(exported / name / f"{made_by}.npy")
+        assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max(), made_by
 
 
 def test_the_command_line_prints_a_label_for_each_example(exported):
@@ -155,6 +156,24 @@ def test_the_command_line_prints_a_label_for_each_example(exported):
     printed = run_alone(exported / "dense", "predict.py", "x.npy").splitlines()
     best = np.asarray(saved(np.load(exported / "dense" / "x.npy"))).argmax(-1)
     assert printed == [saved.labels[i] for i in best]
+
+
+def test_the_command_line_takes_a_table_by_the_names_of_its_columns(exported):
+    saved, folder = NETWORKS["table"](), exported / "table"
+    x = np.array([[1.0, 20.0], [4.0, 3.0], [2.5, 8.0]])
+    rows = [f'{a},"note, {i}",{b}' for i, (b, a) in enumerate(x.tolist())]
+    (folder / "new.csv").write_text("\n".join(["size,note,age", *rows]))
+    printed = run_alone(folder, "predict.py", "new.csv").splitlines()
+    assert printed == saved.predict(x).astype(str).tolist()
+    for text, message in (
+        ("size,note\n1,2\n", "there is no column 'age'"),
+        ("size,age\n1,\n", "there are empty or infinite values"),
+        ("size,age\n1,old\n", "could not convert string to float: 'old'"),
+    ):
+        (folder / "bad.csv").write_text(text)
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            run_alone(folder, "predict.py", "bad.csv")
+        assert error.value.stderr.strip() == f"bad.csv: {message}"
 
 
 def test_the_command_line_takes_examples_of_its_own_layout_alone(exported):

@@ -107,41 +107,16 @@ def test_the_readme_opens_with_the_two_commands():
     assert len(re.findall("```bash", README)) == 2, "CI runs the first two blocks"
 
 
-def test_the_readmes_library_example_runs(capsys):
-    (example,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-        if "retrain(" in block
-    ]
-    quick = example.replace(
+def test_the_readmes_python_blocks_run(capsys):
+    quick = README.replace(
         "candidates=27, rungs=(3, 9, 27)", "candidates=3, rungs=(2,)"
-    )
-    quick = quick.replace("epochs=50", "epochs=2")
-    assert quick != example
-    exec(compile(quick, "README.md", "exec"), {})
-    assert "lr " in capsys.readouterr().out
-
-
-def test_the_readmes_sparse_example_runs():
-    (example,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-        if "sparse.structured" in block
-    ]
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert names["params"]["weight"].size == 1536
-    assert names["y"].shape == (256, 96)
-
-
-def test_the_readmes_energy_example_runs(capsys):
-    (example,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-        if "Meter(" in block
-    ]
-    exec(compile(example, "README.md", "exec"), {})
-    assert re.match(r"energy (unavailable|[\d,]+ J)", capsys.readouterr().out)
+    ).replace("epochs=50", "epochs=2")
+    assert quick.count("rungs=(2,)") == quick.count("epochs=2") == 1
+    for block in re.findall(r"```python\n(.*?)```", quick, re.DOTALL):
+        exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "lr " in printed
+    assert re.search(r"^energy (unavailable|[\d,]+ J)", printed, re.MULTILINE)
 
 
 def test_every_file_the_readme_links_is_there():

@@ -105,6 +105,8 @@ def test_help_names_every_field_with_its_value():
         "--config.data.name=digits",
         "--config.space.activations=\"('relu', 'tanh', 'sigmoid')\"",
         "--config.train.epochs=100",
+        "--config.data.dir=''  ",
+        "  TFDS data directory; empty: ~/tensorflow_datasets",
     ):
         assert line in process.stdout
 

@@ -48,7 +48,12 @@ def say(out: Console, text: str) -> None:
 class ProgressReport(Callback):
     """Progress of a search: a live bar on a terminal, a line a rung elsewhere.
 
-    Use as a context manager around the search.
+    Use as a context manager around the search, whose `callback` it is.
+
+    Args:
+      out: of `console()`.
+      candidate_epochs: that the bar ends with, of the strategy.
+      metric: what accuracies are, of the data.
     """
 
     def __init__(

@@ -96,7 +96,7 @@ def search(
       seed: of everything random.
       store: receives trials as soon as networks that train together end a rung.
       folder: of the store; networks under way are kept there.
-      prior: trials of another search over the same data and validation rows. A
+      prior: trials of another search over the same data, validation rows and goal. A
         candidate that it has trained as long, by the same schedule, is scored anew and
         not trained again.
       constraints: those that are measured; `constraints.limited(space)` sees to the
