@@ -380,9 +380,7 @@ def _refuse_other(
         if old.get(key) != new.get(key)
     ]
     if changed:
-        forks = (
-            ", which can take over the trials of this one (--fork, or prior in Python)"
-        )
+        forks = ", which can take over the trials of this one (--fork; prior in Python)"
         other_rows = any(line.startswith(("data", "seed")) for line in changed)
         raise InputError(
             f"{path.parent} holds a search with another config "

@@ -128,12 +128,8 @@ def check(goal: Goal, outputs: int, targets: Array) -> None:
                 f"must be float32 {[*networks, rows]}, a number for each row"
             )
         shape = evidence[0].shape if len(evidence) == 1 else ()
-        mean = np.zeros(shape[:-1])
-        if shape != (
-            *networks,
-            *shape[len(networks) : -1],
-            rows,
-        ) or mean.ndim > 1 + len(networks):
+        numbers = shape[len(networks) : -1]
+        if shape != (*networks, *numbers, rows) or len(numbers) > 1:
             raise InputError(
                 f"the goal's evidence of outputs {made.shape} is "
                 f"{_described(evidence)}; it must be {[*networks, rows]}, or with K "
