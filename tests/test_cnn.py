@@ -195,10 +195,10 @@ def test_a_sparse_cnn_computes_what_its_masked_twin_does():
 
 
 def test_gradients_can_be_derived_forwards_and_backwards():
-    """Of batch norm, biases, dense and sparse convolutions, and a sparse head."""
+    """Of batch norm, biases, a convolution and a sparse head."""
     cnn = CNN(
-        (4, 3, 2), (2, 4), 2, "tanh", ("stride", ""), (True, False),
-        sparsity=(None, Sparsity(0.5), Sparsity(0.5)),
+        (4, 3, 2), (2,), 2, "tanh", ("stride",), (True,),
+        sparsity=(None, Sparsity(0.5)),
     )  # fmt: skip
     patterns = network.patterns(jax.random.key(1), cnn)
     params = init(jax.random.key(0), cnn, patterns)

@@ -24,6 +24,7 @@ TINY = {
 # pass as well: sklearn.utils.estimator_checks.check_estimator(DncClassifier(**TINY)).
 SLOW = {
     "check_classifier_data_not_an_array",
+    "check_class_weight_classifiers",
     "check_classifiers_classes",
     "check_classifiers_train",
     "check_dict_unchanged",
