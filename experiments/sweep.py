@@ -27,24 +27,15 @@ from experiments import job, launch
 WEIGHTS = flags.DEFINE_list(
     "w_c", ["0", "0.01", "0.1", "1", "10"], "Weights of complexity, one search each."
 )
+# Of the table: its key in summary.json, its title, and how it is shown.
 _COLUMNS = {
-    "w_c": "{:g}",
-    "parameters": "{:,}",
-    "flops_per_example": "{:,}",
-    "best_val_accuracy": "{:.2%}",
-    "test_accuracy": "{:.2%}",
-    "candidate_epochs": "{:,}",
-    "search_seconds": "{:.1f}",
-    "resumed": "{}",  # then the two before are of the last run
-}
-_TITLES = {
-    "w_c": "w_c",
-    "parameters": "parameters",
-    "FLOPs/ex.": "flops_per_example",
-    "val.": "best_val_accuracy",
-    "test": "test_accuracy",
-    "epochs": "candidate_epochs",
-    "seconds": "search_seconds",
+    "w_c": ("w_c", "{:g}"),
+    "parameters": ("parameters", "{:,}"),
+    "flops_per_example": ("FLOPs/ex.", "{:,}"),
+    "best_val_accuracy": ("val.", ""),  # as its metric is
+    "test_accuracy": ("test", ""),
+    "candidate_epochs": ("epochs", "{:,}"),
+    "search_seconds": ("seconds", "{:.1f}"),
 }
 
 
@@ -64,7 +55,10 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if not processes.is_first():
         return
     with (workdir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*_COLUMNS, "network"], extrasaction="ignore")
+        # Of one that was resumed, epochs and seconds are those of the last run.
+        writer = csv.DictWriter(
+            file, [*_COLUMNS, "resumed", "network"], extrasaction="ignore"
+        )
         writer.writeheader()
         writer.writerows({**one, "network": _network(one)} for one in summaries)
     out.print(table(summaries))
@@ -93,15 +87,13 @@ def asked() -> list[float]:
 def table(summaries: list[dict[str, Any]]) -> Table:
     """What each weight found, one a row."""
     result = Table(title="The winner for each weight of complexity")
-    for title in _TITLES:
+    for title, _ in _COLUMNS.values():
         result.add_column(title, justify="right", no_wrap=True)
     result.add_column("network", overflow="fold")
     for one in summaries:
         cells = (
-            shown(one[name], one["metric"])
-            if name.endswith("accuracy")
-            else _COLUMNS[name].format(one[name])
-            for name in _TITLES.values()
+            form.format(one[name]) if form else shown(one[name], one["metric"])
+            for name, (_, form) in _COLUMNS.items()
         )
         result.add_row(*cells, _network(one))
     return result

@@ -1,5 +1,6 @@
 """report.html: a search in one file that a browser opens without a network."""
 
+import functools
 import json
 import math
 import pathlib
@@ -211,18 +212,18 @@ def _cards(run: Run) -> list[tuple[str, str]]:
         ]
     metric = run.metric
     run_of = ", last run" if run.summary.get("resumed") else ""
-    figure = "{:.4f}" if metric == "R²" else "{:.2%}"
+    figure = functools.partial(shown, metric=metric)
     formats = {
         "test_accuracy": (f"test {metric}", figure),
         "best_val_accuracy": (f"validation {metric}", figure),
-        "parameters": ("parameters", "{:,}"),
-        "flops_per_example": ("FLOPs per example", "{:,}"),
-        "score": ("score", "{:.3f}"),
-        "search_seconds": (f"seconds of search{run_of}", "{:.1f}"),
-        "total_seconds": (f"seconds in all{run_of}", "{:.1f}"),
+        "parameters": ("parameters", "{:,}".format),
+        "flops_per_example": ("FLOPs per example", "{:,}".format),
+        "score": ("score", "{:.3f}".format),
+        "search_seconds": (f"seconds of search{run_of}", "{:.1f}".format),
+        "total_seconds": (f"seconds in all{run_of}", "{:.1f}".format),
     }
     known = [
-        (name, form.format(run.summary[key]))
+        (name, form(run.summary[key]))
         for key, (name, form) in formats.items()
         if key in run.summary
     ]

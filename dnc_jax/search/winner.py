@@ -19,7 +19,7 @@ from dnc_jax.search.space import Space
 from dnc_jax.search.trials import Trial, ranking
 from dnc_jax.training import feed, trainer
 from dnc_jax.training.checkpoints import Network
-from dnc_jax.training.course import Epoch, Rank, best_epoch
+from dnc_jax.training.course import Rank, best_epoch
 from dnc_jax.training.data import Dataset, check_sizes, joined
 from dnc_jax.training.trainer import History, Trained
 from dnc_jax.typing import FilePath
@@ -94,8 +94,7 @@ def retrain(
         test = trainer.evaluate(
             trained, architecture, data.test, data.view, feed.limit(data)
         )
-        every = [Epoch(*one) for one in zip(*history, strict=True)]
-        kept = every[best_epoch(every, rank)]
+        kept = best_epoch(history.val_loss, history.val_accuracy, rank)
         return Winner(
             trial=trial,
             network=Network.trained_on(
@@ -103,8 +102,8 @@ def retrain(
             ),
             history=history,
             score=score(history.val_loss, history.val_accuracy),
-            best_val_accuracy=kept.val_accuracy,
-            best_val_loss=kept.val_loss,
+            best_val_accuracy=history.val_accuracy[kept],
+            best_val_loss=history.val_loss[kept],
             test_accuracy=float(test.accuracy),
             test_loss=float(test.loss),
             seconds=time.perf_counter() - begin,
@@ -163,10 +162,13 @@ def _trained(trial: Trial, given: _Arguments, rank: Rank) -> tuple[Trained, Hist
     def train(
         rows: Dataset,
         name: str,
-        on_epoch: Callable[[Work, int, float], None],
         *,
         keep_last: bool = False,
     ) -> tuple[Trained, History]:
+        def on_epoch(number: int, accuracy: float) -> None:
+            # A refit trains on the rows that it would be validated on.
+            told(epoch, number, math.nan if keep_last else accuracy)
+
         fit, validated = rows.rows
         epoch = training_work(
             architecture, hyperparameters.batch_size, fit, validated, epochs=1
@@ -181,15 +183,11 @@ def _trained(trial: Trial, given: _Arguments, rank: Rank) -> tuple[Trained, Hist
             keep_last=keep_last,
             rank=rank,
             checkpoint=chunks.course(f"{name}-{trial.candidate_id}"),
-            on_epoch=functools.partial(on_epoch, epoch),
+            on_epoch=on_epoch,
         )
 
-    def refitted(epoch: Work, number: int, accuracy: float) -> None:
-        del accuracy  # of rows that it trains on
-        told(epoch, number, math.nan)
-
-    trained, history = train(data, "winner", told)
+    trained, history = train(data, "winner")
     if refit:
         all_rows = data._replace(train=joined(data.train, data.validation))
-        trained, _ = train(all_rows, "refit", refitted, keep_last=True)
+        trained, _ = train(all_rows, "refit", keep_last=True)
     return trained, history

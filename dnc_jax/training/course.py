@@ -34,15 +34,14 @@ def by_accuracy(val_loss: float, val_accuracy: float) -> float:
     return -val_accuracy
 
 
-def best_epoch(history: Sequence[Epoch], rank: Rank) -> int:
+def best_epoch(
+    val_loss: Sequence[float], val_accuracy: Sequence[float], rank: Rank
+) -> int:
     """The index of the best; of equal ranks the least loss is, then the first."""
-    return min(
-        range(len(history)),
-        key=lambda i: (
-            rank(history[i].val_loss, history[i].val_accuracy),
-            history[i].val_loss,
-        ),
-    )
+    places = [
+        (rank(*epoch), epoch[0]) for epoch in zip(val_loss, val_accuracy, strict=True)
+    ]
+    return places.index(min(places))
 
 
 class Course(NamedTuple):
@@ -63,7 +62,9 @@ class Course(NamedTuple):
     ) -> "Course":
         """The training one epoch later; with `keep_last` that epoch is the best."""
         best, history = self.best, (*self.history, epoch)
-        if keep_last or best_epoch(history, rank) == len(history) - 1:
+        _, val_loss, val_accuracy, _ = zip(*history, strict=True)
+        best_yet = best_epoch(val_loss, val_accuracy, rank)
+        if keep_last or best_yet == len(history) - 1:
             # A copy: the next epoch donates the state's buffers.
             best = jax.tree.map(np.array, (state.params, state.statistics))
         return Course(state, best, history)

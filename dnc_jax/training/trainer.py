@@ -359,6 +359,7 @@ def train(
       InputError: the architecture or the goal does not suit the data, or the patterns
         are not those of the architecture.
     """
+    rank = cache(rank)  # asked of every epoch after each
     check_sizes(str(architecture), architecture, data)
     goals.check(data.goal, data.outputs, data.train.y)
     init_key, dropout_key, pattern_key = keys_of(key)
