@@ -9,9 +9,11 @@ The work folder gets `best/` (what `dnc_jax.load` reads) and `summary.json`.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import statistics
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -76,7 +78,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     if twin:
         summary["saving"] = saved(summary).to_json()
     write_json(summary_path, summary)
-    out.print(table({name: summary[name] for name in runs}))
+    out.print(table({name: summary[name] for name in runs}, data.metric))
     if config.train.epochs == 1:
         out.print("One epoch: its seconds are those of compiling too.")
     for name in runs:
@@ -243,22 +245,23 @@ def saved(summary: dict[str, Any]) -> Saving:
     return saving(tuple(flops), tuple(seconds), tuple(joules))
 
 
-def table(runs: dict[str, dict[str, Any]]) -> Table:
+def table(runs: dict[str, dict[str, Any]], metric: str) -> Table:
     """The runs side by side."""
-    result = Table(title="FLOPs of one example, accuracies, seconds of an epoch")
-    columns = (
-        ("density", "density", "{:.2%}"),
-        ("parameters", "parameters", "{:,}"),
-        ("FLOPs", "flops_per_example", "{:,}"),
-        ("val.", "val_accuracy", "{:.2%}"),
-        ("test", "test_accuracy", "{:.2%}"),
-        ("s/epoch", "seconds_per_epoch", "{:.3f}"),
+    result = Table(title=f"FLOPs of one example, {metric}, seconds of an epoch")
+    figure = functools.partial(shown, metric=metric)
+    columns: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+        ("density", "density", "{:.2%}".format),
+        ("parameters", "parameters", "{:,}".format),
+        ("FLOPs", "flops_per_example", "{:,}".format),
+        ("val.", "val_accuracy", figure),
+        ("test", "test_accuracy", figure),
+        ("s/epoch", "seconds_per_epoch", "{:.3f}".format),
     )
     result.add_column("network")
     for title, _, _ in columns:
         result.add_column(title, justify="right")
     for name, run in runs.items():
-        result.add_row(name, *(form.format(run[key]) for _, key, form in columns))
+        result.add_row(name, *(text(run[key]) for _, key, text in columns))
     return result
 
 

@@ -61,11 +61,22 @@ def test_no_number_of_a_table_is_cut_and_no_name_of_a_network(width):
     text = rendered(tables[0], width=width)
     assert ("0.00123 " in text) == (width == 110)
     assert "loss" in text
-    assert "1 - macro F1" in rendered(tables[1], width=width)
+    assert "1 - validation macro F1" in rendered(tables[1], width=width)
 
 
 def test_r2_is_no_percentage():
     assert "0.1000" in rendered(terminal.front_table(TRIALS[:1], "R²"))
+    run = Run(TRIALS[:1], metric="R²")
+    for figure in (plots.pareto(run), plots.learning_curves(run)):
+        assert figure.layout.yaxis.title.text == "1 - validation R²"
+        assert figure.data[0].y[0] == pytest.approx(0.1)
+        assert "%{y:.3g}<br>" in figure.data[0].hovertemplate.replace(
+            " with %{x:,}", ""
+        )
+    assert plots.parallel_coordinates(run).data[0].dimensions[-1].values[0] == -1
+    shares = plots.pareto(Run(TRIALS[:1], metric="macro F1"))
+    assert shares.layout.yaxis.title.text == "1 - validation macro F1 (%)"
+    assert shares.data[0].y[0] == pytest.approx(10)
 
 
 def test_the_front_table_leaves_out_what_is_dominated():
@@ -181,7 +192,7 @@ def test_parallel_coordinates_have_an_axis_for_each_thing_that_varies():
     (lines,) = plots.parallel_coordinates(Run(trials)).data
     labels = [axis.label for axis in lines.dimensions]
     assert labels[:2] == ["learning rate", "weight decay"]
-    assert labels[-1] == "val. error (%)"
+    assert labels[-1] == "validation error (%)"
     assert "inputs" not in labels
     assert all(len(axis.values) == 20 for axis in lines.dimensions)
 

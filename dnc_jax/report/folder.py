@@ -139,8 +139,19 @@ def _summary(path: pathlib.Path) -> Summary | None:
 
 
 def shown(value: float, metric: str) -> str:
-    """A metric, or 1 minus it, for people: R² is no share of anything."""
-    return f"{value:.4f}" if metric == "R²" else f"{value:.2%}"
+    """A metric, or 1 minus it, for people."""
+    return f"{value:.2%}" if is_share(metric) else f"{value:.4f}"
+
+
+def is_share(metric: str) -> bool:
+    """Whether people read it in per cent: R² is no share of anything."""
+    return metric != "R²"
+
+
+def error_name(metric: str) -> str:
+    """What 1 minus the metric on validation rows is called."""
+    accuracy = metric.endswith("accuracy")
+    return "validation error" if accuracy else f"1 - validation {metric}"
 
 
 def read_timeline(folder: pathlib.Path) -> list[Moment]:

@@ -13,7 +13,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.files import new_file
 from dnc_jax.footprint import Energy, carbon
 from dnc_jax.report import plots, portraits
-from dnc_jax.report.folder import Run, read, shown
+from dnc_jax.report.folder import Run, error_name, is_share, read, shown
 from dnc_jax.search import Trial
 from dnc_jax.search.columns import hyperparameters
 from dnc_jax.search.trials import front, longest, ranking
@@ -158,7 +158,7 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
             {
                 "candidate_id": t.candidate_id,
                 "parameters": t.complexity.parameters,
-                "error": 1 - t.best_val_accuracy,
+                "error": shown(1 - t.best_val_accuracy, run.metric),
                 "network": str(t.candidate.architecture),
             }
             for t in front(run.trials)
@@ -175,6 +175,8 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
         **_emissions((summary or {}).get("emissions")),
         "summary": summary or {},
         "metric": run.metric,
+        "error": error_name(run.metric),
+        "share": is_share(run.metric),
     }
 
 
@@ -276,7 +278,7 @@ def _trials(run: Run) -> dict[int, dict[str, Any]]:
         result[number] = {
             "network": str(last.candidate.architecture),
             "curve": [round(value, _DIGITS) for value in last.val_accuracy],
-            "rungs": [_rung(t) for t in candidates[number]],
+            "rungs": [_rung(t, run.metric) for t in candidates[number]],
             "fields": [
                 (name.replace("_", " "), _text(value)) for name, value in fields.items()
             ],
@@ -284,11 +286,11 @@ def _trials(run: Run) -> dict[int, dict[str, Any]]:
     return result
 
 
-def _rung(trial: Trial) -> list[str]:
+def _rung(trial: Trial, metric: str) -> list[str]:
     return [
         str(trial.rung),
         str(trial.epochs),
-        f"{trial.best_val_accuracy:.2%}",
+        shown(trial.best_val_accuracy, metric),
         f"{trial.score:.3f}" if math.isfinite(trial.score) else trial.status,
         f"{trial.seconds:.2f}",
     ]

@@ -9,13 +9,13 @@ import dataclasses
 import html
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dnc_jax.errors import check_known
-from dnc_jax.report.folder import Run, Summary
+from dnc_jax.report.folder import Run, Summary, error_name, is_share
 from dnc_jax.search import Candidate, Trial
 from dnc_jax.search.columns import Value, varied
 from dnc_jax.search.trials import cost_of, front, longest, ranking
@@ -50,6 +50,35 @@ class Search(Protocol):
         """All of them, of every rung."""
         ...
 
+    @property
+    def metric(self) -> str:
+        """What their accuracies are, for people."""
+        ...
+
+
+class _Error(NamedTuple):
+    """1 minus the metric on validation rows, as a figure shows it."""
+
+    title: str
+    unit: str
+    scale: float
+    least: float  # where a perfect score is drawn on a log axis
+
+    @classmethod
+    def of(cls, search: Search, trials: Sequence[Trial]) -> "_Error":
+        share = is_share(search.metric)
+        unit, scale = (" %", 100.0) if share else ("", 1.0)
+        title = error_name(search.metric) + " (%)" * share
+        errors = {1 - value for t in trials for value in t.val_accuracy if value < 1}
+        return cls(title, unit, scale, scale / 2 * min(errors, default=1.0))
+
+    def __call__(self, accuracy: float) -> float:
+        return max(self.scale * (1 - accuracy), self.least)
+
+    @property
+    def hover(self) -> str:
+        return f"%{{y:.3g}}{self.unit}"
+
 
 def pareto(
     search: Search,
@@ -72,10 +101,11 @@ def pareto(
     Raises:
       InputError: an unknown cost.
     """
-    figure = _figure(_known("cost", cost, COSTS), "validation error (%)", log=True)
+    title = _known("cost", cost, COSTS)
     trials = _so_far(search.trials) if cost == "joules" else search.trials
     ranked = [t for t in ranking(trials) if cost_of(t, cost) is not None]
-    least = _least_error(ranked)
+    error = _Error.of(search, ranked)
+    figure = _figure(title, error.title, log=True)
     epochs = sorted({t.epochs for t in ranked})
     for sparse, symbol in ((False, "circle"), (True, "diamond")):
         kind = [t for t in ranked if bool(t.candidate.architecture.sparsity) == sparse]
@@ -84,7 +114,7 @@ def pareto(
                 figure,
                 [t for t in kind if t.epochs == trained],
                 cost,
-                least,
+                error,
                 name=f"{'sparse, ' if sparse else ''}{_count(trained, 'epoch')}",
                 mode="markers",
                 marker={
@@ -98,7 +128,7 @@ def pareto(
         figure,
         front(ranked, cost),
         cost,
-        least,
+        error,
         name="Pareto front",
         mode="lines+markers",
         line={"color": LINE, "shape": "hv", "width": 2},
@@ -110,9 +140,10 @@ def pareto(
         figure.add_scatter(
             x=[spent],
             customdata=[t.candidate_id for t in ranked if t.candidate == winner][:1],
-            y=[_error(summary["best_val_accuracy"], least)],
+            y=[error(summary["best_val_accuracy"])],
             text=[_label(winner)],
-            hovertemplate="winner, full length: %{y:.3g} %<br>%{text}<extra></extra>",
+            hovertemplate=f"winner, full length: {error.hover}<br>%{{text}}"
+            "<extra></extra>",
             mode="markers",
             name="winner, full length",
             marker={"symbol": "star", "size": 18, "color": WINNER},
@@ -122,9 +153,9 @@ def pareto(
 
 def learning_curves(search: Search) -> go.Figure:
     """Validation error by epoch, one line a candidate, coloured by where it stopped."""
-    figure = _figure("epoch", "validation error (%)", log=True)
     last = longest(search.trials)
-    least = _least_error(search.trials)
+    error = _Error.of(search, search.trials)
+    figure = _figure("epoch", error.title, log=True)
     epochs = sorted({t.epochs for t in last.values()})
     for stopped in epochs:
         lines = [t for t in last.values() if t.epochs == stopped]
@@ -135,13 +166,13 @@ def learning_curves(search: Search) -> go.Figure:
         for trial in lines:
             count = len(trial.val_accuracy)
             x += [*range(1, count + 1), None]
-            y += [*(_error(value, least) for value in trial.val_accuracy), None]
+            y += [*map(error, trial.val_accuracy), None]
             text += [*[_label(trial.candidate)] * count, None]
         figure.add_scatter(
             x=x,
             y=y,
             text=text,
-            hovertemplate="epoch %{x}: %{y:.3g} %<br>%{text}<extra></extra>",
+            hovertemplate=f"epoch %{{x}}: {error.hover}<br>%{{text}}<extra></extra>",
             mode="lines+markers" if stopped == 1 else "lines",
             name=f"{len(lines)} stopped after {_count(stopped, 'epoch')}",
             line={"width": 1.5, "color": _colour(epochs, stopped)},
@@ -156,13 +187,13 @@ def parallel_coordinates(search: Search) -> go.Figure:
     Drag along an axis to keep only what passes there.
     """
     ranked = ranking(search.trials)
-    least = _least_error(ranked)
-    errors = [math.log10(_error(t.best_val_accuracy, least)) for t in ranked]
+    error = _Error.of(search, ranked)
+    errors = [math.log10(error(t.best_val_accuracy)) for t in ranked]
     axes = [
         _axis(name, column)
         for name, column in varied([t.candidate for t in ranked]).items()
     ]
-    axes.append(_log_axis("val. error (%)", errors))
+    axes.append(_log_axis(error.title, errors))
     figure = go.Figure(
         go.Parcoords(
             dimensions=axes,
@@ -284,16 +315,20 @@ def _permutation_importance(x: np.ndarray, y: np.ndarray) -> tuple[float, np.nda
 
 
 def _points(
-    figure: go.Figure, trials: Sequence[Trial], cost: str, least: float, **style: Any
+    figure: go.Figure,
+    trials: Sequence[Trial],
+    cost: str,
+    error: "_Error",
+    **style: Any,
 ) -> None:
     x = "%{x:.3~s} J" if "joules" in cost else "%{x:,}"
     if trials:
         figure.add_scatter(
             x=[cost_of(t, cost) for t in trials],
-            y=[_error(t.best_val_accuracy, least) for t in trials],
+            y=[error(t.best_val_accuracy) for t in trials],
             text=[_label(t.candidate) for t in trials],
             customdata=[t.candidate_id for t in trials],
-            hovertemplate=f"%{{y:.3g}} % with {x}<br>%{{text}}<extra></extra>",
+            hovertemplate=f"{error.hover} with {x}<br>%{{text}}<extra></extra>",
             **style,
         )
 
@@ -379,16 +414,6 @@ def _numbers(column: Sequence[Value | None]) -> list[float]:
 
 def _colour(steps: Sequence[int], step: int) -> str:
     return COLOURS[list(steps).index(step) % len(COLOURS)]
-
-
-def _error(accuracy: float, least: float) -> float:
-    return max(100 * (1 - accuracy), least)
-
-
-def _least_error(trials: Sequence[Trial]) -> float:
-    """Where a perfect score is drawn on a log axis: at half the least error seen."""
-    errors = {1 - value for t in trials for value in t.val_accuracy if value < 1}
-    return 50 * min(errors, default=1.0)
 
 
 def _label(candidate: Candidate) -> str:

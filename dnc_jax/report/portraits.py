@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dnc_jax.networks import Architecture
+from dnc_jax.report.folder import is_share
 from dnc_jax.report.plots import COLOURS
 from dnc_jax.sparse import Pattern
 
@@ -133,7 +134,7 @@ def history(
             "overlaying": "y",
             "side": "right",
             "showgrid": False,
-            "tickformat": ".1%",
+            "tickformat": ".1%" if is_share(metric) else "~g",
             "tickmode": "auto",
             "nticks": 6,
         },

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from dnc_jax.footprint import Energy
-from dnc_jax.report.folder import BEST, Summary, shown
+from dnc_jax.report.folder import BEST, Summary, error_name, shown
 from dnc_jax.search.forecast import Forecast, Interval
 from dnc_jax.search.results import Callback
 from dnc_jax.search.space import Candidate
@@ -197,9 +197,8 @@ def best_table(
 
 def front_table(trials: Sequence[Trial], metric: str = "accuracy") -> Table:
     """The Pareto front of validation error against parameters, one network a row."""
-    table = Table(title="Pareto front: validation error against parameters")
-    error = "val. error" if metric.endswith("accuracy") else f"1 - {metric}"
-    for name in ("parameters", error, "epochs"):
+    table = Table(title=f"Pareto front: {error_name(metric)} against parameters")
+    for name in ("parameters", "error", "epochs"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("network", overflow="fold")
     for trial in front(trials):

@@ -95,6 +95,7 @@ class SearchResult(NamedTuple):
       forecast: what it was expected to take; None if a part came from the store.
       attribution: whose the energy of its rungs was.
       ended_by: the cap of the budget that ended it, by name.
+      metric: what accuracies are, for people.
     """
 
     trials: list[Trial]
@@ -107,6 +108,7 @@ class SearchResult(NamedTuple):
     forecast: Forecast | None
     attribution: Attribution
     ended_by: str | None
+    metric: str
 
     @property
     def best(self) -> Trial:

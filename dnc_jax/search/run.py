@@ -196,6 +196,7 @@ def search(
         forecast=expected,
         attribution=rungs.ledger.attribution(),
         ended_by=None if complete else ended_by,
+        metric=data.metric,
     )
 
 

@@ -72,7 +72,7 @@ function show(number) {
     data: [{ y: trial.curve, x: trial.curve.map((_, i) => i + 1),
              mode: "lines+markers", line: { color: "#0072b2" } }],
     layout: { margin: { l: 45, r: 10, t: 10, b: 35 }, xaxis: { title: { text: "epoch" } },
-              yaxis: { tickformat: ".0%" } },
+              yaxis: { tickformat: byId("trial-curve").dataset.format } },
   };
   draw(byId("trial-curve"));
 }
