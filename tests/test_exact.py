@@ -41,7 +41,6 @@ def cnn(activation="relu", *, dropout=(0.1, 0.0, 0.3), sparsity=()):
 HEAD = Sparsity(0.5, family="random")
 EVERY_LAYER = {
     "batch norm, dropout, shortcut, relu": cnn(),
-    "tanh": CNN((6, 6, 2), (4,), 3, "tanh"),
     "sigmoid": CNN((6, 6, 2), (4,), 3, "sigmoid", batch_norm=(True,)),
     "sparse convolutions and head": cnn(
         sparsity=(None, Sparsity(0.5), Sparsity(0.5, (1, 4), "random"), HEAD)

@@ -33,6 +33,19 @@ for folder in pathlib.Path().iterdir():
     del sys.path[0], sys.modules["predict"], sys.modules["model"]
 """
 
+# The command line, called again and again in one process: JAX is imported once.
+EACH = """
+import pathlib, runpy, sys
+sys.path.insert(0, "")
+for name in sys.argv[1:]:
+    sys.argv[1:] = [name]
+    try:
+        runpy.run_path("predict.py", run_name="__main__")
+    except SystemExit as end:
+        print("refused", end)
+    print("next")
+"""
+
 
 def network(architecture, shape, patterns=None, **about):
     key = jax.random.key(0)
@@ -162,25 +175,29 @@ def test_the_command_line_takes_a_table_by_the_names_of_its_columns(exported):
     saved, folder = NETWORKS["table"](), exported / "table"
     x = np.array([[1.0, 20.0], [4.0, 3.0], [2.5, 8.0]])
     rows = [f'{a},"note, {i}",{b}' for i, (b, a) in enumerate(x.tolist())]
-    (folder / "new.csv").write_text("\n".join(["size,note,age", *rows]))
-    printed = run_alone(folder, "predict.py", "new.csv").splitlines()
-    assert printed == saved.predict(x).astype(str).tolist()
-    for text, message in (
-        ("size,note\n1,2\n", "there is no column 'age'"),
-        ("size,age\n1,\n", "there are empty or infinite values"),
-        ("size,age\n1,old\n", "could not convert string to float: 'old'"),
-    ):
-        (folder / "bad.csv").write_text(text)
-        with pytest.raises(subprocess.CalledProcessError) as error:
-            run_alone(folder, "predict.py", "bad.csv")
-        assert error.value.stderr.strip() == f"bad.csv: {message}"
+    tables = {
+        "new.csv": "\n".join(["size,note,age", *rows]),
+        "short.csv": "size,note\n1,2\n",
+        "gap.csv": "size,age\n1,\n",
+        "text.csv": "size,age\n1,old\n",
+    }
+    for name, text in tables.items():
+        (folder / name).write_text(text)
+    printed, *refused = run_alone(folder, "-c", EACH, *tables).split("next\n")
+    assert printed.splitlines() == saved.predict(x).astype(str).tolist()
+    assert refused == [
+        "refused short.csv: there is no column 'age'\n",
+        "refused gap.csv: there are empty or infinite values\n",
+        "refused text.csv: could not convert string to float: 'old'\n",
+        "",
+    ]
 
 
 def test_the_command_line_takes_examples_of_its_own_layout_alone(exported):
     folder = exported / "sparse CNN"
     x = np.load(folder / "x.npy")
     np.save(folder / "none.npy", x[:0])
-    assert run_alone(folder, "predict.py", "none.npy") == ""
+    assert run_alone(folder, "-c", EACH, "none.npy") == "next\n"
     np.save(folder / "other.npy", x.reshape(len(x), 1, -1))
     with pytest.raises(subprocess.CalledProcessError) as error:
         run_alone(folder, "predict.py", "other.npy")

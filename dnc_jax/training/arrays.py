@@ -29,8 +29,7 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
             f"{where}: examples in a {type(x).__name__}; networks take all numbers, "
             "zeros too: x.toarray()"
         )
-    _refuse_columns(x, where)
-    x = x if isinstance(x, rows.FileRows) else _plain(x, where)
+    x = x if isinstance(x, rows.FileRows) else _numbers(x, where)
     y = _plain(y, where)
     if not x.ndim or not len(x):
         raise InputError(f"{where}: no rows; at least one is needed")
@@ -68,8 +67,7 @@ def numbers_of(x: Any, where: str) -> np.ndarray:
     Raises:
       InputError: they are no numbers, or not finite.
     """
-    _refuse_columns(x, where)
-    x = _plain(x, where)
+    x = _numbers(x, where)
     _refuse_kind(x, f"{where}: examples")
     if x.ndim and x.dtype.kind == "f":
         refuse_nan(x, where, "examples")
@@ -82,13 +80,18 @@ def _refuse_kind(x: rows.Rows, what: str) -> None:
         raise InputError(f"{what} of type {x.dtype}; numbers are needed{missing}")
 
 
-def _refuse_columns(frame: Any, where: str) -> None:
-    """Raises an InputError that names the column of a data frame that is unusable."""
-    for name in getattr(frame, "columns", ()):
-        column, what = _plain(frame[name], where), f"{where}: column {name!r}"
+def _numbers(x: Any, where: str) -> np.ndarray:
+    """In NumPy; an InputError names the column of a data frame that is unusable."""
+    array = _plain(x, where)
+    kind = array.dtype.kind
+    if kind in "bui" or (kind == "f" and np.isfinite(array).all()):
+        return array
+    for name in getattr(x, "columns", ()):
+        column, what = _plain(x[name], where), f"{where}: column {name!r}"
         _refuse_kind(column, what)
         if column.dtype.kind == "f":
             refuse_nan(column, what, "values")
+    return array
 
 
 def refuse_other_columns(train: Any, test: Any, name: str) -> None:
