@@ -201,7 +201,11 @@ def _cost_model(workdir: pathlib.Path) -> CostModel:
     """
     constants = resources.cost_model()
     if processes.is_first() and not (workdir / TRIALS).exists():
-        constants = machine.cost_model(compilation.folder())
+        folder = compilation.folder()
+        if folder and not machine.path(folder).exists():
+            what = "measuring how fast this machine is, for this search and later ones"
+            terminal.say(launch.console(), what)
+        constants = machine.cost_model(folder)
     return CostModel(**processes.from_first(constants._asdict()))
 
 

@@ -351,6 +351,20 @@ def test_the_winner_is_trained_again_at_full_length_and_tested(small, whole):
     logits = winner.network(small.test.x)
     accuracy = np.mean(np.asarray(logits).argmax(-1) == small.test.y)
     assert winner.test_accuracy == pytest.approx(accuracy)
+    # In a notebook, where each is shown when a cell ends with it.
+    size = f"{winner.trial.complexity.parameters:,} parameters"
+    assert (
+        repr(winner.network)
+        == f"<Network {winner.trial.candidate.architecture}, {size}>"
+    )
+    assert f"<Winner {winner.trial.candidate}: test_accuracy {accuracy:.4f}" in repr(
+        winner
+    )
+    assert (
+        f"28 trials, {whole.search_seconds:.1f} s; best {winner.trial.candidate}, "
+        in repr(whole)
+    )
+    assert repr(small) == f"<Dataset clouds: {small}>"
     with pytest.raises(InputError, match=r"epochs must be a whole number >= 1, got 0"):
         retrain(whole, SPACE, small, Objective(), seed=5, epochs=0)
     other = small._replace(outputs=3)

@@ -110,6 +110,16 @@ class SearchResult(NamedTuple):
     ended_by: str | None
     metric: str
 
+    def __repr__(self) -> str:
+        """What it came to; hundreds of trials would say less."""
+        found = ranking(self.trials)
+        best = f"best {found[0].candidate}, score {found[0].score:.3f}"
+        return (
+            f"<SearchResult: {len({t.candidate_id for t in self.trials})} candidates, "
+            f"{len(self.trials)} trials, {self.search_seconds:.1f} s; "
+            f"{best if found else 'none could be ranked'}>"
+        )
+
     @property
     def best(self) -> Trial:
         """The trial with the least score.
@@ -160,3 +170,10 @@ class Winner(NamedTuple):
     test_loss: float
     seconds: float
     flops: int
+
+    def __repr__(self) -> str:
+        """How good it is; all weights and epochs would say less."""
+        return (
+            f"<Winner {self.trial.candidate}: test_accuracy {self.test_accuracy:.4f}, "
+            f"test_loss {self.test_loss:.4g}, score {self.score:.3f}>"
+        )

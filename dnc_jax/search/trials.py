@@ -374,18 +374,19 @@ def _refuse_other(
     path: pathlib.Path, stored: dict[str, Any], config: dict[str, Any]
 ) -> None:
     old, new = flat(stored), flat(config)
-    changed = [
-        f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
+    keys = [
+        key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     ]
-    if changed:
+    if keys:
+        changed = "; ".join(
+            f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
+            for key in keys
+        )
         forks = ", which can take over the trials of this one (--fork; prior in Python)"
-        other_rows = any(line.startswith(("data", "seed")) for line in changed)
+        other_rows = any(key.partition(".")[0] in ("data", "seed") for key in keys)
         raise InputError(
-            f"{path.parent} holds a search with another config "
-            f"({'; '.join(changed)}); name another work folder"
-            + ("" if other_rows else forks)
+            f"{path.parent} holds a search with another config ({changed}); name "
+            f"another work folder{'' if other_rows else forks}"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from dnc_jax.errors import InputError, check_kind
 from dnc_jax.files import new_folder
+from dnc_jax.footprint.complexity import complexity
 from dnc_jax.networks import Architecture, from_json, network, to_json
 from dnc_jax.networks.patterns import Patterns
 from dnc_jax.sparse import Pattern, from_edges
@@ -80,6 +81,11 @@ class Network:
             trained.statistics,
             data.columns,
         )
+
+    def __repr__(self) -> str:
+        """What it is; all its weights would say less."""
+        parameters = complexity(self.architecture).parameters
+        return f"<Network {self.architecture}, {parameters:,} parameters>"
 
     def __call__(self, x: Array) -> jax.Array:
         """Outputs [B, C] for raw examples [B, *example_shape], e.g. uint8 images.

@@ -144,6 +144,10 @@ class Dataset(NamedTuple):
         """
         return self.goal.resolution(len(self.validation.y))
 
+    def __repr__(self) -> str:
+        """Its size; thousands of rows would say less."""
+        return f"<Dataset {self.name}: {self}>"
+
     def __str__(self) -> str:
         rows = [len(split.y) for split in (self.train, self.validation, self.test)]
         kind = "classes"

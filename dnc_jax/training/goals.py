@@ -116,6 +116,7 @@ def check(goal: Goal, outputs: int, targets: Array) -> None:
         )
     rows = outputs + 1  # of other lengths than what it may be mistaken for
     some = jax.ShapeDtypeStruct((rows, *targets.shape[1:]), targets.dtype)
+    reference = goal.reference(np.asarray(targets))
     for networks in ((), (outputs + 2,)):
         made = jax.ShapeDtypeStruct((*networks, rows, outputs), jnp.float32)
         loss, evidence = (
@@ -136,7 +137,7 @@ def check(goal: Goal, outputs: int, targets: Array) -> None:
                 f"numbers for each row {[*networks, 'K', rows]}"
             )
         mean = np.zeros(shape[:-1])
-        found = np.shape(goal.accuracy(mean, goal.reference(np.asarray(targets))))
+        found = np.shape(goal.accuracy(mean, reference))
         if found != networks:
             raise InputError(
                 f"the goal's accuracy of a mean {list(mean.shape)} has shape "
