@@ -63,7 +63,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
     runs = {"sparse" if network.sparsity else "network": network}
     if config.twin and network.sparsity:
         runs["dense twin"] = dataclasses.replace(network, sparsity=())
-    summary: dict[str, Any] = {"config": recorded}
+    summary: dict[str, Any] = {"config": recorded, "metric": data.metric}
     peak = measured_peak()
     with profiling.Trace(workdir) as trace:
         for name, one in runs.items():

@@ -290,9 +290,12 @@ def test_a_work_folder_is_believed_of_its_own_rows_and_files_alone(tmp_path):
 
 
 def test_training_a_sparse_network_compares_it_with_its_dense_twin(tmp_path):
-    process = launch(*TRAIN, f"--workdir={tmp_path}", module="train")
+    f1 = "--config.data.metric=f1"
+    process = launch(*TRAIN, f1, f"--workdir={tmp_path}", module="train")
     assert process.returncode == 0, process.stderr
+    assert "FLOPs of one example, macro F1, seconds of an epoch" in process.stdout
     summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["metric"] == "macro F1"
     sparse, twin = summary["sparse"], summary["dense twin"]
     edges = 6 * 64 + 64 * 8 + 640
     assert sparse["parameters"] == edges + 138
@@ -321,6 +324,7 @@ def test_training_a_sparse_network_compares_it_with_its_dense_twin(tmp_path):
         ("--config.network.families=('ring','random','random')", "family must be"),
         ("--config.network.block_outputs=(7,8,1)", "64 is not a multiple of"),
         ("--config.train.epochs=0", "train.epochs must be a whole number >= 1, got 0"),
+        ("--config.data.class_weight=1,2", "class_weight must be 'balanced'"),
     ],
 )
 def test_bad_input_to_training_is_one_line(flag, message, tmp_path):
