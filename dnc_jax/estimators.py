@@ -1,5 +1,6 @@
 """A search as estimators of scikit-learn: `fit`, `predict`, `score`."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dnc_jax.errors import InputError
 from dnc_jax.search.budget import Budget
 from dnc_jax.search.objective import Objective
+from dnc_jax.search.results import Callback
 from dnc_jax.search.run import search
 from dnc_jax.search.spaces import make_space
 from dnc_jax.search.strategies import halving
@@ -49,6 +51,7 @@ class _Searched(BaseEstimator):
         budget_seconds: float = 0.0,
         validation_fraction: float = 0.2,
         random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
     ) -> None:
         self.w_c = w_c
         self.candidates = candidates
@@ -65,6 +68,7 @@ class _Searched(BaseEstimator):
         self.budget_seconds = budget_seconds
         self.validation_fraction = validation_fraction
         self.random_state = random_state
+        self.verbose = verbose
 
     def _search(self, x: Any, y: Any, task: str) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31))
@@ -91,18 +95,37 @@ class _Searched(BaseEstimator):
         objective = Objective(w_c=self.w_c)
         strategy = halving(space, candidates=self.candidates, rungs=_listed(self.rungs))
         budget = Budget(seconds=self.budget_seconds)
-        self.result_ = search(
-            space, arrays, objective, strategy, seed=seed, budget=budget
-        )
-        self.network_ = retrain(
-            self.result_,
-            space,
-            arrays,
-            objective,
-            seed=seed,
-            epochs=self.epochs,
-            refit=True,
-        ).network
+        with self._told(strategy.candidate_epochs, arrays.metric) as progress:
+            self.result_ = search(
+                space,
+                arrays,
+                objective,
+                strategy,
+                seed=seed,
+                budget=budget,
+                callback=progress,
+            )
+            self.network_ = retrain(
+                self.result_,
+                space,
+                arrays,
+                objective,
+                seed=seed,
+                epochs=self.epochs,
+                refit=True,
+                callback=progress,
+            ).network
+
+    def _told(
+        self, candidate_epochs: int, metric: str
+    ) -> contextlib.AbstractContextManager[Callback]:
+        """Whom search and training tell how they go."""
+        if not self.verbose:
+            return contextlib.nullcontext(Callback())
+        # Brings plotly, which nobody else who fits has to import.
+        from dnc_jax.report.terminal import ProgressReport, console
+
+        return ProgressReport(console(), candidate_epochs, metric)
 
     def _outputs(self, x: Any) -> np.ndarray:
         """Of the network for each row, standardised in regression: [N, C] float32."""
@@ -145,6 +168,8 @@ class DncClassifier(ClassifierMixin, _Searched):
         training comes after. 0 is no cap.
       validation_fraction: of the rows, for the comparison.
       random_state: an int gives the same network every time.
+      verbose: whether to print how the search goes: a bar on a terminal, else a line
+        for each rung.
 
     Attributes:
       classes_: labels, sorted.

@@ -107,8 +107,9 @@ def test_a_rows_output_does_not_depend_on_the_others(classifier, irises):
     assert (classifier.predict_proba(many)[:3] == alone).all()
 
 
-def test_the_seed_decides_the_network(classifier, irises):
-    again = DncClassifier(**TINY).fit(*irises)
+def test_the_seed_decides_the_network(classifier, irises, capsys):
+    again = DncClassifier(**TINY, verbose=True).fit(*irises)
+    assert "rung 0: " in capsys.readouterr().out
     x, _ = irises
     assert (again.predict_proba(x) == classifier.predict_proba(x)).all()
 
