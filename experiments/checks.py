@@ -48,7 +48,7 @@ def _check(config: Any, default: Any, prefix: str) -> None:
     for name, example in default.items():
         field = f"{prefix}{name}"
         if name not in config:
-            if section in _OPEN:
+            if section in _OPEN or (section == "data" and name != "name"):
                 continue
             raise InputError(f"the config has no field {field}; it needs one")
         value = config[name]

@@ -203,8 +203,7 @@ def _cost_model(workdir: pathlib.Path) -> CostModel:
     if processes.is_first() and not (workdir / TRIALS).exists():
         folder = compilation.folder()
         if folder and not machine.path(folder).exists():
-            what = "measuring how fast this machine is, for this search and later ones"
-            terminal.say(launch.console(), what)
+            terminal.say(launch.console(), "measuring how fast this machine is, once")
         constants = machine.cost_model(folder)
     return CostModel(**processes.from_first(constants._asdict()))
 

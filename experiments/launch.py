@@ -293,7 +293,7 @@ def _typed(value: Any) -> str:
 def load_data(config: Config, **more: Any) -> Dataset:
     """The data set that `config.data` and `more` describe, split by `config.seed`."""
     fields = config.data.to_dict()
-    name, directory = fields.pop("name"), fields.pop("dir")
+    name, directory = fields.pop("name"), fields.pop("dir", "")
     with checks.named("data", fields):
         return data.load(name, data_dir=directory, seed=config.seed, **fields, **more)
 

@@ -248,20 +248,20 @@ def saved(summary: dict[str, Any]) -> Saving:
 def table(runs: dict[str, dict[str, Any]], metric: str) -> Table:
     """The runs side by side."""
     result = Table(title=f"FLOPs of one example, {metric}, seconds of an epoch")
-    figure = functools.partial(shown, metric=metric)
+    score = functools.partial(shown, metric=metric)
     columns: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
         ("density", "density", "{:.2%}".format),
         ("parameters", "parameters", "{:,}".format),
         ("FLOPs", "flops_per_example", "{:,}".format),
-        ("val.", "val_accuracy", figure),
-        ("test", "test_accuracy", figure),
+        ("val.", "val_accuracy", score),
+        ("test", "test_accuracy", score),
         ("s/epoch", "seconds_per_epoch", "{:.3f}".format),
     )
     result.add_column("network")
     for title, _, _ in columns:
         result.add_column(title, justify="right")
     for name, run in runs.items():
-        result.add_row(name, *(text(run[key]) for _, key, text in columns))
+        result.add_row(name, *(form(run[key]) for _, key, form in columns))
     return result
 
 

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 def test_every_eighth_of_the_corpus_is_refused_in_one_line_and_no_planted_code_runs():
     # In a process of its own: one that has run JAX must not be forked.
     process = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmarks.bad_inputs", "4", "8"],
+        [sys.executable, "-m", "experiments.benchmarks.bad_inputs", "8", "8"],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,

@@ -120,6 +120,7 @@ def test_a_search_for_a_regressor_ends_with_predictions_in_the_datas_units(
     objective = Objective("mse", w_c=0.01)
     strategy = halving(space, candidates=4, rungs=(5, 20), reduction=2)
     result = search(space, curve, objective, strategy, seed=0)
+    assert result.metric == "R²"
     winner = retrain(result, space, curve, objective, seed=0, epochs=60)
     checkpoints.save(tmp_path / "best", winner.network)
     best = checkpoints.load(tmp_path / "best")
@@ -278,6 +279,7 @@ def test_labels_are_told_by_their_value(labels, weights):
         ({"class_weight": (1, 2, 0)}, "of label 'usual' must be a finite number > 0"),
         ({"class_weight": {"odd": np.inf}}, "of label 'odd' must be a finite number"),
         ({"class_weight": "odd:2,usual"}, "has 'usual', which is no LABEL:WEIGHT"),
+        ({"class_weight": "odd:2,:3"}, "has '', which is no label; the labels are"),
         ({"class_weight": {"od": 1}}, "has 'od', which is no label; the labels are '"),
         ({"metric": "auc"}, "metric must be one of auto, f1, got 'auc'"),
         ({"loss": "huber"}, "loss is for numbers to predict, which this data has not"),

@@ -317,6 +317,35 @@ def test_training_a_sparse_network_compares_it_with_its_dense_twin(tmp_path):
     assert "another config" in other.stderr
 
 
+def test_training_on_a_table_takes_its_target_and_shows_r2(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    rows[:, 1] = rows[:, 0] - rows[:, 2]
+    np.savetxt(
+        tmp_path / "rows.csv", rows, delimiter=",", header="a,price,b", comments=""
+    )
+    process = launch(
+        f"--config.data.name={tmp_path / 'rows.csv'}",
+        "--config.data.target=price",
+        "--config.data.loss=huber",
+        "--config.twin=False",
+        "--config.network.hidden=(8,)",
+        "--config.network.densities=(0.5,1.0)",
+        "--config.network.block_inputs=(1,1)",
+        "--config.network.block_outputs=(1,1)",
+        "--config.network.families=('structured','structured')",
+        "--config.train.epochs=2",
+        f"--workdir={tmp_path / 'run'}",
+        module="train",
+    )
+    assert process.returncode == 0, process.stderr
+    *_, row = (line for line in process.stdout.splitlines() if line.startswith("│"))
+    assert row.count("%") == 1, "the density"
+    assert "FLOPs of one example, R², seconds of an epoch" in process.stdout
+    network = dnc_jax.load(tmp_path / "run" / "best")
+    assert network.columns == ("a", "b")
+    assert network.target_mean
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dnc_jax import InputError, sparse
 from dnc_jax.networks import CNN, MLP, Sparsity
-from dnc_jax.report import Run, plots, portraits, table, terminal
+from dnc_jax.report import Run, page, plots, portraits, table, terminal
 from dnc_jax.report.folder import Moment
 from dnc_jax.search import Candidate, MLPSpace, columns
 from dnc_jax.search.strategies import Evaluation
@@ -70,13 +70,22 @@ def test_r2_is_no_percentage():
     for figure in (plots.pareto(run), plots.learning_curves(run)):
         assert figure.layout.yaxis.title.text == "1 - validation R²"
         assert figure.data[0].y[0] == pytest.approx(0.1)
-        assert "%{y:.3g}<br>" in figure.data[0].hovertemplate.replace(
-            " with %{x:,}", ""
-        )
-    assert plots.parallel_coordinates(run).data[0].dimensions[-1].values[0] == -1
+        assert "} %" not in figure.data[0].hovertemplate
+    axis = plots.parallel_coordinates(run).data[0].dimensions[-1]
+    assert axis.label == "1 - val. R²"
+    assert axis.values[0] == pytest.approx(-1)
+    curves = {k: [0.5, 0.4] for k in ("train_loss", "val_loss", "val_accuracy")}
+    assert portraits.history(curves, "R²").layout.yaxis2.tickformat == "~g"
+    written = page.render(run)
+    assert "<td>0.1000</td>" in written
+    assert '"0.9000", "-1.000"' in written
+    assert 'data-format="~g"' in written
+    assert "10.00%" in page.render(Run(TRIALS[:1]))
     shares = plots.pareto(Run(TRIALS[:1], metric="macro F1"))
     assert shares.layout.yaxis.title.text == "1 - validation macro F1 (%)"
     assert shares.data[0].y[0] == pytest.approx(10)
+    own = plots.pareto(Run(TRIALS[:1], metric="negative <MAE>"))
+    assert own.layout.yaxis.title.text == "1 - validation negative &lt;MAE&gt;"
 
 
 def test_the_front_table_leaves_out_what_is_dominated():
@@ -132,6 +141,11 @@ def test_a_perfect_score_has_a_place_on_the_log_axis():
     perfect = trial(7, accuracy=1.0, score=-9.0)
     points, _ = plots.pareto(Run([*TRIALS, perfect])).data
     assert min(points.y) == pytest.approx(5)  # half the least error, 10 %
+    assert ["no error" in text for text in points.text].count(True) == 1
+    run = Run(TRIALS)
+    summary = {"best": TRIALS[0].candidate.to_json(), "best_val_accuracy": 0.99}
+    star = plots.pareto(run, summary=summary | {"parameters": 500}).data[-1]
+    assert star.y[0] == pytest.approx(1)  # better than any trial
 
 
 def test_what_is_permuted_and_does_not_matter_has_no_importance():
@@ -192,7 +206,7 @@ def test_parallel_coordinates_have_an_axis_for_each_thing_that_varies():
     (lines,) = plots.parallel_coordinates(Run(trials)).data
     labels = [axis.label for axis in lines.dimensions]
     assert labels[:2] == ["learning rate", "weight decay"]
-    assert labels[-1] == "validation error (%)"
+    assert labels[-1] == "val. error (%)"
     assert "inputs" not in labels
     assert all(len(axis.values) == 20 for axis in lines.dimensions)
 

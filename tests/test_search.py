@@ -364,6 +364,7 @@ def test_the_winner_is_trained_again_at_full_length_and_tested(small, whole):
         f"28 trials, {whole.search_seconds:.1f} s; best {winner.trial.candidate}, "
         in repr(whole)
     )
+    assert "; none could be ranked>" in repr(whole._replace(trials=[]))
     assert repr(small) == f"<Dataset clouds: {small}>"
     with pytest.raises(InputError, match=r"epochs must be a whole number >= 1, got 0"):
         retrain(whole, SPACE, small, Objective(), seed=5, epochs=0)

@@ -144,14 +144,16 @@ def shown(value: float, metric: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether people read it in per cent: R² is no share of anything."""
-    return metric != "R²"
+    """Whether people read it in per cent: R² is no share of anything.
+
+    Nor may a metric of one's own be one.
+    """
+    return metric.endswith(("accuracy", "F1"))
 
 
 def error_name(metric: str) -> str:
     """What 1 minus the metric on validation rows is called."""
-    accuracy = metric.endswith("accuracy")
-    return "validation error" if accuracy else f"1 - validation {metric}"
+    return "validation error" if metric == "accuracy" else f"1 - validation {metric}"
 
 
 def read_timeline(folder: pathlib.Path) -> list[Moment]:

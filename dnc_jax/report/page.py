@@ -175,7 +175,7 @@ def _words(run: Run, drawn: dict[str, go.Figure]) -> dict[str, Any]:
         **_emissions((summary or {}).get("emissions")),
         "summary": summary or {},
         "metric": run.metric,
-        "error": error_name(run.metric),
+        "error_name": error_name(run.metric),
         "share": is_share(run.metric),
     }
 

@@ -43,7 +43,7 @@ _ABSENT = 0.0  # where a candidate lacks a number: a layer that is not there has
 
 @runtime_checkable
 class Search(Protocol):
-    """Anything that holds trials."""
+    """Anything that holds trials, and knows what their accuracies are."""
 
     @property
     def trials(self) -> Sequence[Trial]:
@@ -57,23 +57,27 @@ class Search(Protocol):
 
 
 class _Error(NamedTuple):
-    """1 minus the metric on validation rows, as a figure shows it."""
+    """1 minus the metric on validation rows, as a figure shows it on a log axis."""
 
     title: str
     unit: str
     scale: float
-    least: float  # where a perfect score is drawn on a log axis
+    least: float  # where a perfect score is drawn
 
     @classmethod
     def of(cls, search: Search, trials: Sequence[Trial]) -> "_Error":
         share = is_share(search.metric)
         unit, scale = (" %", 100.0) if share else ("", 1.0)
-        title = error_name(search.metric) + " (%)" * share
+        title = html.escape(error_name(search.metric)) + " (%)" * share
         errors = {1 - value for t in trials for value in t.val_accuracy if value < 1}
-        return cls(title, unit, scale, scale / 2 * min(errors, default=1.0))
+        return cls(title, unit, scale, scale / 2 * min(errors, default=0.01))
 
     def __call__(self, accuracy: float) -> float:
-        return max(self.scale * (1 - accuracy), self.least)
+        return self.scale * (1 - accuracy) if accuracy < 1 else self.least
+
+    def label(self, candidate: Candidate, accuracy: float) -> str:
+        drawn = "" if accuracy < 1 else "<br>no error at all, drawn as so little"
+        return _label(candidate) + drawn
 
     @property
     def hover(self) -> str:
@@ -141,7 +145,7 @@ def pareto(
             x=[spent],
             customdata=[t.candidate_id for t in ranked if t.candidate == winner][:1],
             y=[error(summary["best_val_accuracy"])],
-            text=[_label(winner)],
+            text=[error.label(winner, summary["best_val_accuracy"])],
             hovertemplate=f"winner, full length: {error.hover}<br>%{{text}}"
             "<extra></extra>",
             mode="markers",
@@ -167,7 +171,10 @@ def learning_curves(search: Search) -> go.Figure:
             count = len(trial.val_accuracy)
             x += [*range(1, count + 1), None]
             y += [*map(error, trial.val_accuracy), None]
-            text += [*[_label(trial.candidate)] * count, None]
+            text += [
+                *(error.label(trial.candidate, v) for v in trial.val_accuracy),
+                None,
+            ]
         figure.add_scatter(
             x=x,
             y=y,
@@ -193,7 +200,7 @@ def parallel_coordinates(search: Search) -> go.Figure:
         _axis(name, column)
         for name, column in varied([t.candidate for t in ranked]).items()
     ]
-    axes.append(_log_axis(error.title, errors))
+    axes.append(_log_axis(error.title.replace("validation", "val."), errors))
     figure = go.Figure(
         go.Parcoords(
             dimensions=axes,
@@ -318,7 +325,7 @@ def _points(
     figure: go.Figure,
     trials: Sequence[Trial],
     cost: str,
-    error: "_Error",
+    error: _Error,
     **style: Any,
 ) -> None:
     x = "%{x:.3~s} J" if "joules" in cost else "%{x:,}"
@@ -326,7 +333,7 @@ def _points(
         figure.add_scatter(
             x=[cost_of(t, cost) for t in trials],
             y=[error(t.best_val_accuracy) for t in trials],
-            text=[_label(t.candidate) for t in trials],
+            text=[error.label(t.candidate, t.best_val_accuracy) for t in trials],
             customdata=[t.candidate_id for t in trials],
             hovertemplate=f"{error.hover} with {x}<br>%{{text}}<extra></extra>",
             **style,

@@ -113,11 +113,12 @@ class SearchResult(NamedTuple):
     def __repr__(self) -> str:
         """What it came to; hundreds of trials would say less."""
         found = ranking(self.trials)
-        best = f"best {found[0].candidate}, score {found[0].score:.3f}"
+        best = "none could be ranked"
+        if found:
+            best = f"best {found[0].candidate}, score {found[0].score:.3f}"
         return (
             f"<SearchResult: {len({t.candidate_id for t in self.trials})} candidates, "
-            f"{len(self.trials)} trials, {self.search_seconds:.1f} s; "
-            f"{best if found else 'none could be ranked'}>"
+            f"{len(self.trials)} trials, {self.search_seconds:.1f} s; {best}>"
         )
 
     @property

@@ -345,13 +345,12 @@ def _relative_weights(
         values = 1 / counts if given == "balanced" else given.split(",")
         if ":" in given:  # as a flag names labels
             names = list(map(str, labels))
-            pairs = [pair.rpartition(":") for pair in values]
-            if unnamed := [weight for label, _, weight in pairs if not label]:
+            if unnamed := [pair for pair in values if ":" not in pair]:
                 raise InputError(
                     f"class_weight has {unnamed[0]!r}, which is no LABEL:WEIGHT, got "
                     f"{given!r}; a label that is left out counts 1"
                 )
-            values = {label: weight for label, _, weight in pairs}
+            values = dict(pair.rsplit(":", 1) for pair in values)
     if hasattr(values, "items"):  # a dict, or a Series
         named = {
             name.decode() if isinstance(name, bytes) else name: weight

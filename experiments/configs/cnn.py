@@ -20,12 +20,11 @@ def get_config() -> Any:
     config.data = ml_collections.ConfigDict()
     config.data.name = "cifar10"  # or digits, or an .npz file of images
     config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
-    config.data.test = ""  # of a .csv file, which has no images
-    config.data.target = ""  # likewise
     config.data.task = "auto"  # or "classification", "regression"
     config.data.loss = "auto"  # in regression also "absolute_error", "huber"
     config.data.metric = "auto"  # accuracy or R²; of labels also "f1", over classes
     config.data.class_weight = ""  # or "balanced", or one for each class: "1,10"
+    config.data.channels = "last"  # or "first"
     config.data.validation_fraction = 0.2  # of the training rows
 
     config.network = ml_collections.ConfigDict()

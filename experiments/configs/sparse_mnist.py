@@ -27,6 +27,7 @@ def get_config() -> Any:
     config.data.loss = "auto"  # in regression also "absolute_error", "huber"
     config.data.metric = "auto"  # accuracy or R²; of labels also "f1", over classes
     config.data.class_weight = ""  # or "balanced", or one for each class: "1,10"
+    config.data.channels = "last"  # of images; or "first"
     config.data.validation_fraction = 0.2  # of the training rows
 
     config.network = ml_collections.ConfigDict()

@@ -68,11 +68,12 @@ function show(number) {
     entry.lastChild.textContent = value;
     return entry;
   }));
+  const curve = byId("trial-curve").dataset;
   page.figures["trial-curve"] = {
     data: [{ y: trial.curve, x: trial.curve.map((_, i) => i + 1),
              mode: "lines+markers", line: { color: "#0072b2" } }],
-    layout: { margin: { l: 45, r: 10, t: 10, b: 35 }, xaxis: { title: { text: "epoch" } },
-              yaxis: { tickformat: byId("trial-curve").dataset.format } },
+    layout: { margin: { l: 60, r: 10, t: 10, b: 35 }, xaxis: { title: { text: "epoch" } },
+              yaxis: { title: { text: curve.title }, tickformat: curve.format } },
   };
   draw(byId("trial-curve"));
 }
