@@ -1,19 +1,25 @@
 """The paper's search in three stages."""
 
 import dataclasses
+import sys
 
 import jax
+import numpy as np
 import pytest
 
 from dnc_jax import InputError
 from dnc_jax.footprint import complexity
-from dnc_jax.networks import CNN, presets
-from dnc_jax.search import Choice, CNNSpace, Constraints, MLPSpace
+from dnc_jax.networks import CNN, MLP, presets
+from dnc_jax.search import Candidate, Choice, CNNSpace, Constraints, MLPSpace
+from dnc_jax.search.similarity import FARTHEST
 from dnc_jax.search.stages import stages
 from dnc_jax.search.strategies import greedy
+from dnc_jax.training import Hyperparameters
 from tests.played import SPACE, played
 
 STEPS = {"steps": 6, "explored": 30}
+# The package has a function of the same name.
+MODULE = sys.modules["dnc_jax.search.strategies.greedy"]
 
 
 def test_greedy_goes_through_the_papers_stages():
@@ -146,3 +152,47 @@ def test_greedy_asks_for_no_more_than_it_says():
     calls, _ = played(strategy, jax.random.key(0))
     asked = sum(len(call) for call in calls)
     assert asked * strategy.epochs <= strategy.candidate_epochs
+
+
+def test_no_candidate_of_a_batch_is_chosen_twice():
+    pool = [Candidate(MLP(6, (n,), 4), Hyperparameters()) for n in (4, 8, 16, 24)]
+    alike = stages(SPACE).alike
+    chosen = MODULE.promising(pool[:2], np.array([0.0, 1.0]), pool, 4, alike)
+    assert sorted(chosen) == [0, 1, 2, 3]
+
+
+def test_greedys_scale_is_the_papers_unless_it_is_to_be_fitted():
+    pool = [Candidate(MLP(6, (n,), 4), Hyperparameters()) for n in (4, 8, 16, 24)]
+    scales = []
+
+    def alike(known, others, scale):
+        scales.append(scale)
+        return stages(SPACE).alike(known, others, scale)
+
+    MODULE.promising(pool[:2], np.array([0.0, 1.0]), pool, 1, alike)
+    assert set(scales) == {FARTHEST}
+    MODULE.promising(pool[:2], np.array([0.0, 1.0]), pool, 1, alike, True)
+    assert set(scales) != {FARTHEST}
+
+
+def test_each_bayesian_stage_has_its_kernel_all_its_steps_and_whole_scores(monkeypatch):
+    asked = []
+
+    def promising(known, observed, pool, count, alike, fit_kernel):
+        asked.append((alike, list(observed)))
+        return list(range(count))
+
+    def truth(candidate):
+        nodes = sum(candidate.architecture.hidden)
+        return np.inf if nodes > 40 else nodes / 10
+
+    plan = stages(SPACE)
+    monkeypatch.setattr(MODULE, "stages", lambda space: plan)
+    monkeypatch.setattr(MODULE, "promising", promising)
+    _, state = played(greedy(SPACE, batch=1, **STEPS), jax.random.key(0), truth)
+    scores = [one.score for one in state.told]
+    assert np.inf in scores[:15]
+    worst = max(one for one in scores[:15] if one < np.inf)
+    assert asked[0][1] == [min(one, worst) for one in scores[:15]]
+    kernels = [alike for alike, _ in asked]
+    assert kernels == [plan.alike] * 6 + [plan.alike_training] * 6

@@ -15,6 +15,7 @@ from dnc_jax.training import (
     population,
     shapes,
 )
+from dnc_jax.training.jobs import Progress
 
 WORK = costs.Workload(inputs=784, outputs=10, rows=48000, epochs=1)
 networks = st.lists(
@@ -318,3 +319,67 @@ def test_a_program_is_named_by_where_it_drops_nodes_and_by_no_rate():
     assert name(0.0, 0.0, 0.0) == name() == "2 x 8x8x1-4-4-4-10 relu, batch 32"
     mlp = network.structure(MLP(64, (8,), 10, "elu", dropout=0.1))
     assert shapes.sizes(shapes.Exact(1, mlp, 32)) == "64-8-10 elu with dropout"
+
+
+def job(start=0, stop=1, width=8, batch_size=16, **rest):
+    return population.Job(
+        MLP(6, (width,), 4),
+        Hyperparameters(batch_size=batch_size),
+        jax.random.key(0),
+        start=start,
+        stop=stop,
+        total=9,
+        **rest,
+    )
+
+
+def test_jobs_of_several_lengths_are_planned_by_length_the_longest_first():
+    jobs = [job(), job(0, 9), job(), job(0, 9, batch_size=10**6)]
+    epochs = []
+
+    def workload(planned):
+        epochs.append(planned)
+        return WORK._replace(inputs=6, outputs=4, rows=160, epochs=planned)
+
+    planned = set()
+    spans = grouping.plan_spans(jobs, workload, planned, costs.CostModel())
+    assert [span for span, _ in spans] == [9, 1] == epochs
+    members = [sorted(i for g in groups for i in g.members) for _, groups in spans]
+    assert members == [[1, 3], [0, 2]]
+    assert planned == {group.shape for _, groups in spans for group in groups}
+    # A batch of more rows than there are is a batch of all.
+    assert {shape.batch_size for shape in planned} == {16, 160}
+
+
+def test_only_jobs_that_are_equally_far_go_on_together():
+    def at(epochs, start=0):
+        return Progress(start, None, (0.5,) * epochs, (0.5,) * epochs, 1.0)
+
+    far, further = job(stop=9, progress=at(2)), job(stop=9, progress=at(3))
+    assert grouping.common_progress([far, far]) == [at(2), at(2)]
+    for jobs in ([far, further], [far, job(stop=9)], [job(stop=9, progress=at(2, 1))]):
+        assert grouping.common_progress(jobs) == []
+    group = plan.Group(shapes.Padded(1, (16,), 16), (0, 1, 2))
+    assert grouping.rounds(group, [far, further, further], 2) == [[(1,), (2,)], [(0,)]]
+
+
+def test_a_compiled_program_is_no_use_to_other_batches_or_wider_networks():
+    nets = [(MLP(784, (100, 100), 10), 128)]
+    ready = [
+        shapes.Padded(1, (112, 112), 64),
+        shapes.Padded(1, (112, 96), 128),
+    ]
+    (group,) = plan.make(nets, WORK, ready)
+    assert group.shape == shapes.Padded(1, (112, 112), 128)
+
+
+def test_the_longest_program_is_the_first():
+    nets = [(MLP(784, (16,), 10), 128), (MLP(784, (400, 400), 10), 128)]
+    groups = plan.make(nets, WORK)
+    assert [group.members for group in groups] == [(1,), (0,)]
+
+
+def test_sparse_networks_run_one_by_one_on_an_accelerator_too():
+    sparse = MLP(784, (64,), 10, sparsity=(Sparsity(0.25), None))
+    (group,) = plan.make([(sparse, 128)] * 8, WORK._replace(accelerator=True))
+    assert group.shape.lanes == 1

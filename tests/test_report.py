@@ -1,5 +1,7 @@
 import dataclasses
 import io
+import math
+import pathlib
 
 import jax
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from dnc_jax import InputError, sparse
+from dnc_jax.footprint import Energy
 from dnc_jax.networks import CNN, MLP, Sparsity
 from dnc_jax.report import Run, page, plots, portraits, table, terminal
 from dnc_jax.report.folder import Moment
@@ -314,3 +317,196 @@ def test_figures_name_classes_and_metric_as_the_data_does():
     drawn = portraits.history(curves, "R²")
     assert drawn.layout.yaxis2.title.text == "validation R²"
     assert [line.name for line in drawn.data][2] == "val R²"
+
+
+def test_the_best_score_of_an_earlier_rung_stays_the_best():
+    out = Console(file=io.StringIO(), width=110)
+    with terminal.ProgressReport(out, 4) as report:
+        report.on_rung_end(TRIALS[:1], resumed=False, flops=0)
+        report.on_rung_end(TRIALS[1:3], resumed=False, flops=0)
+    assert out.file.getvalue().count("best score -1.000") == 2
+
+
+def test_a_rung_has_its_best_accuracy_and_an_infeasible_trial_has_not_diverged():
+    out = Console(file=io.StringIO(), width=110)
+    large = trial(4, accuracy=0.99, status="infeasible")
+    with terminal.ProgressReport(out, 5) as report:
+        report.on_rung_end([*TRIALS, large], resumed=False, flops=0)
+    assert "accuracy 90.00%, 1 diverged" in out.file.getvalue()
+
+
+def test_a_bar_does_not_count_what_another_rung_has_trained_twice():
+    out = Console(file=io.StringIO(), width=120, force_terminal=True)
+    longer = dataclasses.replace(TRIALS[0], val_loss=(0.5,) * 3, rung=1)
+    with terminal.ProgressReport(out, 10) as report:
+        report.on_rung_end(TRIALS[:1], resumed=True, flops=0)
+        report.on_rung_end(TRIALS[1:], resumed=True, flops=0)
+        report.on_rung_end([longer], resumed=True, flops=0)
+        assert report._bar.tasks[0].completed == 4 + 2
+
+
+def test_the_bar_begins_anew_with_the_winner_and_a_refit_has_no_validation():
+    out = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with terminal.ProgressReport(out, 10) as report:
+        report.on_rung_end(TRIALS, resumed=False, flops=0)
+        report.on_retrain_epoch(1, 3, 0.5)
+        (bar,) = report._bar.tasks
+        assert (bar.completed, bar.total) == (1, 3)
+        assert bar.description == "winner: epoch 1, validation 50.00%"
+        report.on_retrain_epoch(1, 2, math.nan)
+        assert (bar.completed, bar.total) == (1, 2)
+        assert bar.description == "winner: epoch 1, with the validation rows too"
+
+
+def written(**changes):
+    energy = Energy(None, "unavailable", "no counter", (), 2.0, 3.0, None)
+    return {
+        "metric": "accuracy",
+        "performance": "loss",
+        "train_epochs": 9,
+        "best": TRIALS[0].candidate.to_json(),
+        "best_val_accuracy": 0.75,
+        "best_val_loss": 0.5,
+        "test_accuracy": 0.5,
+        "test_loss": 0.625,
+        "score": -1.0,
+        "parameters": 100,
+        "flops_per_example": 200,
+        "candidates": 4,
+        "candidate_epochs": 8,
+        "search_seconds": 3.0,
+        "compile_seconds": 1.0,
+        "total_seconds": 5.0,
+        "complete": True,
+        "resumed": False,
+        "energy": energy.to_json(),
+        "attribution": {
+            "joules": 9.0,
+            "kind": "modelled",
+            "trials_joules": 7.0,
+            "overhead_joules": 2.0,
+        },
+        "emissions": None,
+        "forecast": None,
+    } | changes
+
+
+def test_a_summary_tells_validation_from_test_and_what_ended_the_search():
+    text = "\n".join(terminal.summary_lines(written()))
+    assert "validation accuracy 75.00%, test accuracy 50.00%" in text
+    assert "loss 0.5 and 0.625, score -1.000" in text
+    assert "7 J training candidates, 2 J overhead" in text
+    assert "budget" not in text
+    assert "since it went on" not in text
+    text = "\n".join(terminal.summary_lines(written(complete=False, resumed=True)))
+    assert "since it went on" in text
+    assert "the budget ended the search" in text
+    text = "\n".join(terminal.summary_lines(written(performance="error")))
+    assert "loss" not in text
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_sums_over_all_runs_are_named_where_there_were_several(resumed):
+    out = Console(file=io.StringIO(), width=110)
+    terminal.show(out, written(resumed=resumed), TRIALS, pathlib.Path("here"))
+    assert ("timeline.jsonl has" in out.file.getvalue()) == resumed
+
+
+def test_the_best_table_has_the_least_loss_of_all_epochs():
+    one = dataclasses.replace(TRIALS[0], val_loss=(0.75, 0.25, 0.5))
+    out = Console(file=io.StringIO(), width=110)
+    out.print(terminal.best_table([one], performance="loss"))
+    assert "0.25" in out.file.getvalue()
+    assert "0.75" not in out.file.getvalue()
+
+
+def test_the_best_score_so_far_is_of_what_may_win():
+    light = trial(4, accuracy=0.99, status="infeasible")
+    run = Run([TRIALS[0], light], timeline=[Moment(((0, 0), (4, 0)), 1.0, None, 10)])
+    (line,) = plots.best_over_time(run).data
+    assert list(line.y) == [TRIALS[0].score]
+
+
+def test_importance_is_among_trials_of_the_length_that_most_have():
+    trials = []
+    for number in range(12):
+        training = Hyperparameters(0.001 * (number + 1))
+        candidate = Candidate(MLP(4, (3,), 2), training)
+        one = dataclasses.replace(trial(number, score=number), candidate=candidate)
+        trials.append(dataclasses.replace(one, epochs=3))
+        if number < 5:
+            trials.append(dataclasses.replace(one, epochs=1))
+    figure = plots.importance(Run(trials))
+    assert "12 candidates at 3 epochs" in figure.layout.title.text
+
+
+def test_zero_has_a_place_below_the_least_on_a_logarithmic_axis():
+    decays = (0.0, 1e-5, 1e-3)
+    trials = [
+        dataclasses.replace(
+            TRIALS[i],
+            candidate=Candidate(MLP(4, (3,), 2), Hyperparameters(weight_decay=decay)),
+        )
+        for i, decay in enumerate(decays)
+    ]
+    (lines,) = plots.parallel_coordinates(Run(trials)).data
+    (axis,) = (one for one in lines.dimensions if one.label == "weight decay")
+    ticks = dict(zip(axis.ticktext, axis.tickvals, strict=True))
+    values = axis.values
+    assert values[0] == ticks["0"] < values[1] == ticks["1e-05"] < values[2]
+
+
+def test_choices_have_the_ticks_of_their_names():
+    trials = [
+        dataclasses.replace(
+            TRIALS[i],
+            candidate=Candidate(MLP(4, (3,), 2, activation=name), Hyperparameters()),
+        )
+        for i, name in enumerate(("tanh", "relu"))
+    ]
+    (lines,) = plots.parallel_coordinates(Run(trials)).data
+    (axis,) = (one for one in lines.dimensions if one.label == "activation")
+    names = dict(zip(axis.tickvals, axis.ticktext, strict=True))
+    assert [names[value] for value in axis.values] == ["tanh", "relu"]
+
+
+def test_more_rungs_than_colours_are_drawn():
+    trials = [dataclasses.replace(trial(i), epochs=i + 1) for i in range(9)]
+    assert len(plots.pareto(Run(trials)).data) == 9 + 1
+    assert len(plots.learning_curves(Run(trials)).data) == 9
+
+
+def test_the_winners_star_has_its_own_number_and_validation_error():
+    summary = written(best=TRIALS[1].candidate.to_json(), parameters=7)
+    other = Candidate(MLP(3, (5,), 2), ADAM)
+    run = Run([dataclasses.replace(TRIALS[0], candidate=other), TRIALS[1]])
+    star = plots.pareto(run, summary=summary).data[-1]
+    assert (star.x, star.customdata) == ((7,), (1,))
+    assert star.y == pytest.approx((25.0,))
+
+
+def test_curves_of_one_epoch_are_points():
+    longer = dataclasses.replace(
+        TRIALS[0], rung=1, epochs=3, val_accuracy=(0.5, 0.8, 0.9)
+    )
+    lines = plots.learning_curves(Run([*TRIALS, longer])).data
+    assert [line.mode for line in lines] == ["lines+markers", "lines"]
+
+
+def test_a_table_has_the_best_of_all_epochs_and_no_infinite_score():
+    one = dataclasses.replace(
+        TRIALS[0],
+        val_loss=(0.75, 0.25, 0.5),
+        val_accuracy=(0.5, 0.75, 0.25),
+        score=math.inf,
+    )
+    found = table([one])
+    assert (found["val_loss"], found["val_accuracy"]) == ([0.25], [0.75])
+    assert found["score"] == [None]
+    assert one.best_val_accuracy == 0.75
+
+
+def test_a_dense_junction_of_a_sparse_network_has_density_1():
+    network = MLP(64, (32,), 10, sparsity=(Sparsity(0.25), None))
+    found = columns.hyperparameters(Candidate(network, ADAM))
+    assert (found["density 1"], found["density 2"]) == (0.25, 1.0)

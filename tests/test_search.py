@@ -481,3 +481,28 @@ def test_a_score_may_be_an_array_of_jax(small):
 def test_rungs_are_whole_epochs(rungs):
     with pytest.raises(InputError, match=r"a tuple of whole epochs like \(3, 9\), got"):
         inspect.unwrap(halving)(SPACE, rungs=rungs)
+
+
+def test_of_equal_candidates_the_earlier_one_is_better():
+    trials = [trial(1), trial(0)]
+    assert [t.candidate_id for t in ranking(trials)] == [0, 1]
+    assert [t.candidate_id for t in front(trials)] == [0]
+
+
+def test_a_store_keeps_the_first_fact_and_the_last_trial(tmp_path):
+    path = tmp_path / "trials.sqlite"
+    with Store(path, {"seed": 0, "budget": {"seconds": 1}}, ("budget",)) as store:
+        assert not store.changed
+        assert [store.first("metric", one) for one in ("f1", "R²")] == ["f1", "f1"]
+        store.add([trial(0, accuracy=0.5)])
+        store.add([trial(0, accuracy=0.75)])
+        assert store.trials() == [trial(0, accuracy=0.75)]
+    with Store(path, {"seed": 0, "budget": {"seconds": 2}}, ("budget",)) as store:
+        assert store.changed
+    assert read(path)[0]["budget"] == {"seconds": 2}
+
+
+def test_a_store_that_is_not_there_is_not_made_by_reading_it(tmp_path):
+    with pytest.raises(InputError, match="no trial store"):
+        read(tmp_path / "trials.sqlite")
+    assert not list(tmp_path.iterdir())
