@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dnc_jax.footprint import Energy, Meter, find
+from dnc_jax.footprint import Assumed, Energy, Meter, find
 from dnc_jax.footprint.counters import CounterError, Found
 
 
@@ -229,3 +229,23 @@ def test_a_meter_that_has_counted_nothing_is_unavailable_and_not_zero(machine):
     energy = Meter(find(machine[0])).energy()
     assert (energy.joules, energy.kind) == (None, "unavailable")
     assert energy.reason == "nothing was counted yet"
+
+
+def test_of_a_failed_counter_nothing_is_left_but_the_reason(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 100_000_000_000)
+    with Meter(find(tmp_path), assumed=Assumed(10.0)) as meter:  # for the memory
+        assert meter.available
+        move(package, 0)
+    assert not meter.available
+    energy = meter.energy()
+    assert (energy.joules, energy.band_joules) == (None, None)
+
+
+@pytest.mark.parametrize("assumed", [None, Assumed(10.0)])
+def test_watts_of_idling_stand_beside_counted_joules_alone(tmp_path, assumed):
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    with Meter(find(tmp_path), idle_seconds=0.001, assumed=assumed) as meter:
+        pass
+    energy = meter.energy()
+    found = (energy.idle_watts, energy.dynamic_joules)
+    assert found == ((None, None) if assumed else (0.0, 0.0))

@@ -403,6 +403,14 @@ def test_a_summary_tells_validation_from_test_and_what_ended_the_search():
     assert "the budget ended the search" in text
     text = "\n".join(terminal.summary_lines(written(performance="error")))
     assert "loss" not in text
+    for inside, word in ((True, "inside"), (False, "outside")):
+        forecast = {
+            "seconds": {"value": 2.0, "low": 1.0, "high": 3.0},
+            "seconds_inside": inside,
+            "seconds_taken": 2.5,
+        }
+        *_, line = terminal.summary_lines(written(forecast=forecast))
+        assert line == f"  forecast 2 (1 to 3) s of search, took 2.5 s: {word}"
 
 
 @pytest.mark.parametrize("resumed", [True, False])
