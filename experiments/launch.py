@@ -276,7 +276,8 @@ def _same_everywhere(config: Config) -> dict[str, Any]:
     asked = json.loads(config.to_json_best_effort())
     with contextlib.suppress(KeyError, TypeError):  # a config of one's own
         data = asked["data"]
-        data |= {name: pathlib.Path(data[name]).name for name in ("name", "test")}
+        files = {"name", "test"} & data.keys()
+        data |= {name: pathlib.Path(data[name]).name for name in files}
         data["dir"] = ""
     own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], [])
     places = ("workdir", "fork", "source")

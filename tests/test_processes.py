@@ -6,11 +6,12 @@ import signal
 import socket
 import time
 
+import ml_collections
 import numpy as np
 import pytest
 
 from dnc_jax.search.trials import read
-from experiments import pod
+from experiments import launch, pod
 from tests.launches import Running
 
 QUICK = (
@@ -112,6 +113,17 @@ def test_processes_that_were_asked_for_different_things_do_not_begin(tmp_path):
     errors = [process.communicate(timeout=60)[1] for process in running]
     assert [process.returncode for process in running] == [2, 2], errors
     assert all("different configs, flags or versions" in error for error in errors)
+
+
+@pytest.mark.parametrize("more", [{}, {"test": "here/more.csv"}])
+def test_files_may_lie_elsewhere_on_every_host(more):
+    here = {"data": {"name": "here/rows.csv", "dir": "here", **more}}
+    there = json.loads(json.dumps(here).replace("here", "there"))
+    asked, other = (
+        launch._same_everywhere(ml_collections.ConfigDict(one)) for one in (here, there)
+    )
+    assert asked == other
+    assert asked["data"]["name"] == "rows.csv"
 
 
 IMPATIENT = """
