@@ -201,10 +201,10 @@ def _cost_model(workdir: pathlib.Path) -> CostModel:
     """
     constants = resources.cost_model()
     if processes.is_first() and not (workdir / TRIALS).exists():
-        folder = compilation.folder()
-        if folder and not machine.path(folder).exists():
-            terminal.say(launch.console(), "measuring how fast this machine is, once")
-        constants = machine.cost_model(folder)
+        said = "measuring how fast this machine is, once"
+        constants = machine.cost_model(
+            compilation.folder(), lambda: terminal.say(launch.console(), said)
+        )
     return CostModel(**processes.from_first(constants._asdict()))
 
 

@@ -20,9 +20,11 @@ def measured(monkeypatch):
 
 
 def test_the_machine_is_measured_once_and_the_constants_are_kept(measured, tmp_path):
-    folder = tmp_path / "cache"
-    assert machine.cost_model(folder) == machine.cost_model(folder) == FOUND
+    folder, told = tmp_path / "cache", []
+    assert machine.cost_model(folder, lambda: told.append(len(measured))) == FOUND
+    assert machine.cost_model(folder, lambda: told.append(len(measured))) == FOUND
     assert len(measured) == 1
+    assert told == [0], "before it is measured"
 
 
 def test_a_busy_machine_is_measured_another_time(monkeypatch, tmp_path):

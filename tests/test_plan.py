@@ -1,3 +1,4 @@
+import functools
 import statistics
 
 import jax
@@ -16,6 +17,7 @@ from dnc_jax.training import (
     shapes,
 )
 from dnc_jax.training.jobs import Progress
+from tests.alone import job
 
 WORK = costs.Workload(inputs=784, outputs=10, rows=48000, epochs=1)
 networks = st.lists(
@@ -321,20 +323,11 @@ def test_a_program_is_named_by_where_it_drops_nodes_and_by_no_rate():
     assert shapes.sizes(shapes.Exact(1, mlp, 32)) == "64-8-10 elu with dropout"
 
 
-def job(start=0, stop=1, width=8, batch_size=16, **rest):
-    return population.Job(
-        MLP(6, (width,), 4),
-        Hyperparameters(batch_size=batch_size),
-        jax.random.key(0),
-        start=start,
-        stop=stop,
-        total=9,
-        **rest,
-    )
+one = functools.partial(job, 0, (8,), stop=1, batch_size=16)
 
 
 def test_jobs_of_several_lengths_are_planned_by_length_the_longest_first():
-    jobs = [job(), job(0, 9), job(), job(0, 9, batch_size=10**6)]
+    jobs = [one(), one(stop=9), one(), one(stop=9, batch_size=10**6)]
     epochs = []
 
     def workload(planned):
@@ -355,9 +348,12 @@ def test_only_jobs_that_are_equally_far_go_on_together():
     def at(epochs, start=0):
         return Progress(start, None, (0.5,) * epochs, (0.5,) * epochs, 1.0)
 
-    far, further = job(stop=9, progress=at(2)), job(stop=9, progress=at(3))
+    longer = one(stop=9)
+    far, further, other = (
+        longer._replace(progress=at(*place)) for place in ((2,), (3,), (2, 1))
+    )
     assert grouping.common_progress([far, far]) == [at(2), at(2)]
-    for jobs in ([far, further], [far, job(stop=9)], [job(stop=9, progress=at(2, 1))]):
+    for jobs in ([far, further], [far, longer], [other]):
         assert grouping.common_progress(jobs) == []
     group = plan.Group(shapes.Padded(1, (16,), 16), (0, 1, 2))
     assert grouping.rounds(group, [far, further, further], 2) == [[(1,), (2,)], [(0,)]]

@@ -50,7 +50,9 @@ def describe() -> dict[str, Any]:
     }
 
 
-def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
+def cost_model(
+    folder: pathlib.Path | None, on_measure: Callable[[], None] = lambda: None
+) -> costs.CostModel:
     """The constants kept in `folder`; at first they are measured, in under 10 s.
 
     A machine that is busy with other work says nothing about itself: the defaults are
@@ -62,6 +64,7 @@ def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
 
     Args:
       folder: made where it is missing; None: the model's defaults, nothing is measured.
+      on_measure: called before a measurement.
     """
     if folder is None:
         return resources.cost_model()
@@ -70,6 +73,7 @@ def cost_model(folder: pathlib.Path | None) -> costs.CostModel:
         values = [kept[name] for name in costs.CostModel._fields]
         if all(value > 0 for value in values):
             return costs.CostModel(*values)
+    on_measure()
     constants, share = measure()
     if share < _UNDISTURBED:
         return resources.cost_model()

@@ -10,6 +10,8 @@ from typing import Any
 
 import ml_collections
 
+from experiments.configs import digits
+
 
 def get_config() -> Any:
     """Every field of a training run."""
@@ -17,15 +19,11 @@ def get_config() -> Any:
     config.seed = 0
     config.twin = False  # of a dense network there is none
 
-    config.data = ml_collections.ConfigDict()
+    config.data = digits.get_config().data
     config.data.name = "cifar10"  # or digits, or an .npz file of images
-    config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
-    config.data.task = "auto"  # or "classification", "regression"
-    config.data.loss = "auto"  # in regression also "absolute_error", "huber"
-    config.data.metric = "auto"  # accuracy or R²; of labels also "f1", over classes
-    config.data.class_weight = ""  # or "balanced", or one for each class: "1,10"
-    config.data.channels = "last"  # or "first"
-    config.data.validation_fraction = 0.2  # of the training rows
+    del config.data.augment  # a field of config.train
+    del config.data.resident_bytes
+    del config.data.test, config.data.target  # of tables, which have no images
 
     config.network = ml_collections.ConfigDict()
     config.network.channels = (24, 48, 72, 96)  # of each 3 x 3 convolution

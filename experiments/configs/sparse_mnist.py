@@ -11,6 +11,8 @@ from typing import Any
 
 import ml_collections
 
+from experiments.configs import digits
+
 
 def get_config() -> Any:
     """Every field of a training run."""
@@ -18,17 +20,10 @@ def get_config() -> Any:
     config.seed = 0
     config.twin = True  # train the dense network of the same sizes too
 
-    config.data = ml_collections.ConfigDict()
+    config.data = digits.get_config().data
     config.data.name = "mnist"  # or digits, or an .npz or .csv file
-    config.data.dir = ""  # TFDS data directory; empty: ~/tensorflow_datasets
-    config.data.test = ""  # second .csv file; empty: a fixed fifth of the rows
-    config.data.target = ""  # column of a .csv file to predict; empty: the last
-    config.data.task = "auto"  # or "classification", "regression"
-    config.data.loss = "auto"  # in regression also "absolute_error", "huber"
-    config.data.metric = "auto"  # accuracy or R²; of labels also "f1", over classes
-    config.data.class_weight = ""  # or "balanced", or one for each class: "1,10"
-    config.data.channels = "last"  # of images; or "first"
-    config.data.validation_fraction = 0.2  # of the training rows
+    del config.data.augment  # a field of config.train
+    del config.data.resident_bytes
 
     config.network = ml_collections.ConfigDict()
     config.network.hidden = (1024, 1024)
