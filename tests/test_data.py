@@ -315,6 +315,14 @@ def test_a_csv_file_that_cannot_be_used_is_refused_with_the_place(
         load(str(path))
 
 
+def test_true_and_false_of_a_csv_file_are_1_and_0(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,kind\n" + "True,1,x\nfalse,2,y\n" * 5)
+    found = load(str(path))
+    for split in (found.train, found.test):
+        assert (np.asarray(split.x)[:, 0] == (np.asarray(split.y) == 0)).all()
+
+
 def test_empty_lines_of_a_csv_file_are_no_rows_and_pixels_may_be_numbered(tmp_path):
     path = tmp_path / "rows.csv"
     lines = [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(40)]

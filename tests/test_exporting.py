@@ -177,14 +177,16 @@ def test_the_command_line_takes_a_table_by_the_names_of_its_columns(exported):
     rows = [f'{a},"note, {i}",{b}' for i, (b, a) in enumerate(x.tolist())]
     tables = {
         "new.csv": "\n".join(["size,note,age", *rows]),
+        "truths.csv": "size,age\nTrue, false\n",
         "short.csv": "size,note\n1,2\n",
         "gap.csv": "size,age\n1,\n",
         "text.csv": "size,age\n1,old\n",
     }
     for name, text in tables.items():
         (folder / name).write_text(text)
-    printed, *refused = run_alone(folder, "-c", EACH, *tables).split("next\n")
+    printed, truths, *refused = run_alone(folder, "-c", EACH, *tables).split("next\n")
     assert printed.splitlines() == saved.predict(x).astype(str).tolist()
+    assert truths.splitlines() == saved.predict([[0.0, 1.0]]).astype(str).tolist()
     assert refused == [
         "refused short.csv: there is no column 'age'\n",
         "refused gap.csv: there are empty or infinite values\n",

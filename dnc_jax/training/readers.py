@@ -18,6 +18,7 @@ from dnc_jax.errors import InputError
 from dnc_jax.training import image_sets
 from dnc_jax.training.rows import FileRows
 
+_TRUTHS = {"true": 1, "false": 0}
 DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
 Arrays = tuple[np.ndarray | FileRows, np.ndarray]
 
@@ -154,12 +155,14 @@ def _table(path: pathlib.Path, target: str) -> tuple[np.ndarray, np.ndarray, lis
         features = row[:place] + row[place + 1 :]
         try:
             into[:] = features
-        except ValueError:  # looked at one by one below, which takes long
-            into[:] = np.nan
-        if not np.isfinite(into).all():
-            bad = next(i for i, text in enumerate(features) if not _is_finite(text))
+        except ValueError:  # one by one takes long
+            into[:] = list(map(_number, features))
+        finite = np.isfinite(into)
+        if not finite.all():
+            bad = int(finite.argmin())
             what = (
-                f"{features[bad]!r} is not a finite number; encode or remove the column"
+                f"{features[bad]!r} is not a finite number; encode the column, as "
+                "pandas.get_dummies does, or remove it"
                 if features[bad].strip()
                 else "no value; fill it in, or remove the row or the column"
             )
@@ -181,8 +184,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _is_finite(text: str) -> bool:
-    return _is_number(text) and math.isfinite(float(text))
+def _number(text: str) -> float:
+    """Of true and false 1 and 0, of other words NaN."""
+    try:
+        return float(_TRUTHS.get(text.strip().lower(), text))
+    except ValueError:
+        return math.nan
 
 
 def _parsed(texts: list[str]) -> np.ndarray:
