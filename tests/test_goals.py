@@ -279,6 +279,7 @@ def test_labels_are_told_by_their_value(labels, weights):
         ({"class_weight": (1, 2, 0)}, "of label 'usual' must be a finite number > 0"),
         ({"class_weight": {"odd": np.inf}}, "of label 'odd' must be a finite number"),
         ({"class_weight": "odd:2,usual"}, "has 'usual', which is no LABEL:WEIGHT"),
+        ({"class_weight": "odd:2,odd:3"}, "has a label twice, got 'odd:2,odd:3'"),
         ({"class_weight": "odd:2,:3"}, "has '', which is no label; the labels are"),
         ({"class_weight": {"od": 1}}, "has 'od', which is no label; the labels are '"),
         ({"metric": "auc"}, "metric must be one of auto, f1, got 'auc'"),

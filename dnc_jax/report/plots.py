@@ -292,7 +292,8 @@ def best_over_time(run: Run, by: Clock = "seconds") -> go.Figure:
         mode="lines+markers",
         line={"shape": "hv", "color": COLOURS[0]},
         marker={"size": 9},
-        hovertemplate="%{y:.3f} after %{x:.3g}<br>%{text}<extra></extra>",
+        hovertemplate=f"%{{y:.3f}} after %{{x:.3~s}} {CLOCKS[by]}<br>%{{text}}"
+        "<extra></extra>",
         name="best score",
     )
     return figure

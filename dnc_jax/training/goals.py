@@ -350,7 +350,13 @@ def _relative_weights(
                     f"class_weight has {unnamed[0]!r}, which is no LABEL:WEIGHT, got "
                     f"{given!r}; a label that is left out counts 1"
                 )
-            values = dict(pair.rsplit(":", 1) for pair in values)
+            pairs = [pair.rsplit(":", 1) for pair in values]
+            values = dict(pairs)
+            if len(values) < len(pairs):
+                raise InputError(
+                    f"class_weight has a label twice, got {given!r}; one weight for "
+                    "each is needed"
+                )
     if hasattr(values, "items"):  # a dict, or a Series
         named = {
             name.decode() if isinstance(name, bytes) else name: weight
