@@ -50,7 +50,10 @@ def _check(config: Any, default: Any, prefix: str) -> None:
         if name not in config:
             if section in _OPEN or (section == "data" and name != "name"):
                 continue
-            raise InputError(f"the config has no field {field}; it needs one")
+            raise InputError(
+                f"the config has no field {field}; it needs one, or is a config of "
+                "another command"
+            )
         value = config[name]
         if isinstance(example, ml_collections.ConfigDict):
             if not isinstance(value, ml_collections.ConfigDict):

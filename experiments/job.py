@@ -57,7 +57,7 @@ def describe(config: launch.Config, space: Space | None = None) -> Described:
     """
     out = launch.console()
     objective = checks.call(Objective, config, "objective")
-    grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
+    grid = launch.grid(config)
     if config.budget.grams_co2e and not grid:
         raise InputError(
             "budget.grams_co2e needs to know whose grid it is: energy.region, such "
@@ -102,6 +102,9 @@ def run(
     problem, budget, grid, assumed = describe(config, space)
     digest = problem.data.digest() if forks else ""
     prior = [trial for folder in forks for trial in _prior(folder, config, digest)]
+    if processes.is_first():
+        launch.check_folder(workdir)
+        checkpoints.check_place(workdir / BEST)
     cost_model = _cost_model(workdir)
     watts = assumed.watts if assumed else 0.0
     meter = Meter(find(), idle_seconds=config.energy.idle_seconds, assumed=assumed)
@@ -119,7 +122,6 @@ def run(
         if not processes.from_first(None):
             search(**asked)
         return
-    checkpoints.check_place(workdir / BEST)
     out = launch.console()
     terminal.say(out, f"results go to {workdir}")
     workdir.mkdir(parents=True, exist_ok=True)
@@ -201,7 +203,7 @@ def _cost_model(workdir: pathlib.Path) -> CostModel:
     """
     constants = resources.cost_model()
     if processes.is_first() and not (workdir / TRIALS).exists():
-        said = "measuring how fast this machine is, once"
+        said = "measuring how fast this machine is"
         constants = machine.cost_model(
             compilation.folder(), lambda: terminal.say(launch.console(), said)
         )

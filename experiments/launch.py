@@ -24,7 +24,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from dnc_jax.errors import InputError, ProcessError
-from dnc_jax.footprint import Assumed
+from dnc_jax.footprint import Assumed, carbon
 from dnc_jax.report import terminal
 from dnc_jax.search.trials import flat
 from dnc_jax.training import compilation, data, processes
@@ -299,12 +299,31 @@ def load_data(config: Config, **more: Any) -> Dataset:
         return data.load(name, data_dir=directory, seed=config.seed, **fields, **more)
 
 
+def grid(config: Config) -> carbon.Grid | None:
+    """That which `config.energy` names; None if it names none."""
+    energy = config.energy
+    with checks.named("energy", energy):
+        return carbon.grid(energy.region, energy.intensity, energy.pue)
+
+
 def assumed_power(config: Config) -> Assumed | None:
     """Of what has no counter, as `config.energy` assumes it; None for 0 W."""
     watts, utilisation = config.energy.tdp_watts, config.energy.utilisation
     with checks.named("energy", config.energy):
         assumed = Assumed(watts, utilisation)
     return assumed if watts else None
+
+
+def check_folder(path: pathlib.Path) -> None:
+    """Whether there is a folder at `path`, or one can be made, to write to.
+
+    Raises:
+      InputError: neither.
+    """
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        what = "may not be written" if there.is_dir() else "is no folder"
+        raise InputError(f"--workdir={path}: {there} {what}; name another")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

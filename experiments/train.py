@@ -58,6 +58,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
         )
     if (workdir / TRIALS).exists():
         raise InputError(f"{workdir} holds a search; choose another --workdir")
+    launch.check_folder(workdir)
     checkpoints.check_place(workdir / BEST)
     workdir.mkdir(parents=True, exist_ok=True)
     runs = {"sparse" if network.sparsity else "network": network}

@@ -23,6 +23,7 @@ def alone(job, data, epochs):
     init_key, dropout_key, pattern_key = trainer.keys_of(job.key)
     patterns = network.patterns(pattern_key, job.architecture)
     state = trainer.init(init_key, job.architecture, patterns)
+    seed = trainer.seed_of(dropout_key)
     losses = []
     for epoch in range(epochs):
         state, _ = trainer.train_epoch(
@@ -33,7 +34,7 @@ def alone(job, data, epochs):
                 np.float32(job.hyperparameters.learning_rate)
                 * np.float32(population.rate_factor(epoch, job.total)),
                 np.float32(job.hyperparameters.weight_decay),
-                trainer.seed_of(dropout_key),
+                seed,
                 patterns,
             ),
             trainer.epoch_order(ORDER, epoch, len(data.train.y)),

@@ -194,7 +194,7 @@ def test_the_talks_equivalents_are_whole_for_their_own_pounds():
             lambda: carbon.green_algorithms(1.0, 1, 1.0, 2.0, 1.0, 1.0, 1.0),
             "usage must lie in",
         ),
-        (lambda: carbon.given_pue(0.9), "a PUE is at least 1, got 0.9"),
+        (lambda: carbon.given_pue(0.9), "pue must be a finite number >= 1, got 0.9"),
         (lambda: carbon.given_intensity(-4.0), "intensity must be"),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_grid_is_what_the_user_says_and_else_the_regions():
 
 @pytest.mark.parametrize("value", [0.999, math.inf, math.nan])
 def test_a_pue_is_at_least_1_and_finite(value):
-    with pytest.raises(InputError, match="a PUE is at least 1"):
+    with pytest.raises(InputError, match="pue must be a finite number >= 1"):
         carbon.given_pue(value)
     assert carbon.given_pue(1.0).value == 1.0
 

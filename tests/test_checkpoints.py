@@ -29,9 +29,9 @@ def network(hidden=(5, 4)):
 
 @pytest.mark.parametrize("hidden", [(), (5,), (5, 4), tuple(range(2, 14))])
 def test_a_loaded_network_gives_the_same_logits(tmp_path, hidden):
-    saved = network(hidden)
-    checkpoints.save(tmp_path / "best", saved)
-    loaded = dnc_jax.load(tmp_path / "best")
+    saved, path = network(hidden), tmp_path / "[1] a\\b *?ü"
+    checkpoints.save(path, saved)
+    loaded = dnc_jax.load(path)
     assert loaded.architecture == saved.architecture
     assert loaded.hyperparameters == saved.hyperparameters
     x = np.random.default_rng(0).integers(0, 255, (9, 1, 2, 3), np.uint8)
@@ -227,6 +227,9 @@ def test_a_folder_beside_a_network_that_looks_like_its_own_is_left_alone(tmp_pat
         assert dnc_jax.load(tmp_path / name).architecture.hidden == (3,)
 
 
-def test_no_examples_have_no_logits():
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_no_examples_have_no_logits(dtype):
     saved = network((5,))
-    assert saved(np.zeros((0, *saved.example_shape), np.uint8)).shape == (0, 3)
+    none = np.zeros((0, *saved.example_shape), dtype)
+    assert saved(none).shape == saved.probabilities(none).shape == (0, 3)
+    assert saved.predict(none).shape == (0,)

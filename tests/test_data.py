@@ -180,6 +180,8 @@ def test_images_with_channels_first_are_turned():
     np.testing.assert_array_equal(problem.test.x[5], x[5].transpose(1, 2, 0))
     with pytest.raises(InputError, match=r"channels='first' is for images"):
         from_arrays((x[:, 0], y), (x[:, 0], y), channels="first")
+    with pytest.raises(InputError, match="the images of digits have their channels la"):
+        load("digits", channels="first")
 
 
 CSV = "size,age,price\n" + "".join(f"{i},{i % 7},{3.5 * i}\n" for i in range(50))
@@ -281,12 +283,20 @@ def test_labels_may_be_bytes():
     assert found.labels == ("cat", "d\\xf6g")
 
 
-@pytest.mark.parametrize("missing", [np.nan, None, 1])
-def test_a_missing_name_is_no_class(missing):
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (np.nan, "arrays, train: row 11 has no label"),
+        (None, "arrays, train: row 11 has no label"),
+        (1, "labels of the types int, str; names or numbers"),
+    ],
+)
+def test_a_missing_name_is_no_class(missing, message):
     x = np.arange(24.0).reshape(12, 2)
     names = np.array(["cat", "dog"] * 5 + ["cat", missing], object)
-    with pytest.raises(InputError, match="labels must be integers or names"):
-        from_arrays((x, names), (x, names))
+    for test in ((x, names), None):
+        with pytest.raises(InputError, match=message):
+            from_arrays((x, names), test)
 
 
 @pytest.mark.parametrize(

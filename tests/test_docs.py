@@ -10,19 +10,22 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 
 
-def blocks(page):
+def blocks(page, before="^```python"):
     text = page.read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"{before}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem
 )
-def test_the_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+def test_the_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks(page):
         exec(compile(block, page.name, "exec"), names)
+    printed = capsys.readouterr().out
+    for promised in blocks(page, r"^It prints[^\n]*:\n\n```"):
+        assert promised in printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

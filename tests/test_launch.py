@@ -179,6 +179,8 @@ def test_a_finished_search_is_shown_again_and_not_run_again(finished):
         ),
         (["stray"], "unexpected argument 'stray'"),
         (["--workdir=/proc/nothing/here"], "/proc/nothing"),
+        (["--workdir=/dev/null/here"], "here: /dev/null is no folder; name another"),
+        (["--config.energy.pue=0.5"], "energy.pue must be a finite number >= 1"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path):

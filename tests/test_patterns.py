@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc_jax import sparse
+from dnc_jax import InputError, sparse
 from dnc_jax.sparse import families
 from dnc_jax.sparse.pattern import grid
 
@@ -331,12 +331,24 @@ ONE = np.zeros(1, int)
 
 def test_blocks_of_nothing_and_nodes_of_none_are_refused():
     for n_in, n_out, block in ((4, 4, (0, 1)), (4, 4, (1, 0)), (0, 4, (1, 1))):
-        with pytest.raises(ValueError, match="must be >= 1"):
+        with pytest.raises(ValueError, match="must be a whole number >= 1, got 0"):
             sparse.from_edges(ONE, ONE, n_in, n_out, block)
     with pytest.raises(ValueError, match="the nearest that is: 8"):
         sparse.from_edges(ONE, ONE, 9, 4, (4, 1))
     with pytest.raises(ValueError, match="the nearest that is: 4"):
         sparse.from_edges(ONE, ONE, 1, 4, (4, 1))
+
+
+def test_sizes_and_densities_of_other_types_are_refused_by_name():
+    check_density, check_grid = map(inspect.unwrap, (families.check_density, grid))
+    with pytest.raises(InputError, match="density must be a number, got 'a half'"):
+        check_density("a half")
+    for n_in, block, message in (
+        (8.0, (1, 1), "n_in must be a whole number >= 1, got 8.0"),
+        (8, (2, 2.0), "b_out must be a whole number >= 1, got 2.0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_grid(n_in, 8, block)
 
 
 def test_a_density_that_floating_point_lifts_over_a_whole_number_is_not_rounded_up():

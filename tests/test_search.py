@@ -4,6 +4,7 @@ import json
 import math
 import sqlite3
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -149,6 +150,19 @@ def run(small, space=SPACE, **arguments):
 @pytest.fixture(scope="module")
 def whole(small):
     return run(small)
+
+
+def test_no_key_is_used_twice(small):
+    space = MLPSpace(6, 4, width=(8, 8), depth=(1, 1), batch_sizes=(32,))
+    sparse = dataclasses.replace(space, densities=(0.25, 0.5))
+    jax.config.update("jax_debug_key_reuse", True)  # in the threads that train too
+    try:
+        for one in (space, sparse):
+            search(
+                one, small, strategy=halving(one, candidates=1, rungs=(1, 2)), seed=5
+            )
+    finally:
+        jax.config.update("jax_debug_key_reuse", False)
 
 
 def test_brackets_of_hyperband_begin_with_longer_rungs(small):
@@ -437,6 +451,7 @@ def test_what_does_not_fit_together_is_refused(small, arguments, message):
         ("objective", halving(SPACE), "type Objective, such as .*, got Strategy"),
         ("strategy", "random", r"type Strategy, such as halving\(space\), got str"),
         ("data", None, "type Dataset, such as from_arrays.*, got NoneType"),
+        ("space", 1, r"type Space, such as make_space\(data\), got int"),
         ("data", (1, 2), "type Dataset, such as from_arrays.*, got tuple"),
         ("callback", print, "type Callback, such as .*, got builtin_function"),
         ("budget", 60, r"type Budget, such as Budget\(seconds=60\), got int"),

@@ -139,7 +139,7 @@ def given_pue(value: float) -> Factor:
       InputError: it is below 1: the computer is part of its data centre.
     """
     if not 1 <= value < math.inf:
-        raise InputError(f"a PUE is at least 1, got {value:g}")
+        raise InputError(f"pue must be a finite number >= 1, got {value:g}")
     return Factor(value, None, "given by the user")
 
 

@@ -5,7 +5,7 @@ import math
 import threading
 import time
 
-from dnc_jax.errors import InputError, check_amounts
+from dnc_jax.errors import InputError, check_amounts, check_whole
 from dnc_jax.footprint import Meter
 from dnc_jax.footprint.carbon import Grid
 from dnc_jax.search.forecast import Forecast, Interval
@@ -45,6 +45,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         check_amounts(**{name: getattr(self, name) for name in CAPS})
+        check_whole(0, candidate_epochs=self.candidate_epochs)
         if self.grams_co2e and not isinstance(self.grid, Grid):
             raise InputError(
                 "grams_co2e needs a grid, as carbon.grid has it by region, such as FR, "

@@ -99,6 +99,7 @@ class Objective:
           epoch: what an epoch of training takes, as far as `measured` asks for it.
 
         Raises:
+          InputError: a loss below 0 counts.
           ValueError: a term with a weight was not measured.
         """
         if not val_loss:
@@ -107,6 +108,11 @@ class Objective:
             f_p = max(1 - max(val_accuracy), resolution)
         else:
             f_p = max(min(val_loss), _LEAST_LOSS)
+            if min(val_loss) < 0:
+                raise InputError(
+                    f"a validation loss of {min(val_loss):g} has no logarithm; add a "
+                    "constant to the loss, or use objective.performance = 'error'"
+                )
         if self.performance == "mse":
             f_p *= 10
         if not self.w_c:

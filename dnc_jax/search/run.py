@@ -120,7 +120,9 @@ def search(
     """
     begin = time.perf_counter()
     callback = callback or Callback()
-    strategy = strategy or halving(space)
+    if strategy is None:
+        check_kind(*_KINDS["space"], space=space)
+        strategy = halving(space)
     problem = Problem(
         space, data, objective or Objective(), strategy, constraints, seed
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_numbers
 from dnc_jax.sparse.pattern import Pattern, from_edges, grid
 from dnc_jax.typing import Key
 
@@ -259,8 +259,9 @@ def check_density(density: float) -> None:
     """A density is a kept fraction.
 
     Raises:
-      InputError: it is not in (0, 1].
+      InputError: it is no number in (0, 1].
     """
+    check_numbers(density=density)
     if not 0 < density <= 1:
         raise InputError(f"density must lie in (0, 1], got {density:g}")
 

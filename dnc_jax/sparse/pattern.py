@@ -13,7 +13,7 @@ import jax
 import jax.export
 import numpy as np
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.plain import plain
 from dnc_jax.typing import Array
 
@@ -269,14 +269,13 @@ def grid(n_in: int, n_out: int, block: tuple[int, int]) -> tuple[int, int]:
     """Input and output blocks of a junction.
 
     Raises:
-      InputError: a size below 1, sides that are not two, or blocks that do not divide
-        the nodes.
+      InputError: a size below 1 or not whole, sides that are not two, or blocks that
+        do not divide the nodes.
     """
     if np.shape(block) != (2,):
         raise InputError(f"block must be its two sides, (b_in, b_out), got {block}")
+    check_whole(1, n_in=n_in, n_out=n_out, b_in=block[0], b_out=block[1])
     for nodes, side, name in ((n_in, block[0], "n_in"), (n_out, block[1], "n_out")):
-        if side < 1 or nodes < 1:
-            raise InputError(f"{name} = {nodes} and block side {side} must be >= 1")
         if nodes % side:
             raise InputError(
                 f"{name} = {nodes} is not a multiple of the block's side {side}; "

@@ -36,8 +36,9 @@ def scatter(patterns: Sequence[Pattern], *, windows: int | None = None) -> Scatt
 
     Args:
       patterns: first junction to last.
-      windows: in how many windows to part the nodes of a layer; None takes, for each
-        score, as many as a node has edges (paths), so that the ideal is one.
+      windows: in how many windows to part the nodes of a layer, at most one for each
+        node; None takes, for each score, as many as a node has edges (paths), so that
+        the ideal is one where there are no more paths than nodes.
 
     Raises:
       InputError: no patterns, junctions that do not follow one another, or windows

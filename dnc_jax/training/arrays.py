@@ -41,6 +41,8 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
             "one for each example is needed"
         )
     _refuse_kind(x, f"{where}: examples")
+    if y.dtype == object:
+        raise InputError(f"{where}: {_missing(y)}")
     if channels == "first":
         if x.ndim != 4:
             raise InputError(
@@ -59,6 +61,16 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
                 x = x.astype(np.float32, copy=False)
         refuse_nan(x, where, "examples")
     return x, y
+
+
+def _missing(y: np.ndarray) -> str:
+    """What is wrong with labels that are neither all names nor all numbers."""
+    empty = [value is None or value != value for value in y.flat]
+    if any(empty):
+        row = empty.index(True) // (y.size // len(y))
+        return f"row {row} has no label (None or NaN); remove such rows"
+    kinds = sorted({type(value).__name__ for value in y.flat})
+    return f"labels of the types {', '.join(kinds)}; names or numbers are needed"
 
 
 def numbers_of(x: Any, where: str) -> np.ndarray:
@@ -177,7 +189,7 @@ def refuse_nan(values: rows.Rows, where: str, what: str) -> None:
         np.isfinite(part.reshape(len(part), -1)).all(axis=1)
         for part in rows.blocks(values)
     ]
-    bad = ~np.concatenate(finite)
+    bad = ~np.concatenate([np.ones(0, bool), *finite])
     if bad.any():
         raise InputError(
             f"{where}: {bad.sum()} of {len(values)} {what} hold NaN, infinite values "

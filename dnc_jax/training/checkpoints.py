@@ -1,10 +1,13 @@
 """Trained networks on disk; data only, never code."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -191,8 +194,8 @@ def save(path: str | os.PathLike[str], trained: Network) -> None:
         if trained.patterns:
             np.savez(folder / _PATTERNS, allow_pickle=False, **_edges(trained.patterns))
         params = _named(trained.params, trained.statistics)
-        with _checkpointer() as checkpointer:
-            checkpointer.save(folder / _PARAMS, params)
+        with _simply_named(folder) as link, _checkpointer() as checkpointer:
+            checkpointer.save(link / _PARAMS, params)
 
 
 def check_place(
@@ -245,8 +248,8 @@ def load(path: str | os.PathLike[str]) -> Network:
             ),
             jax.random.key(0),
         )
-        with _checkpointer() as checkpointer:
-            stored = checkpointer.restore(path / _PARAMS, template)
+        with _simply_named(path) as link, _checkpointer() as checkpointer:
+            stored = checkpointer.restore(link / _PARAMS, template)
         # Orbax compares no shapes of what was NumPy's when it was saved.
         shapes, wanted = (jax.tree.map(np.shape, tree) for tree in (stored, template))
         if shapes != wanted:
@@ -290,6 +293,19 @@ def _load_patterns(path: pathlib.Path, architecture: Architecture) -> Patterns:
                 patterns[i] = from_edges(sources, outputs, n_in, n_out, sparsity.block)
     network.check(architecture, tuple(patterns))
     return tuple(patterns)
+
+
+@contextlib.contextmanager
+def _simply_named(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A link to the folder, without the brackets or backslashes of its name.
+
+    Orbax takes a path for a pattern, and with brackets loses what it has written;
+    TensorStore takes backslashes for slashes.
+    """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        link = pathlib.Path(elsewhere, "folder")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def _checkpointer() -> Any:

@@ -221,12 +221,15 @@ def load(
     Raises:
       InputError: unknown name, missing directory or unusable rows.
     """
-    train, held_back, columns = readers.read(
-        name, data_dir=data_dir, test=test, target=target
-    )
+    found = readers.read(name, data_dir=data_dir, test=test, target=target)
+    if found.channels_last and channels == "first":
+        raise InputError(
+            f"channels = 'first' is for arrays of your own; the images of {name} have "
+            "their channels last"
+        )
     return from_arrays(
-        train,
-        held_back,
+        found.train,
+        found.test,
         name=name,
         task=task,
         loss=loss,
@@ -237,7 +240,7 @@ def load(
         resident_bytes=resident_bytes,
         seed=seed,
         validation_fraction=validation_fraction,
-    )._replace(columns=columns)
+    )._replace(columns=found.columns)
 
 
 def from_arrays(

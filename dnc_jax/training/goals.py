@@ -41,7 +41,8 @@ class Goal:
 
     Attributes:
       metric: what `accuracy` returns, for people.
-      loss: of `(outputs, targets)`, traced: of each row, [..., B] float32.
+      loss: of `(outputs, targets)`, traced: of each row, [..., B] float32. Below 0 it
+        is for objectives of the error only, since scores are logarithms.
       evidence: of `(outputs, targets)`, traced: what `accuracy` is computed from, once
         it is summed over rows: numbers of each row, [..., B] or [..., K, B].
       accuracy: of the mean of the evidence over all rows, [...] or [..., K] in NumPy,

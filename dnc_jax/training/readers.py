@@ -38,11 +38,13 @@ class Read(NamedTuple):
     Attributes:
       train, test: rows; None where test rows are to be taken out of the others.
       columns: names of the features, where they have any.
+      channels_last: whether it is known that images have their channels last.
     """
 
     train: Arrays
     test: Arrays | None
     columns: tuple[str, ...] = ()
+    channels_last: bool = False
 
 
 class Reader(NamedTuple):
@@ -209,7 +211,7 @@ def _digits(source: Source) -> Read:
     x, y = bunch.images.astype(np.uint8)[..., None], bunch.target
     test = np.sort(stratified(y, 0.2, np.random.default_rng([0, 0x5B117])))
     fit = np.setdiff1d(np.arange(len(y)), test)
-    return Read((x[fit], y[fit]), (x[test], y[test]))
+    return Read((x[fit], y[fit]), (x[test], y[test]), channels_last=True)
 
 
 def stratified(
@@ -308,7 +310,7 @@ def _image_set(source: Source) -> Read:
             f"tfds.builder({name!r}, file_format='array_record')"
             ".download_and_prepare()"
         )
-    return Read(*image_sets.read(name, directory))
+    return Read(*image_sets.read(name, directory), channels_last=True)
 
 
 # By name, or by the ending of a file's; any other name is a folder of arrays or a TFDS

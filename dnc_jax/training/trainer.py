@@ -94,9 +94,10 @@ def init(key: Key, architecture: Architecture, patterns: Patterns = ()) -> Train
 def keys_of(key: Key) -> tuple[Key, Key, Key]:
     """Keys of a network's weights, of its dropout and of its patterns.
 
-    Consumes `key`.
+    `key` stands for the network and is not consumed: whoever asks again, as after a
+    rung, gets the same ones.
     """
-    weights, dropout, patterns = jax.random.split(key, 3)
+    weights, dropout, patterns = jax.random.split(jax.random.clone(key), 3)
     return weights, dropout, patterns
 
 

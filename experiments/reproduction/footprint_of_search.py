@@ -62,7 +62,7 @@ def main(config: launch.Config, workdir: pathlib.Path) -> None:
             "test_accuracy": summary["test_accuracy"],
             "parameters": summary["parameters"],
         }
-    grid = carbon.grid(config.energy.region, config.energy.intensity, config.energy.pue)
+    grid = launch.grid(config)
     rows = table(costs, grid)
     study_.table("cost", "One model, with tuning, with architecture search", rows)
     study_.table(record.FINDINGS, record.CAPTION, findings({"cost": rows}))
