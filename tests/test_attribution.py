@@ -72,6 +72,13 @@ def test_compiling_and_evaluation_are_overhead():
     assert attribute(5.0, []).overhead_joules == 5
 
 
+def test_evaluation_takes_no_part_of_idling():
+    lanes = [Lane("a", 300)]
+    shares = attribute(100.0, lanes, idle_joules=20.0, overhead_flops=100)
+    assert shares.joules == {"a": 20 + 80 * 3 / 4}
+    assert shares.overhead_joules == 80 / 4
+
+
 def test_two_lanes_of_one_owner_are_added():
     shares = attribute(6.0, [Lane("a", 1), Lane("b", 1), Lane("a", 1)])
     assert shares.joules == {"a": 4, "b": 2}
@@ -92,6 +99,7 @@ def test_the_first_eight_of_impossible_weights_are_told():
     [
         lambda: attribute(-1.0, []),
         lambda: attribute(1.0, [], compiling=1.5),
+        lambda: attribute(1.0, [], compiling=-0.5),
         lambda: apportion(-1, [1]),
         lambda: apportion(1, [1, -1]),
         lambda: apportion(1, [0, 0]),

@@ -4,11 +4,13 @@ import itertools
 import json
 import math
 import threading
+import time
 
+import jax
 import pytest
 
 from dnc_jax import InputError
-from dnc_jax.footprint import Meter, attribution, carbon
+from dnc_jax.footprint import Assumed, Meter, attribution, carbon
 from dnc_jax.footprint.counters import CounterError, Found
 from dnc_jax.search import MLPSpace, Objective, Store, budget, ledger
 from dnc_jax.search.budget import Budget, Spending
@@ -17,6 +19,8 @@ from dnc_jax.search.results import Callback
 from dnc_jax.search.run import search
 from dnc_jax.search.strategies import halving
 from dnc_jax.training import timing
+from dnc_jax.training.jobs import Executed, Outcome
+from dnc_jax.training.programs import Programs
 from dnc_jax.training.timing import EpochCost
 
 # Without hidden layers: one small program for all.
@@ -157,6 +161,24 @@ def test_after_a_counter_has_failed_the_last_power_is_taken_on(clock):
         assert spending.reached() == "watt_hours"
 
 
+def test_power_after_a_failure_is_the_mean_and_its_joules_are_added_up(clock):
+    with Meter(Found((Steady(watts=100.0, readings=4),), None)) as meter:
+        spending = Spending(Budget(watt_hours=400 / 3600), meter)
+        reached = []
+        for _ in range(4):  # 100 J, 200 J in 4 s, then 50 W
+            clock(2.0)
+            reached.append(spending.reached())
+    assert reached == [None, None, None, "watt_hours"]
+
+
+def test_seconds_are_reached_with_the_last_of_them(clock):
+    spending = Spending(Budget(seconds=9.0), None)
+    clock(8.5)
+    assert spending.reached() is None
+    clock(0.5)
+    assert spending.reached() == "seconds"
+
+
 def test_a_rung_beyond_the_candidate_epochs_is_not_begun(small):
     # The rungs take 4, then 2 + 4, then 2.
     result = run(small, budget=Budget(candidate_epochs=11))
@@ -204,6 +226,62 @@ def test_the_shares_of_trials_and_overhead_are_the_searchs_energy(small, tmp_pat
         min(t.joules for t in first), abs=2e-6
     ), "lanes of one shape cost the same"
     json.dumps(shares._asdict())
+
+
+class Machine:
+    """Its counter has what the test says that it took."""
+
+    name, range_joules = "machine", math.inf
+
+    def __init__(self, clock):
+        self.device, self.joules = f"machine {id(self)}", 0.0
+        self.clock = clock
+
+    def work(self, seconds, watts):
+        self.clock(seconds)
+        self.joules += seconds * watts
+
+    def read(self):
+        return self.joules
+
+
+def test_each_rung_is_divided_by_idling_flops_and_compiling(small, clock, monkeypatch):
+    machine, programs = Machine(clock), Programs(small, jax.random.key(0))
+    programs.workers = 2
+    monkeypatch.setattr(time, "sleep", lambda seconds: machine.work(seconds, 2.0))
+    with Meter(Found((machine,), None), idle_seconds=1.0) as meter:
+        machine.work(3.0, 10.0)
+        shared = ledger.Ledger(meter, programs)
+        machine.work(5.0, 4.0)
+        shared.begin()
+        machine.work(10.0, 12.0)
+        programs.account(compiling=4.0)  # of 20 s that two workers had
+        lane = Executed(4, 300, 100)
+        outcome = Outcome((), (), 1.0, False, None, 1, lane)
+        shared.chunk([7, 8], [outcome, outcome])
+        programs.add_unused(lane, 1)
+        # Of 8 lanes each an eighth of 16 J idling, and of 80 J 300 FLOPs' part.
+        joules = 16 / 8 + 80 * 300 / (8 * 300 + 8 * 100)
+        assert shared.end() == pytest.approx({7: joules, 8: joules})
+        told = shared.attribution()
+        assert (told.kind, told.joules) == ("modelled", 20.0 + 120.0)
+        assert told.trials_joules == pytest.approx(2 * joules)
+        assert told.overhead_joules == pytest.approx(140 - 2 * joules)
+        assert told.compiling == pytest.approx(4 / 20)
+        shared.begin()
+        machine.work(10.0, 12.0)
+        done = outcome._replace(executed=Executed(4, 0, 0), epochs=0)
+        shared.chunk([9], [done])
+        assert shared.end() == {}, "an earlier run had finished it"
+        told = shared.attribution()
+        assert told.trials_joules == pytest.approx(2 * joules)
+        assert told.compiling == pytest.approx(4 / 40)
+
+
+def test_shares_of_an_estimate_are_estimated(small):
+    with Meter(Found((), "none"), assumed=Assumed(10.0)) as meter:
+        shared = ledger.Ledger(meter, Programs(small, jax.random.key(0)))
+        assert shared.attribution().kind == "estimated"
 
 
 def test_without_a_counter_no_trial_has_joules(small):

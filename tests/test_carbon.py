@@ -176,6 +176,17 @@ def test_green_algorithms_counts_cores_by_usage_and_memory_by_size():
     assert cost.grams_co2e == pytest.approx(500 * kwh)
 
 
+def green(**fields):
+    given = {"hours": 1.0, "cores": 1, "watts_per_core": 1.0, "usage": 1.0}
+    given |= {"memory_gb": 1.0, "pue": 1.0, "grams_per_kwh": 1.0}
+    return carbon.green_algorithms(**{**given, **fields})
+
+
+def test_no_energy_emits_nothing_and_is_not_unavailable():
+    emitted = carbon.emissions(0.0, carbon.grid("FR"))
+    assert (emitted.grams_co2e, emitted.kind) == (0.0, "estimated")
+
+
 def test_the_talks_equivalents_are_whole_for_their_own_pounds():
     for thing in carbon.EQUIVALENTS:
         counts = dict(carbon.equivalents(thing.pounds_co2e * POUND))
@@ -185,6 +196,21 @@ def test_the_talks_equivalents_are_whole_for_their_own_pounds():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: carbon.strubell(1.0, -1.0, 1, 1.0, 1.0), "gpu_watts must be"),
+        (lambda: carbon.strubell(1.0, 1.0, -1, 1.0, 1.0), "gpus must be"),
+        (lambda: carbon.strubell(1.0, 1.0, 1, -1.0, 1.0), "cpu_watts must be"),
+        (lambda: carbon.strubell(1.0, 1.0, 1, 1.0, -1.0), "ram_watts must be"),
+        (lambda: green(hours=-1.0), "hours must be"),
+        (lambda: green(cores=-1), "cores must be"),
+        (lambda: green(watts_per_core=-1.0), "watts_per_core must be"),
+        (lambda: green(memory_gb=-1.0), "memory_gb must be"),
+        (lambda: green(grams_per_kwh=-1.0), "intensity must be"),
+        (lambda: green(pue=0.9), "(?i)pue .* got 0.9"),
+        (lambda: carbon.grid("FR", pue=0.9), "(?i)pue .* got 0.9"),
+        (
+            lambda: carbon.emissions(-1.0, carbon.grid("FR")),
+            "joules must be a finite number >= 0",
+        ),
         (lambda: carbon.ml_co2_impact(-1.0, 300.0, 400.0), "hours must be .* got -1"),
         (lambda: carbon.ml_co2_impact(1.0, -300.0, 400.0), "watts must be"),
         (lambda: carbon.ml_co2_impact(1.0, 300.0, math.nan), "intensity must be"),
@@ -313,6 +339,13 @@ def test_a_record_with_everything_survives_json_and_reads_well():
         assert told.startswith(f"energy 1,000 J, {kind}, 40% of it measured, 800 J")
     nothing = record._replace(joules=None, reason="no counter", flops=None)
     assert str(nothing) == "energy unavailable (no counter); 7 CPU seconds"
+
+
+def test_a_figure_of_zero_is_told_as_zero():
+    idle = records.Energy(0.0, "measured", None, (), 0.0, 0.0, 0, dynamic_joules=0.0)
+    assert str(idle) == (
+        "energy 0 J, measured, 0 J above idling; 0 CPU seconds, 0 FLOPs"
+    )
 
 
 @pytest.mark.parametrize(

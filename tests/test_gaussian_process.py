@@ -8,7 +8,16 @@ from scipy import integrate, optimize, stats
 from sklearn.gaussian_process.kernels import Matern
 
 from dnc_jax.networks import CNN, MLP
-from dnc_jax.search import Candidate, CNNSpace, MLPSpace, similarity
+from dnc_jax.search import (
+    Candidate,
+    Choice,
+    CNNSpace,
+    CustomSpace,
+    Integer,
+    MLPSpace,
+    Real,
+    similarity,
+)
 from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.stages import stages
 from dnc_jax.search.strategies import model
@@ -154,6 +163,41 @@ def test_the_likeliest_scale_grows_with_the_roughness():
     assert 0.3 <= smooth < rough <= 30
 
 
+def test_the_likeliest_scale_is_that_of_the_greatest_density_in_any_unit():
+    x = np.linspace(0, 1, 12)
+    values = np.sin(9 * x)
+    whitened = (values - values.mean()) / values.std()
+
+    def kernel(scale):
+        return similarity.of_numbers(x[:, None], x, 0, 1, 1, scale)
+
+    def density(scale):
+        covariance = kernel(scale) + 1e-2 * np.eye(12)
+        return stats.multivariate_normal(np.zeros(12), covariance).logpdf(whitened)
+
+    most = max(density(scale) for scale in np.geomspace(0.3, 30, 60))
+    for unit in (0.1, 30.0):
+        assert density(gp.likeliest(kernel, unit * values, 1e-2)) >= most
+
+
+def test_a_variance_below_0_by_rounding_is_none():
+    known = gp.posterior(np.ones((1, 1)), np.zeros(1), 0.0)
+    _, deviation = gp.moments(known, np.array([[1.0 + 1e-6]]), 1.0)
+    assert deviation.tolist() == [0.0]
+
+
+def test_a_fit_tells_values_with_noise_from_those_without():
+    rng = np.random.default_rng(1)
+    points = rng.random((60, 2))
+    exact = np.sin(7 * points[:, 0])
+    noises = []
+    for values in (exact, exact + rng.normal(0, 0.5, 60)):
+        levelled = (values - values.mean()) / values.std()
+        noises.append(gp.fit(points, levelled, np.ones(2, bool)).noise)
+    assert noises[0] < 1e-4
+    assert 0.1 < noises[1] < 0.7
+
+
 def test_bad_scores_are_pressed_together_and_good_ones_are_not():
     levelled = model.levelled(np.array([-2.0, -1.0, 0.0, 1.0, 100.0, math.inf]))
     assert levelled.mean() == pytest.approx(0)
@@ -163,6 +207,91 @@ def test_bad_scores_are_pressed_together_and_good_ones_are_not():
     assert steps[0] == pytest.approx(steps[1])
     assert steps[3] < 10 * steps[0]
     assert model.levelled(np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_what_is_believed_of_a_point_is_as_if_it_had_been_observed(graded):
+    # The lower ones of the values were reached with half of the training.
+    low = np.median(VALUES) > VALUES
+    spent = np.where(low & graded, 0.5, 1.0)
+    process = model._Process(POINTS, VALUES, np.ones(3, bool), spent, graded)
+    process.look(np.concatenate([OTHERS, POINTS[[VALUES.argmin()]]]))
+    assert process._best == min(VALUES[~low] if graded else VALUES)
+    kernel, known = process._kernel, process._posterior
+    mean, _ = gp.moments(known, process._half, kernel.amplitude)
+    process.believe(7)
+    full, seen = np.ones((8, 1)), spent[:, None]
+    looked = np.hstack([process.points, full]) if graded else process.points
+    points = np.hstack([POINTS, seen]) if graded else POINTS
+    told = np.concatenate([points, looked[7:]])
+    whole = gp.posterior(kernel(told, told), np.append(VALUES, mean[7]), kernel.noise)
+    np.testing.assert_allclose(process._posterior.factor, whole.factor, atol=1e-8)
+    half = gp.half(whole, kernel(told, looked))
+    np.testing.assert_allclose(process._half, half, atol=1e-6)
+    assert process._best == pytest.approx(min(mean[7], *VALUES[~(low & graded)]))
+
+
+def test_of_too_many_scores_the_model_is_told_the_longest_trained_and_best(monkeypatch):
+    told = []
+    fit = gp.fit
+
+    def kept(points, values, ordered):
+        told.extend(points.tolist())
+        return fit(points, values, ordered)
+
+    monkeypatch.setattr(model, "_MOST", 5)
+    monkeypatch.setattr(model, "_DRAWN", 8)
+    monkeypatch.setattr(gp, "fit", kept)
+    space = CustomSpace({"x": Real(0.0, 1.0)}, lambda x: x)
+    points = np.arange(9)[:, None] / 10
+    scores = np.array([0.1, 0.2, 9.0, 8.0, 7.0, 6.0, 0.3, 5.0, 4.0])
+    spent = np.array([0.5, 0.5, 1, 1, 1, 1, 0.5, 0.5, 0.5])
+    rng = np.random.default_rng(0)
+    model.proposed(space, points, scores, set(), 1, rng, spent)
+    assert sorted(told) == [[0.0, 0.5], *([x / 10, 1.0] for x in (2, 3, 4, 5))]
+
+
+def test_the_model_proposes_no_candidate_twice_and_none_that_is_known():
+    space = CustomSpace({"x": Integer(1, 9)}, lambda x: x)
+    scores = np.array([3.0, 1.0])
+    points = space.encode([{"x": 2}, {"x": 6}])
+    known = {2, 6}
+    found = model.proposed(space, points, scores, known, 9, np.random.default_rng(0))
+    assert sorted(space.candidates(np.array(found))) == [1, 3, 4, 5, 7, 8, 9]
+    assert known == set(range(1, 10))
+
+
+class Upper(CustomSpace):
+    def allows(self, candidate):
+        return candidate > 0.5
+
+
+def test_nothing_is_expected_of_what_the_space_does_not_allow():
+    space = Upper({"x": Real(0.0, 1.0)}, lambda x: x)
+    process = model._Process(
+        np.array([[0.6], [0.9]]),
+        np.array([-1.0, 1.0]),
+        np.ones(1, bool),
+        np.ones(2),
+        False,
+    )
+    process.look(np.array([[0.1], [0.7], [0.2]]))
+    assert model._first_new(space, process, np.array([0, 2, 1]), set()) == 1
+    assert np.isneginf(process.gain()).tolist() == [True, False, True]
+
+
+def test_a_neighbour_differs_in_one_dimension_a_number_also_by_far():
+    space = CustomSpace(
+        {"x": Real(0.0, 1.0), "kind": Choice(("a", "b", "c"))}, lambda x, kind: x
+    )
+    points = np.repeat(space.encode([{"x": 0.1, "kind": "b"}]), 50, axis=0)
+    moved = model.neighbours(space, points, np.random.default_rng(0))
+    assert ((moved != points[0]).sum(axis=1) <= 1).all()
+    assert len(np.unique(moved[:, 1])) == 3
+    numbers = moved[moved[:, 0] != 0.1, 0]
+    assert numbers.min() >= 0
+    assert numbers.max() > 0.9
+    assert np.mean(numbers < 0.4) > 0.5
 
 
 # Deep-n-Cheap's kernel
@@ -193,6 +322,16 @@ def test_channels_are_alike_layer_by_layer_and_a_missing_layer_is_as_far_as_can_
         similarity.of_layers(others, ones, limits), found.T, rtol=1e-12
     )
     assert similarity.of_layers(ones, ones, limits).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_networks_at_opposite_ends_are_as_far_as_the_scale_says(scale):
+    farthest = pytest.approx([math.exp(-0.5 * scale**2)])
+    limits = [(16, 64), (16, 128)]
+    layers = similarity.of_layers([(16,)], [(64, 30)], limits, scale)
+    assert layers.ravel() == farthest
+    hidden = similarity.of_hidden([()], [(400, 400)], (0, 2), 400, scale)
+    assert hidden.ravel() == farthest
 
 
 def test_later_layers_have_the_fourth_root_and_limits_that_double_up_to_the_most():

@@ -11,6 +11,7 @@ from dnc_jax import InputError
 from dnc_jax.footprint import complexity
 from dnc_jax.networks import CNN, MLP, presets
 from dnc_jax.search import Candidate, Choice, CNNSpace, Constraints, MLPSpace
+from dnc_jax.search import gaussian_process as gp
 from dnc_jax.search.similarity import FARTHEST
 from dnc_jax.search.stages import stages
 from dnc_jax.search.strategies import greedy
@@ -159,6 +160,39 @@ def test_no_candidate_of_a_batch_is_chosen_twice():
     alike = stages(SPACE).alike
     chosen = MODULE.promising(pool[:2], np.array([0.0, 1.0]), pool, 4, alike)
     assert sorted(chosen) == [0, 1, 2, 3]
+
+
+def test_a_candidate_already_chosen_counts_as_what_is_expected_of_it(monkeypatch):
+    pool = [Candidate(MLP(6, (n,), 4), Hyperparameters()) for n in (4, 8, 16, 24)]
+    alike, scores = stages(SPACE).alike, np.array([0.0, 1.0])
+    posterior, told = gp.posterior, []
+
+    def noted(covariance, observed, noise):
+        told.append(observed.tolist())
+        return posterior(covariance, observed, noise)
+
+    monkeypatch.setattr(gp, "posterior", noted)
+    first, _ = MODULE.promising(pool[:2], scores, pool, 2, alike)
+    known = posterior(alike(pool[:2], pool[:2], FARTHEST), scores, 1e-4)
+    half = gp.half(known, alike(pool[:2], pool, FARTHEST))
+    mean, _ = gp.moments(known, half, 1.0)
+    assert told == [[0.0, 1.0], [0.0, 1.0, pytest.approx(mean[first])]]
+
+
+@pytest.mark.parametrize(("vain", "found"), [(9, [(4,)]), (10, [])])
+def test_a_space_counts_as_exhausted_after_ten_draws_in_vain(vain, found):
+    space = CNNSpace((8, 8, 1), 3, depth=(1, 1), first_channels=(4, 5))
+    wide = complexity(CNN((8, 8, 1), (5,), 3)).parameters  # more when normalised
+    limited = Constraints(max_parameters=wide).limited(space)
+    given = MODULE._Arguments(limited, stages(limited), 1, 1, 0, 1, False)
+    widths = iter([5] * vain + [4])
+
+    def draw(count):
+        return limited.encode([{"channels_1": next(widths)}])
+
+    state = MODULE.State(jax.random.key(0), 0, (), (), None, ())
+    fresh = MODULE._fresh(given, state, draw, 1)
+    assert [one.architecture.channels for _, one in fresh] == found
 
 
 def test_greedys_scale_is_the_papers_unless_it_is_to_be_fitted():

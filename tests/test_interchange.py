@@ -1,6 +1,10 @@
 """Trials in the forms of other tools; each test needs its tool."""
 
+import contextlib
+import dataclasses
 import inspect
+import math
+import pathlib
 
 import jax
 import numpy as np
@@ -9,7 +13,15 @@ import pytest
 from dnc_jax import InputError, interchange
 from dnc_jax.errors import load_tool
 from dnc_jax.report import table
-from dnc_jax.search import Choice, CustomSpace, MLPSpace, Objective, Real
+from dnc_jax.search import (
+    Choice,
+    CNNSpace,
+    CustomSpace,
+    Integer,
+    MLPSpace,
+    Objective,
+    Real,
+)
 from dnc_jax.search.run import search
 from dnc_jax.search.trials import each
 from tests.test_report_page import trials_of
@@ -40,6 +52,39 @@ def test_tensorboard_gets_a_run_for_each_candidate(tmp_path):
     assert all(any(folder.glob("events.*")) for folder in tmp_path.iterdir())
 
 
+def test_tensorboard_gets_curves_by_epoch_and_scores_of_what_was_trained_to_its_end(
+    tmp_path, monkeypatch
+):
+    writers = pytest.importorskip("tensorboardX")
+    told = {}
+
+    class Writer(contextlib.nullcontext):
+        def __init__(self, folder):
+            self.rows = told[pathlib.Path(folder).name] = []
+            super().__init__(self)
+
+        def add_text(self, *row):
+            self.rows.append(row)
+
+        add_scalar = add_text
+
+    monkeypatch.setattr(writers, "SummaryWriter", Writer)
+    rungs = [trial for trial in TRIALS if trial.candidate_id == 0]
+    assert [trial.epochs for trial in rungs] == [1, 3, 9]
+    rungs[1] = dataclasses.replace(rungs[1], status="diverged", score=math.inf)
+    others = [trial for trial in TRIALS if trial.candidate_id == 1]
+    interchange.to_tensorboard([*rungs, *others], tmp_path)
+    assert told["candidate_0000"] == [
+        ("candidate", str(rungs[0].candidate)),
+        *(("val_loss", v, epoch) for epoch, v in enumerate(rungs[2].val_loss, 1)),
+        *(("val_accuracy", v, i) for i, v in enumerate(rungs[2].val_accuracy, 1)),
+        ("score", rungs[0].score, 1),
+        ("score", rungs[2].score, 9),
+    ]
+    scores = [row for row in told["candidate_0001"] if row[0] == "score"]
+    assert scores == [("score", trial.score, trial.epochs) for trial in others]
+
+
 def test_a_study_holds_each_candidate_at_its_last_rung(tmp_path):
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -51,9 +96,40 @@ def test_a_study_holds_each_candidate_at_its_last_rung(tmp_path):
     last = max(TRIALS, key=lambda t: t.epochs)
     assert whole.value == pytest.approx(last.score)
     assert whole.user_attrs["parameters"] == last.complexity.parameters
-    assert len(whole.intermediate_values) == 9
+    errors = {epoch: 1 - a for epoch, a in enumerate(last.val_accuracy, 1)}
+    assert whole.intermediate_values == pytest.approx(errors)
     with pytest.raises(InputError, match="holds a study 'mine' already"):
         interchange.to_study(TRIALS, "mine", storage)
+
+
+def test_what_diverged_or_exceeds_a_limit_has_failed_in_a_study():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    done, diverged, infeasible = TRIALS[:3]
+    study = interchange.to_study(
+        [
+            done,
+            dataclasses.replace(diverged, status="diverged", score=math.inf),
+            dataclasses.replace(infeasible, status="infeasible"),
+        ],
+        "some",
+    )
+    states = [(one.state.name, one.value) for one in study.trials]
+    assert states == [("COMPLETE", done.score), ("FAIL", None), ("FAIL", None)]
+
+
+def test_what_is_true_or_false_is_a_choice_in_a_study():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    images = CNNSpace((8, 8, 1), 3, depth=(1, 2)).sample(jax.random.key(0), 6)
+    study = interchange.to_study(trials_of(images, rungs=(1,)), "images")
+    kinds = {
+        type(kind).__name__
+        for trial in study.trials
+        for name, kind in trial.distributions.items()
+        if name.startswith("batch norm ") and name != "batch norm count"
+    }
+    assert kinds == {"CategoricalDistribution"}
 
 
 @pytest.mark.parametrize("storage", ["optuna.db", "sqlite:////no/such/folder/o.db"])
@@ -83,6 +159,50 @@ def test_a_sampler_of_optuna_finds_the_valley():
         state = strategy.tell(state, batch)
     assert len(scores) == 40
     assert np.mean(scores[-16:]) < np.mean(scores[:16])
+
+
+def test_a_sampler_proposes_values_that_the_space_has():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    dimensions = {
+        "kind": Choice(("a", "b")),
+        "size": Integer(10, 200, log=True, step=10),
+        "count": Integer(4, 40, step=4),
+        "share": Real(0.0, 1.0, when=("kind", ("b",))),
+    }
+    space = CustomSpace(dimensions, lambda **values: tuple(values.items()))
+    strategy = interchange.sampled(
+        space,
+        lambda seed: optuna.samplers.RandomSampler(seed=seed),
+        candidates=12,
+        batch=12,
+    )
+    found = strategy.ask(strategy.init(jax.random.key(0)))
+    for values in (dict(one.candidate) for one in found):
+        assert values["size"] % 10 == values["count"] % 4 == 0
+        assert ("share" in values) == (values["kind"] == "b")
+        assert values.get("share", 0.5) == float(f"{values.get('share', 0.5):.3g}")
+
+
+def test_a_sampler_goes_on_after_what_diverged_and_ends_with_the_last_candidate():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    strategy = interchange.sampled(
+        CustomSpace({"x": Real(0.0, 1.0)}, lambda x: (x,)),
+        lambda seed: optuna.samplers.RandomSampler(seed=seed),
+        candidates=5,
+        batch=2,
+        epochs=3,
+    )
+    state, asked = strategy.init(jax.random.key(0)), []
+    for size in (2, 2, 1):
+        batch = strategy.ask(state)
+        assert len(batch) == size
+        asked += batch
+        state = strategy.tell(state, [math.inf] * size)
+    assert strategy.ask(state) == []
+    assert [one.candidate_id for one in asked] == [0, 1, 2, 3, 4]
+    assert len({one.candidate for one in asked}) == 5
 
 
 def point(x, y):

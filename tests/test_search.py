@@ -26,13 +26,16 @@ from dnc_jax.search import (
     Trial,
 )
 from dnc_jax.search.budget import Budget
+from dnc_jax.search.problem import Problem
 from dnc_jax.search.results import Callback, Callbacks, SearchResult
 from dnc_jax.search.run import search
+from dnc_jax.search.scoring import Scorer
 from dnc_jax.search.strategies import halving
 from dnc_jax.search.trials import front, ranking, read
 from dnc_jax.search.winner import retrain
-from dnc_jax.training import Hyperparameters
+from dnc_jax.training import Hyperparameters, timing
 from dnc_jax.training.checkpoints import save
+from dnc_jax.training.timing import EpochCost
 from tests.clock import Clock
 
 SPACE = MLPSpace(6, 4, width=(4, 24), depth=(0, 2), batch_sizes=(32, 64))
@@ -325,6 +328,57 @@ def test_joules_are_asked_of_whoever_counts_them(small):
     assert result.table()["epoch_joules"] == [
         trial.epoch_cost.joules for trial in result.trials
     ]
+
+
+@pytest.fixture
+def scored(small, monkeypatch):
+    """A scorer by seconds and joules, two evaluations, and what was measured."""
+    measured = []
+
+    def cost(key, architecture, *rest):
+        measured.append(architecture)
+        return EpochCost(1.0, 2.0)
+
+    monkeypatch.setattr(timing, "epoch_cost", cost)
+    limits = Constraints(max_seconds_per_epoch=3.0, max_joules_per_epoch=3.0)
+    strategy = halving(SPACE, candidates=2, rungs=(1, 2), reduction=2)
+    problem = Problem(SPACE, small, Objective(), strategy, limits, 0)
+    evaluations = strategy.ask(strategy.init(jax.random.key(0)))
+    with Meter(Found((Clock(),), None)) as meter:
+        yield Scorer(problem, meter), evaluations, measured
+
+
+def test_a_candidate_is_measured_once_for_all_that_is_asked(scored):
+    scorer, evaluations, measured = scored
+    networks = [one.candidate.architecture for one in evaluations]
+    for _ in range(2):
+        assert scorer.measure(evaluations)
+        assert measured == networks
+    scorer.remember([trial(0)])  # of which nothing was measured
+    assert scorer.measure(evaluations)
+    assert measured == networks
+    scorer.remember([dataclasses.replace(trial(0), epoch_cost=EpochCost(1.0))])
+    assert scorer.measure(evaluations)
+    assert measured == [*networks, networks[0]]
+
+
+def test_a_trial_keeps_its_status_when_another_search_scores_it(scored):
+    scorer, (one, _), _ = scored
+    for seconds, diverged, status in (
+        (3.0, False, "done"),
+        (3.1, False, "infeasible"),
+        (3.0, True, "diverged"),
+        (3.1, True, "diverged"),
+    ):
+        cost = EpochCost(seconds, 1.0)
+        scorer.remember([dataclasses.replace(trial(0), epoch_cost=cost)])
+        made = scorer.trial(one, (0.5,), (0.5,), 1.0, diverged)
+        assert made.status == status
+        assert scorer.again(one, made) == made
+        assert scorer.agrees(one, made)
+        if not diverged:
+            other = {"done": "infeasible", "infeasible": "done"}[status]
+            assert not scorer.agrees(one, dataclasses.replace(made, status=other))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -20,6 +20,7 @@ from dnc_jax.search import (
     Integer,
     MLPSpace,
     Real,
+    constraints,
     make_space,
     space_from_json,
 )
@@ -343,6 +344,51 @@ def test_where_next_to_nothing_fits_networks_are_made_smaller_and_differ():
     candidates = limited.sample(jax.random.key(0), 30)
     assert len({c.architecture for c in candidates}) > 20
     assert all(complexity(c.architecture).parameters <= 17_000 for c in candidates)
+
+
+def test_a_limit_on_flops_alone_is_kept_too():
+    limited = Constraints(max_flops=20_000).limited(MLPSpace(784, 10))
+    for candidate in limited.sample(jax.random.key(0), 30):
+        assert complexity(candidate.architecture).flops_per_example <= 20_000
+
+
+def test_what_is_just_at_the_limit_is_allowed_and_nothing_that_the_space_forbids():
+    (candidate,) = SPACE.sample(jax.random.key(0), 1)
+    size = complexity(candidate.architecture).parameters
+    at, below = (Constraints(max_parameters=size - less) for less in (0, 1))
+    assert at.limited(SPACE).allows(candidate)
+    assert at.met(complexity(candidate.architecture))
+    assert not below.limited(SPACE).allows(candidate)
+    assert not below.met(complexity(candidate.architecture))
+    both = Constraints(max_parameters=size + 99).limited(below.limited(SPACE))
+    assert not both.allows(candidate)
+
+
+def test_a_limited_space_of_smaller_batches_keeps_its_limits():
+    space = MLPSpace(784, 10, batch_sizes=(32, 512))
+    limited = Constraints(max_parameters=20_000).limited(space).limited_to(100)
+    for candidate in limited.sample(jax.random.key(0), 30):
+        assert complexity(candidate.architecture).parameters <= 20_000
+        assert candidate.hyperparameters.batch_size <= 100
+
+
+def test_a_point_that_is_too_large_is_moved_as_little_as_halving_shows(monkeypatch):
+    space = MLPSpace(784, 10, depth=(1, 3))
+    limits = Constraints(max_parameters=30_000)
+    limited = limits.limited(space)
+    monkeypatch.setattr(constraints, "_TRIES", 0)
+    points, moved = (one.draw(np.random.default_rng(0), 40) for one in (space, limited))
+    smallest, _ = space.extreme(limits.excess)
+    costly = [name == "depth" or "width" in name for name in space.dimensions]
+    assert (moved[:, np.logical_not(costly)] == points[:, np.logical_not(costly)]).all()
+    steps = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.0)
+    taken = []
+    for point, found in zip(points, moved, strict=True):
+        ways = [smallest + share * (point - smallest) for share in steps]
+        allowed = map(limited.allows, space.candidates(np.array(ways)))
+        taken.append(list(allowed).index(True))
+        np.testing.assert_array_equal(found[costly], ways[taken[-1]][costly])
+    assert len(set(taken)) > 3
 
 
 def test_an_impossible_limit_names_the_smallest_network():

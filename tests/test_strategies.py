@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import sys
 
 import jax
 import numpy as np
@@ -33,6 +34,9 @@ from tests.played import SPACE, played, score
 
 # Few of each, so that every branch is reached soon.
 QUICK = {"initial": 4, "steps": 3, "explored": 20, "population": 6}
+
+# The package has a function of the same name.
+EVOLUTION = sys.modules["dnc_jax.search.strategies.evolution"]
 
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 
@@ -128,6 +132,27 @@ def test_a_space_with_few_candidates_is_exhausted_and_no_more(name):
     )
     calls, _ = played(quick(name, space), jax.random.key(8))
     assert len({e.candidate for call in calls for e in call}) == 3
+
+
+@pytest.mark.parametrize("name", ["halving", "bayes", "evolution", "random"])
+def test_every_candidate_of_a_small_space_is_found_and_none_twice(name):
+    space = CustomSpace({"size": Integer(1, 12)}, lambda size: size)
+    strategy = quick(name, space, candidates=12, batch=3, population=3)
+    if name == "halving":
+        strategy = halving(space, candidates=4, rungs=(1, 3), brackets=3)
+    calls, _ = played(strategy, jax.random.key(1), lambda size: abs(size - 7.0))
+    found = [e.candidate for call in calls for e in call if not e.rung]
+    assert sorted(found) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_search_is_to_begin_with_is_not_proposed_before_its_turn(seed):
+    space = CustomSpace({"size": Integer(1, 8)}, lambda size: size)
+    first = [{"size": size} for size in (8, 3, 5, 4, 1, 6)]
+    strategy = random(space, candidates=8, batch=8, first=first)
+    (asked,), _ = played(strategy, jax.random.key(seed), float)
+    assert [e.candidate for e in asked][:6] == [8, 3, 5, 4, 1, 6]
+    assert {e.candidate for e in asked} == set(range(1, 9))
 
 
 @every_strategy
@@ -323,15 +348,92 @@ def test_later_brackets_come_from_what_earlier_ones_reached():
     assert np.median(proposed[24:]) < 0.5 * np.median(drawn[24:])
 
 
+@pytest.fixture
+def proposals(monkeypatch):
+    """What the model is asked, which proposes nothing."""
+    asked = []
+
+    def proposed(space, points, scores, known, count, rng, spent=None):
+        asked.append((list(scores), count, spent if spent is None else list(spent)))
+        return []
+
+    monkeypatch.setattr(model, "proposed", proposed)
+    return asked
+
+
+def test_two_thirds_of_a_later_bracket_are_proposed_from_scores_and_epochs(proposals):
+    strategy = halving(SPACE, candidates=6, rungs=(1, 3), reduction=3, brackets=3)
+    scores = [math.inf, 1.0, 2.0, 3.0, 4.0, 5.0]
+    state = strategy.init(jax.random.key(0))
+    state = strategy.tell(state, scores)
+    assert len(strategy.ask(state)) == 2 + 6
+    assert proposals == [(scores, 4, [0.5] * 6)]  # log 2 / log 4
+    strategy.tell(state, [1.0] * 8)
+    assert proposals[1] == ([*scores, *[1.0] * 8], 4, [0.5] * 6 + [1.0] * 2 + [0.5] * 6)
+
+
+def test_bayes_asks_its_model_after_8_scores_of_which_one_is_finite(proposals):
+    strategy = bayes(SPACE, candidates=10, batch=1)
+    state = strategy.init(jax.random.key(0))
+    for number in range(8):
+        assert not proposals
+        state = strategy.tell(state, [1.0 if number == 3 else math.inf])
+    told = [math.inf] * 3 + [1.0] + [math.inf] * 4
+    assert proposals == [(told, 1, None)]
+    assert len(strategy.ask(state)) == 1
+
+
 # Evolution
+
+GENES = CustomSpace(
+    {f"gene_{i}": Choice(tuple("abcdefghij")) for i in range(20)},
+    lambda **values: tuple(values.values()),
+)
+
+
+def test_a_short_search_breeds_from_its_half_on():
+    strategy = evolution(GENES, candidates=10, batch=1, epochs=1)
+    calls, _ = played(strategy, jax.random.key(0), lambda genes: 1.0)
+    born = [e.candidate for call in calls for e in call]
+    for number in range(1, 10):
+        alike = max(
+            sum(a == b for a, b in zip(born[number], older, strict=True))
+            for older in born[:number]
+        )
+        assert (alike > 6) == (number >= 5)
+
+
+def test_children_have_one_parent_or_two_and_one_mutation_or_a_few():
+    parents = np.repeat([[0.25], [0.75]], 20, axis=1)
+    rng = np.random.default_rng(0)
+    children = EVOLUTION._children(GENES, parents, np.zeros(2), 1, 400, rng)
+    one, other = ((children == parent).sum(axis=1) for parent in parents)
+    mutations = 20 - one - other
+    assert mutations.min() == 1
+    assert 1.7 < mutations.mean() < 2.2
+    # Half have two parents, half of which are the same one.
+    assert 0.2 < np.mean(np.minimum(one, other) > 0) < 0.3
+
+
+def test_a_mutated_number_stays_near_and_within_and_a_choice_goes_anywhere():
+    space = CustomSpace(
+        {"number": Real(0.0, 1.0), "choice": Choice(tuple("abcdefghij"))},
+        lambda number, choice: (number, choice),
+    )
+    rng = np.random.default_rng(0)
+    for end in (0.0, 1.0):
+        moved = EVOLUTION.mutations(space, np.full((500, 2), end), rng)
+        away = np.abs(moved - end)
+        assert (away > 0).all()
+        assert (away < 1).all()
+        assert away[:, 0].mean() < 0.2
+        assert 0.4 < away[:, 1].mean() < 0.6
 
 
 def test_only_the_youngest_are_parents():
     """Though the oldest score best, children are like those before them."""
-    genes = {f"gene_{i}": Choice(tuple("abcdefghij")) for i in range(20)}
-    space = CustomSpace(genes, lambda **values: tuple(values.values()))
     strategy = evolution(
-        space, candidates=50, batch=1, population=5, tournament=5, epochs=1
+        GENES, candidates=50, batch=1, population=5, tournament=5, epochs=1
     )
     state, born = strategy.init(jax.random.key(0)), []
     while evaluations := strategy.ask(state):
@@ -377,6 +479,9 @@ def test_a_search_begins_with_what_is_known(name):
     assert one.hyperparameters.learning_rate == pytest.approx(0.01)
     assert str(other.architecture) == "6-4"
     assert other.hyperparameters.batch_size == 512
+    alone = STRATEGIES[name](space, **{**length, "candidates": 2, "first": KNOWN})
+    calls, _ = played(alone, jax.random.key(0))
+    assert {e.candidate for call in calls for e in call} == {one, other}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,18 @@ def test_sparse_junctions_get_a_density_that_their_new_size_allows(images):
     assert moved.sparsity[2] is None
 
 
+def test_the_nearest_density_is_that_of_the_new_size_and_the_same_family(images):
+    first = Sparsity(0.0625, family="structured")  # which 72 by 16 nodes cannot have
+    moved = adapted(MLP(64, (16,), 10, sparsity=(first, None)), images)
+    assert moved.sparsity == (Sparsity(0.125), None)
+    random = Sparsity(0.0625, family="random")
+    moved = adapted(MLP(64, (16,), 10, sparsity=(random, None)), images)
+    assert moved.sparsity == (random, None)
+    # Between 2 and 3 nodes there is no structured pattern but all edges.
+    dense = adapted(MLP(64, (2,), 10, sparsity=(None, Sparsity(0.5))), images)
+    assert dense == MLP(72, (2,), 3)
+
+
 def test_a_cnn_is_not_taken_to_rows_that_are_no_images(small):
     with pytest.raises(InputError, match=r"takes images \[H, W, channels\]"):
         adapted(CNN((8, 8, 1), (4,), 10), small)
@@ -44,6 +56,9 @@ def test_only_the_training_varies_after_a_transfer(small):
     space = training_space(found, MLPSpace(6, 4, learning_rate=(1e-3, 1e-2)))
     drawn = space.sample(jax.random.key(0), 20)
     assert {one.architecture for one in drawn} == set(found)
+    assert len(space.dimensions["architecture"].values) == len(set(found))
+    assert len({one.hyperparameters.weight_decay for one in drawn}) > 10
+    assert len({one.hyperparameters.batch_size for one in drawn}) > 1
     assert len({one.hyperparameters.learning_rate for one in drawn}) > 10
     assert all(1e-3 <= one.hyperparameters.learning_rate <= 1e-2 for one in drawn)
     assert space.largest() == found[1]
