@@ -83,7 +83,7 @@ class _Searched(BaseEstimator):
             class_weight="" if self.class_weight is None else self.class_weight,
             seed=seed,
             validation_fraction=self.validation_fraction,
-        )
+        )._replace(columns=tuple(getattr(self, "feature_names_in_", ())))
         space = make_space(
             arrays,
             depth=_listed(self.depth),

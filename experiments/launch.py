@@ -320,7 +320,8 @@ def check_folder(path: pathlib.Path) -> None:
     Raises:
       InputError: neither.
     """
-    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    above = (path, *path.absolute().parents)
+    there = next(one for one in above if os.path.lexists(one))
     if not (there.is_dir() and os.access(there, os.W_OK)):
         what = "may not be written" if there.is_dir() else "is no folder"
         raise InputError(f"--workdir={path}: {there} {what}; name another")

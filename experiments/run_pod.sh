@@ -27,8 +27,10 @@ if [ -n "${PROCESSES:-}" ]; then
   status=0
   # Again where the trap has ended a wait: a process may save for some seconds yet.
   for pid in "${pids[@]}"; do
-    while kill -0 "$pid" 2> /dev/null; do wait "$pid" || status=$?; done
-    wait "$pid" 2> /dev/null || { code=$?; [ "$code" = 127 ] || status=$code; }
+    code=0
+    while kill -0 "$pid" 2> /dev/null; do wait "$pid" || code=$?; done
+    wait "$pid" 2> /dev/null || { last=$?; [ "$last" = 127 ] || code=$last; }
+    [ "$status" != 0 ] || status=$code # of the first process, which says why
   done
   exit "$status"
 fi

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -38,7 +39,8 @@ def test_a_loaded_network_gives_the_same_logits(tmp_path, hidden):
     np.testing.assert_array_equal(jax.jit(loaded)(x), jax.jit(saved)(x))
 
 
-def test_saving_again_replaces_what_was_there(tmp_path):
+def test_saving_again_replaces_what_was_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # needed by odd names alone
     checkpoints.save(tmp_path / "best", network((5,)))
     checkpoints.save(tmp_path / "best", network((7,)))
     assert dnc_jax.load(str(tmp_path / "best")).architecture.hidden == (7,)

@@ -2,6 +2,7 @@ import inspect
 
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 
@@ -288,6 +289,7 @@ def test_labels_may_be_bytes():
     [
         (np.nan, "arrays, train: row 11 has no label"),
         (None, "arrays, train: row 11 has no label"),
+        (pandas.NA, "arrays, train: row 11 has no label"),
         (1, "labels of the types int, str; names or numbers"),
     ],
 )

@@ -1,6 +1,7 @@
 """The estimators as scikit-learn and its users see them."""
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
@@ -153,8 +154,13 @@ def test_targets_far_from_zero_are_predicted_as_exactly():
     np.testing.assert_allclose(far, near, atol=1e-3)
 
 
-def test_the_network_of_a_classifier_knows_its_classes(classifier):
+def test_the_network_of_an_estimator_knows_its_classes_and_columns(classifier):
     assert classifier.network_.labels == tuple(classifier.classes_)
+    assert classifier.network_.columns == ()
+    frame = pandas.DataFrame({"age": np.arange(40.0), "size": np.arange(40) % 7})
+    fitted = DncRegressor(**TINY).fit(frame, frame["age"] / 3)
+    assert fitted.network_.columns == ("age", "size")
+    assert fitted.network_.predict(frame) == pytest.approx(fitted.predict(frame))
 
 
 def test_an_impossible_parameter_is_named(irises):

@@ -180,6 +180,7 @@ def test_the_command_line_takes_a_table_by_the_names_of_its_columns(exported):
         "truths.csv": "size,age\nTrue, false\n",
         "short.csv": "size,note\n1,2\n",
         "gap.csv": "size,age\n1,\n",
+        "comma.csv": "size,age\n1,2,0\n",
         "text.csv": "size,age\n1,old\n",
     }
     for name, text in tables.items():
@@ -190,6 +191,7 @@ def test_the_command_line_takes_a_table_by_the_names_of_its_columns(exported):
     assert refused == [
         "refused short.csv: there is no column 'age'\n",
         "refused gap.csv: there are empty or infinite values\n",
+        "refused comma.csv: a row has more values than there are columns\n",
         "refused text.csv: could not convert string to float: 'old'\n",
         "",
     ]

@@ -36,6 +36,10 @@ def test_the_score_may_use_the_loss():
         (0.9, 0.8, 0.85), (0.0, 0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 0.05
     )
     assert score == pytest.approx(math.log10(0.8))
+    rounded = Objective("loss").score(
+        (0.9, -1e-7), (0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 0.05
+    )
+    assert rounded == -9
     with pytest.raises(InputError, match="a validation loss of -3 has no logarithm"):
         Objective("loss").score(
             (0.9, -3.0), (0.0, 0.0), Complexity(1, 2), Complexity(1, 2), 0.05

@@ -33,6 +33,8 @@ def test_a_strategy_of_ones_own_that_asks_for_the_impossible_is_refused(small):
     for asked, message in (
         ([fine, fine], "2 evaluations of 1 candidates"),
         ([fine._replace(start=2)], r"epochs 2 to 2; .* start < stop"),
+        ([fine._replace(stop=1.5)], "stop must be a whole number >= 0, got 1.5"),
+        ([fine._replace(candidate_id=-1)], "candidate_id must be a whole number >= 0"),
         ([fine._replace(candidate=alien)], "6 inputs and 3 outputs, the data has 6 "),
         ([fine._replace(rung=1, start=1)], "candidate 0 in rung 1 from epoch 1"),
         ([fine._replace(candidate_id=5)], "candidate 5 in rung 0 from epoch 0"),

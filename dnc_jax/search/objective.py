@@ -12,6 +12,7 @@ from dnc_jax.training.timing import UNMEASURED, EpochCost
 
 PERFORMANCES = ("error", "loss", "mse")
 _LEAST_LOSS = 1e-9  # told from 0
+_ROUNDING = 1e-5  # of a loss that is 0
 _REFERENCE_SECONDS = 10.0  # as in Deep-n-Cheap
 _REFERENCE_JOULES = 1000.0  # ten seconds at 100 W
 
@@ -107,12 +108,13 @@ class Objective:
         if self.performance == "error":
             f_p = max(1 - max(val_accuracy), resolution)
         else:
-            f_p = max(min(val_loss), _LEAST_LOSS)
-            if min(val_loss) < 0:
+            least = min(val_loss)
+            if least < -_ROUNDING:
                 raise InputError(
-                    f"a validation loss of {min(val_loss):g} has no logarithm; add a "
+                    f"a validation loss of {least:g} has no logarithm; add a "
                     "constant to the loss, or use objective.performance = 'error'"
                 )
+            f_p = max(least, _LEAST_LOSS)
         if self.performance == "mse":
             f_p *= 10
         if not self.w_c:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from dnc_jax.errors import InputError
+from dnc_jax.errors import InputError, check_whole
 from dnc_jax.footprint import Meter, training_work
 from dnc_jax.search.chunks import Chunks
 from dnc_jax.search.ledger import Ledger
@@ -347,6 +347,10 @@ def _refuse_impossible(
       gone: candidates of earlier rungs that did not come to the one before.
       problem: for whose space and data networks are.
     """
+    for e in evaluations:
+        check_whole(
+            0, candidate_id=e.candidate_id, rung=e.rung, start=e.start, stop=e.stop
+        )
     numbers = {e.candidate_id for e in evaluations}
     if len(numbers) < len(evaluations):
         raise InputError(

@@ -35,7 +35,7 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
         raise InputError(f"{where}: no rows; at least one is needed")
     if not np.prod(x.shape[1:]):
         raise InputError(f"{where}: examples of shape {x.shape[1:]} have no features")
-    if y.ndim not in (1, 2) or len(x) != len(y):
+    if y.ndim not in (1, 2) or len(x) != len(y) or not y.size:
         raise InputError(
             f"{where}: {len(x)} examples but labels of shape {y.shape}; "
             "one for each example is needed"
@@ -65,12 +65,19 @@ def checked(x: Any, y: Any, where: str, channels: str) -> tuple[Any, np.ndarray]
 
 def _missing(y: np.ndarray) -> str:
     """What is wrong with labels that are neither all names nor all numbers."""
-    empty = [value is None or value != value for value in y.flat]
+    empty = list(map(_is_missing, y.flat))
     if any(empty):
         row = empty.index(True) // (y.size // len(y))
         return f"row {row} has no label (None or NaN); remove such rows"
     kinds = sorted({type(value).__name__ for value in y.flat})
     return f"labels of the types {', '.join(kinds)}; names or numbers are needed"
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether this is None, NaN, or pandas' NA, which equals nothing it knows of."""
+    same = value == value
+    known = isinstance(same, bool | np.bool_) or np.ndim(same)
+    return value is None or not known or not np.all(same)
 
 
 def numbers_of(x: Any, where: str) -> np.ndarray:

@@ -297,11 +297,14 @@ def _load_patterns(path: pathlib.Path, architecture: Architecture) -> Patterns:
 
 @contextlib.contextmanager
 def _simply_named(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A link to the folder, without the brackets or backslashes of its name.
+    """The folder, or a link to it instead of a name with brackets or backslashes.
 
     Orbax takes a path for a pattern, and with brackets loses what it has written;
     TensorStore takes backslashes for slashes.
     """
+    if not set("[]\\") & set(str(folder)):
+        yield folder
+        return
     with tempfile.TemporaryDirectory() as elsewhere:
         link = pathlib.Path(elsewhere, "folder")
         link.symlink_to(folder, target_is_directory=True)
